@@ -1,0 +1,1 @@
+//! What one node decides: pure, no IO, no clock.

@@ -1,0 +1,1 @@
+//! Drivers for power switches and watchdogs: sans-IO dialogues carried by ports.

@@ -1,0 +1,3 @@
+//! `cargo rack`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The virtual rack, the deterministic simulator, and the checks.
