@@ -1,0 +1,243 @@
+//! `cluster.toml`: what the operator has written, parsed once and checked whole.
+//!
+//! The parser is the only gate: unknown keys, doubled names, outlets and addresses, and timings that cannot work are
+//! refused here, with the line and with what to write instead. Whoever holds a [`Config`] may rely on all of it.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use crate::words::{Outlet, Role, Slot};
+
+mod file;
+
+/// A configuration that was refused: where, why, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The line, from 1; 0 when the error is of the file as a whole.
+    pub line: usize,
+    /// What is wrong and what to write instead.
+    pub text: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "cluster.toml: {}", self.text),
+            line => write!(f, "cluster.toml, line {line}: {}", self.text),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// The names are Heartbeat's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two heartbeats of a node.
+    pub keepalive: Duration,
+    /// Silence that is logged.
+    pub warntime: Duration,
+    /// Silence that makes a node suspect.
+    pub deadtime: Duration,
+    /// How long a cluster that comes up waits for nodes that are missing.
+    pub initdead: Duration,
+    /// How long a node may be inquorate before its watchdog resets it.
+    pub lease: Duration,
+    /// How long a leaving node's VMs may take to move before they are shut down and started elsewhere.
+    pub evacuation: Duration,
+}
+
+/// A MAC address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Parses `52:54:00:12:34:56`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2)?;
+            *byte = u8::from_str_radix(part, 16).ok()?;
+        }
+        parts.next().is_none().then_some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// One network of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its name in the file.
+    pub name: String,
+    /// What it is for.
+    pub kind: NetworkKind,
+}
+
+/// What a network is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkKind {
+    /// Heartbeat, storage and migration: the nodes have addresses here.
+    Cluster {
+        /// The network's address.
+        subnet: Ipv4Addr,
+        /// Bits of the prefix.
+        prefix: u8,
+    },
+    /// The VMs' network: the nodes only bridge it.
+    Public {
+        /// The bridge that VM files name.
+        bridge: String,
+    },
+}
+
+/// One network card of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    /// By which the machine finds itself in the file.
+    pub mac: Mac,
+    /// The network's name.
+    pub network: String,
+    /// The address, on the cluster network only.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// One slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Every outlet that feeds it.
+    pub outlets: Vec<Outlet>,
+    /// Its network cards.
+    pub nics: Vec<Nic>,
+    /// A serial line that carries events and status, such as `ttyS1`.
+    pub monitor: Option<String>,
+    /// Its address on the cluster network.
+    pub address: Ipv4Addr,
+}
+
+/// A power switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pdu {
+    /// Its name.
+    pub name: String,
+    /// Where its SNMP agent answers (UDP 161).
+    pub address: Ipv4Addr,
+}
+
+/// One block device that the gateway exports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// The export's name: nodes see it as `/dev/gnbd/NAME`.
+    pub name: String,
+    /// The device on the gateway.
+    pub device: String,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// A configuration that can work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The cluster's name.
+    pub name: String,
+    /// The time limits.
+    pub timing: Timing,
+    /// Whether the watchdog resets a node that stays inquorate for `lease`.
+    pub self_fence: bool,
+    /// The networks.
+    pub networks: Vec<Network>,
+    /// The power switches.
+    pub pdus: Vec<Pdu>,
+    /// The slots, in order.
+    pub nodes: Vec<NodeConfig>,
+    /// Whether the gateway serves PXE.
+    pub pxe: bool,
+    /// What the gateway exports.
+    pub exports: Vec<Export>,
+}
+
+impl Config {
+    /// Parses and checks the text of a `cluster.toml`.
+    ///
+    /// # Errors
+    /// The first thing that cannot work, with its line and its remedy.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        file::parse(text)
+    }
+
+    /// The slot of the machine that has one of `macs`, if the file names it.
+    #[must_use]
+    pub fn find(&self, macs: &[Mac]) -> Option<Slot> {
+        let here = |node: &NodeConfig| node.nics.iter().any(|nic| macs.contains(&nic.mac));
+        self.slots().find(|(_, node)| here(node)).map(|(slot, _)| slot)
+    }
+
+    /// The slots in order.
+    pub fn slots(&self) -> impl Iterator<Item = (Slot, &NodeConfig)> {
+        (0..).map(Slot).zip(&self.nodes)
+    }
+
+    /// The node in `slot`.
+    ///
+    /// # Panics
+    /// If the slot is not of this configuration: a programmer's error.
+    #[must_use]
+    pub fn node(&self, slot: Slot) -> &NodeConfig {
+        let Some(node) = self.nodes.get(usize::from(slot.0)) else {
+            panic!("slot {} is not in the configuration", slot.0)
+        };
+        node
+    }
+
+    /// Whether `slot` is one of this configuration's.
+    #[must_use]
+    pub fn has(&self, slot: Slot) -> bool {
+        usize::from(slot.0) < self.nodes.len()
+    }
+
+    /// The gateway, if there is one.
+    #[must_use]
+    pub fn gateway(&self) -> Option<(Slot, &NodeConfig)> {
+        self.slots().find(|(_, node)| node.role == Role::Gateway)
+    }
+
+    /// How many slots are a majority.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        self.nodes.len() / 2 + 1
+    }
+
+    /// The cluster network's address and prefix.
+    #[must_use]
+    pub fn cluster_network(&self) -> (Ipv4Addr, u8) {
+        self.networks
+            .iter()
+            .find_map(|network| match network.kind {
+                NetworkKind::Cluster { subnet, prefix } => Some((subnet, prefix)),
+                NetworkKind::Public { .. } => None,
+            })
+            .unwrap_or((Ipv4Addr::UNSPECIFIED, 0))
+    }
+}
+
+/// The first of `items` that stands twice.
+fn doubled<T: Ord + Clone>(items: impl Iterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    items.into_iter().find(|item| !seen.insert(item.clone()))
+}
+
+#[cfg(test)]
+mod tests;

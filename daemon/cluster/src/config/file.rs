@@ -1,0 +1,374 @@
+//! The shape of `cluster.toml` as it is written, and the checks that turn it into a [`Config`].
+
+use core::ops::Range;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Config, ConfigError, Export, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Timing, doubled};
+use crate::limits;
+use crate::words::{Outlet, Role};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    cluster: ClusterTable,
+    network: BTreeMap<String, Spanned<NetworkTable>>,
+    #[serde(default)]
+    pdu: Vec<Spanned<PduTable>>,
+    node: Vec<Spanned<NodeTable>>,
+    #[serde(default)]
+    gateway: GatewayTable,
+    #[serde(default)]
+    export: Vec<Spanned<ExportTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClusterTable {
+    name: Spanned<String>,
+    keepalive: Spanned<String>,
+    warntime: Spanned<String>,
+    deadtime: Spanned<String>,
+    initdead: Spanned<String>,
+    lease: Spanned<String>,
+    evacuation: Spanned<String>,
+    #[serde(default = "yes")]
+    self_fence: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkTable {
+    subnet: Option<String>,
+    bridge: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PduTable {
+    name: String,
+    model: String,
+    address: Ipv4Addr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeTable {
+    name: String,
+    role: Option<Role>,
+    #[serde(default)]
+    outlets: Vec<OutletTable>,
+    nics: Vec<NicTable>,
+    monitor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutletTable {
+    pdu: String,
+    outlet: u8,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NicTable {
+    mac: String,
+    network: String,
+    address: Option<Ipv4Addr>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GatewayTable {
+    #[serde(default)]
+    pxe: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExportTable {
+    name: String,
+    device: String,
+    #[serde(default)]
+    read_only: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
+    let source = Source(text);
+    let file: File = toml::from_str(text).map_err(|error| ConfigError {
+        line: error.span().map_or(0, |span| source.line(&span)),
+        text: error.message().to_owned(),
+    })?;
+    let timing = source.timing(&file.cluster)?;
+    let networks = source.networks(&file.network)?;
+    let pdus = source.pdus(&file.pdu)?;
+    let nodes = source.nodes(&file.node, &networks, &pdus)?;
+    let exports = source.exports(&file.export)?;
+    let gateways = nodes.iter().filter(|node| node.role == Role::Gateway).count();
+    if gateways == 0 && (file.gateway.pxe || !exports.is_empty()) {
+        return Err(whole("[gateway] and [[export]] need a node with role = \"gateway\""));
+    }
+    if gateways > 1 {
+        return Err(whole("more than one node has role = \"gateway\"; one gateway is supported"));
+    }
+    let name = file.cluster.name;
+    if !is_name(name.get_ref()) {
+        return Err(source.refuse(name.span(), NAME_RULE));
+    }
+    Ok(Config {
+        name: name.into_inner(),
+        timing,
+        self_fence: file.cluster.self_fence,
+        networks,
+        pdus,
+        nodes,
+        pxe: file.gateway.pxe,
+        exports,
+    })
+}
+
+const NAME_RULE: &str = "a name is 1 to 16 lower-case letters, digits and '-', beginning with a letter";
+
+fn is_name(text: &str) -> bool {
+    text.len() <= limits::NODE_NAME_BYTES
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+fn whole(text: &str) -> ConfigError {
+    ConfigError { line: 0, text: text.to_owned() }
+}
+
+/// The text, to find lines in.
+struct Source<'a>(&'a str);
+
+impl Source<'_> {
+    fn line(&self, span: &Range<usize>) -> usize {
+        self.0.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
+    }
+
+    fn refuse(&self, span: Range<usize>, text: &str) -> ConfigError {
+        ConfigError { line: self.line(&span), text: text.to_owned() }
+    }
+
+    fn timing(&self, table: &ClusterTable) -> Result<Timing, ConfigError> {
+        let keepalive = self.duration("keepalive", &table.keepalive)?;
+        let warntime = self.duration("warntime", &table.warntime)?;
+        let deadtime = self.duration("deadtime", &table.deadtime)?;
+        let initdead = self.duration("initdead", &table.initdead)?;
+        let lease = self.duration("lease", &table.lease)?;
+        let evacuation = self.duration("evacuation", &table.evacuation)?;
+        if keepalive < Duration::from_millis(20) {
+            return Err(self.refuse(table.keepalive.span(), "keepalive must be at least \"20ms\""));
+        }
+        let relations = [
+            (keepalive * 2, warntime, &table.warntime, "warntime must be at least twice keepalive"),
+            (warntime, deadtime, &table.deadtime, "deadtime must be longer than warntime"),
+            (deadtime, initdead, &table.initdead, "initdead must be longer than deadtime"),
+            (deadtime, lease, &table.lease, "lease must be longer than deadtime"),
+        ];
+        for (shorter, longer, at, text) in relations {
+            if shorter >= longer && !(text.contains("twice") && shorter == longer) {
+                return Err(self.refuse(at.span(), text));
+            }
+        }
+        Ok(Timing { keepalive, warntime, deadtime, initdead, lease, evacuation })
+    }
+
+    fn duration(&self, key: &str, value: &Spanned<String>) -> Result<Duration, ConfigError> {
+        let text = value.get_ref();
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at(digits);
+        let millis = match unit {
+            "ms" => Some(1),
+            "s" => Some(1_000),
+            "m" => Some(60_000),
+            _ => None,
+        };
+        let parsed = millis.zip(number.parse::<u32>().ok()).map(|(unit, number)| u64::from(number) * unit);
+        match parsed {
+            Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
+            _ => Err(self.refuse(
+                value.span(),
+                &format!("{key} = \"{text}\" is not a duration; write \"250ms\", \"2s\" or \"1m\""),
+            )),
+        }
+    }
+
+    fn networks(&self, tables: &BTreeMap<String, Spanned<NetworkTable>>) -> Result<Vec<Network>, ConfigError> {
+        let mut networks = Vec::new();
+        for (name, table) in tables {
+            let at = table.span();
+            let NetworkTable { subnet, bridge } = table.get_ref();
+            let kind = match (subnet, bridge) {
+                (Some(subnet), None) => {
+                    let (subnet, prefix) = parse_subnet(subnet)
+                        .ok_or_else(|| self.refuse(at, "subnet must look like \"10.77.0.0/24\" (a prefix of 8 to 30)"))?;
+                    NetworkKind::Cluster { subnet, prefix }
+                }
+                (None, Some(bridge)) if (1..=15).contains(&bridge.len()) => {
+                    NetworkKind::Public { bridge: bridge.clone() }
+                }
+                (None, Some(_)) => return Err(self.refuse(at, "a bridge's name has 1 to 15 characters")),
+                _ => {
+                    return Err(self.refuse(
+                        at,
+                        "a network has either subnet (the cluster's: nodes have addresses) or bridge (the VMs')",
+                    ));
+                }
+            };
+            networks.push(Network { name: name.clone(), kind });
+        }
+        let clusters = networks.iter().filter(|network| matches!(network.kind, NetworkKind::Cluster { .. })).count();
+        if clusters != 1 {
+            return Err(whole("exactly one [network.NAME] must have a subnet: the cluster network"));
+        }
+        Ok(networks)
+    }
+
+    fn pdus(&self, tables: &[Spanned<PduTable>]) -> Result<Vec<Pdu>, ConfigError> {
+        for table in tables {
+            if table.get_ref().model != "ap7921" {
+                return Err(self.refuse(table.span(), "model must be \"ap7921\""));
+            }
+        }
+        let pdus: Vec<Pdu> = tables
+            .iter()
+            .map(|table| Pdu { name: table.get_ref().name.clone(), address: table.get_ref().address })
+            .collect();
+        match doubled(pdus.iter().map(|pdu| &pdu.name)) {
+            Some(name) => Err(whole(&format!("two [[pdu]] are named \"{name}\"; give each its own name"))),
+            None => Ok(pdus),
+        }
+    }
+
+    fn nodes(
+        &self,
+        tables: &[Spanned<NodeTable>],
+        networks: &[Network],
+        pdus: &[Pdu],
+    ) -> Result<Vec<NodeConfig>, ConfigError> {
+        if tables.is_empty() || tables.len() > limits::NODES {
+            return Err(whole(&format!("a cluster has 1 to {} [[node]]", limits::NODES)));
+        }
+        let mut nodes: Vec<NodeConfig> = Vec::new();
+        for table in tables {
+            let refuse = |text: &str| self.refuse(table.span(), text);
+            let node = node(table.get_ref(), networks, pdus).map_err(|text| refuse(&text))?;
+            for other in &nodes {
+                if let Some(text) = clash(&node, other) {
+                    return Err(refuse(&text));
+                }
+            }
+            nodes.push(node);
+        }
+        Ok(nodes)
+    }
+
+    fn exports(&self, tables: &[Spanned<ExportTable>]) -> Result<Vec<Export>, ConfigError> {
+        let mut exports: Vec<Export> = Vec::new();
+        for table in tables {
+            let ExportTable { name, device, read_only } = table.get_ref();
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            if name.is_empty() || name.len() > limits::VM_NAME_BYTES || !name.chars().all(plain) {
+                return Err(self.refuse(table.span(), "an export's name is 1 to 32 letters, digits, '_' and '-'"));
+            }
+            if !device.starts_with("/dev/") || device.contains("..") {
+                return Err(self.refuse(table.span(), "device must be a path below /dev/"));
+            }
+            if exports.iter().any(|other| other.name == *name || other.device == *device) {
+                return Err(self.refuse(table.span(), "another [[export]] has this name or this device"));
+            }
+            exports.push(Export { name: name.clone(), device: device.clone(), read_only: *read_only });
+        }
+        Ok(exports)
+    }
+}
+
+fn parse_subnet(text: &str) -> Option<(Ipv4Addr, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    let prefix: u8 = prefix.parse().ok().filter(|prefix| (8..=30).contains(prefix))?;
+    let address: Ipv4Addr = address.parse().ok()?;
+    (address == masked(address, prefix)).then_some((address, prefix))
+}
+
+fn masked(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    Ipv4Addr::from_bits(address.to_bits() & mask)
+}
+
+fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeConfig, String> {
+    let name = &table.name;
+    if !is_name(name) {
+        return Err(format!("node \"{name}\": {NAME_RULE}"));
+    }
+    let mut outlets = Vec::new();
+    for OutletTable { pdu, outlet } in &table.outlets {
+        if !pdus.iter().any(|known| known.name == *pdu) {
+            return Err(format!("node \"{name}\" has an outlet of \"{pdu}\", but there is no such [[pdu]]"));
+        }
+        if !(1..=24).contains(outlet) {
+            return Err(format!("node \"{name}\": outlet {outlet} is not one of 1 to 24"));
+        }
+        outlets.push(Outlet { pdu: pdu.clone(), number: *outlet });
+    }
+    let role = table.role.unwrap_or(Role::Node);
+    if role == Role::Node && outlets.is_empty() {
+        return Err(format!("node \"{name}\" has no outlets: it could not be fenced; name every outlet that feeds it"));
+    }
+    let mut nics = Vec::new();
+    let mut address = None;
+    for nic in &table.nics {
+        let parsed = self::nic(nic, networks).map_err(|text| format!("node \"{name}\": {text}"))?;
+        address = address.or(parsed.address);
+        nics.push(parsed);
+    }
+    let address = address.ok_or_else(|| format!("node \"{name}\" has no nic on the cluster network"))?;
+    Ok(NodeConfig { name: name.clone(), role, outlets, nics, monitor: table.monitor.clone(), address })
+}
+
+fn nic(table: &NicTable, networks: &[Network]) -> Result<Nic, String> {
+    let mac = Mac::parse(&table.mac)
+        .ok_or_else(|| format!("\"{}\" is not a MAC address; write \"52:54:00:12:34:56\"", table.mac))?;
+    let network = networks
+        .iter()
+        .find(|network| network.name == table.network)
+        .ok_or_else(|| format!("there is no [network.{}]", table.network))?;
+    match (&network.kind, table.address) {
+        (NetworkKind::Cluster { subnet, prefix }, Some(address)) => {
+            if masked(address, *prefix) != *subnet || address == *subnet {
+                return Err(format!("address {address} is not in {subnet}/{prefix}"));
+            }
+        }
+        (NetworkKind::Cluster { .. }, None) => return Err("the nic on the cluster network needs an address".to_owned()),
+        (NetworkKind::Public { .. }, Some(_)) => {
+            return Err("a nic on the VMs' network has no address: the node only bridges it".to_owned());
+        }
+        (NetworkKind::Public { .. }, None) => {}
+    }
+    Ok(Nic { mac, network: table.network.clone(), address: table.address })
+}
+
+/// What two nodes may not share.
+fn clash(node: &NodeConfig, other: &NodeConfig) -> Option<String> {
+    if node.name == other.name {
+        return Some(format!("two nodes are named \"{}\"", node.name));
+    }
+    if let Some(outlet) = node.outlets.iter().find(|outlet| other.outlets.contains(outlet)) {
+        return Some(format!("{outlet} feeds both \"{}\" and \"{}\"; an outlet feeds one node", node.name, other.name));
+    }
+    let macs = || other.nics.iter().map(|nic| nic.mac);
+    if let Some(nic) = node.nics.iter().find(|nic| macs().any(|mac| mac == nic.mac)) {
+        return Some(format!("\"{}\" and \"{}\" have the same mac {}", node.name, other.name, nic.mac));
+    }
+    (node.address == other.address)
+        .then(|| format!("\"{}\" and \"{}\" have the same address {}", node.name, other.name, node.address))
+}

@@ -1,0 +1,51 @@
+//! Every bound of the core, in one place, with the relations between them asserted.
+
+use core::time::Duration;
+
+/// Nodes in a cluster. DLM and the heartbeat frame set it.
+pub const NODES: usize = 16;
+/// VMs in a cluster. The whole state must fit a datagram as a snapshot.
+pub const VMS: usize = 256;
+/// Bytes of a VM's name.
+pub const VM_NAME_BYTES: usize = 32;
+/// Bytes of a node's or a switch's name.
+pub const NODE_NAME_BYTES: usize = 16;
+/// Bytes of one datagram in plain text; the rest of UDP's 65,507 is for the seal.
+pub const DATAGRAM_BYTES: usize = 64_000;
+/// Bytes of a heartbeat in plain text: one Ethernet frame, less the headers and the seal.
+pub const HEARTBEAT_BYTES: usize = 1_400;
+/// Identities of one slot that are remembered as gone.
+pub const RETIRED: usize = 16;
+/// Requests to pull a VM that may wait for their commitment.
+pub const WAITING_PULLS: usize = 16;
+
+/// Ticks of the agreement in one `keepalive`.
+pub const TICKS_PER_KEEPALIVE: u32 = 5;
+/// Agreement: ticks without a leader before an election.
+pub const ELECTION_TICKS: usize = 20;
+/// Agreement: ticks between a leader's heartbeats.
+pub const HEARTBEAT_TICKS: usize = 5;
+/// Log entries kept behind the applied index before compaction.
+pub const LOG_ENTRIES: u64 = 64;
+
+/// How long a VM may take to be created.
+pub const CREATE: Duration = Duration::from_secs(120);
+/// How long a live migration may take.
+pub const MIGRATE: Duration = Duration::from_secs(300);
+/// How long a source waits for the commitment that explains a pull.
+pub const PULL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a domain may take to be destroyed.
+pub const DESTROY: Duration = Duration::from_secs(30);
+/// How long one attempt at fencing may take (fence-agents' power timeout).
+pub const FENCE: Duration = Duration::from_secs(20);
+/// Between two attempts at something that failed.
+pub const RETRY: Duration = Duration::from_secs(3);
+/// How often a VM's start may fail before it waits for the operator.
+pub const START_ATTEMPTS: u32 = 6;
+/// How often a VM's domain may die by itself before it waits for the operator.
+pub const RESTARTS: u32 = 5;
+/// Lists of domains in which a VM must be missing before it counts as ended.
+pub const MISSED_LISTS: u32 = 2;
+
+const _: () = assert!(ELECTION_TICKS > 2 * HEARTBEAT_TICKS);
+const _: () = assert!(HEARTBEAT_BYTES < DATAGRAM_BYTES);
