@@ -1,0 +1,68 @@
+//! What a node knows, for the menu and the monitor line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::words::{Mebibytes, Role};
+
+/// What one node knows of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This node's name.
+    pub node: String,
+    /// This boot, in hexadecimal.
+    pub incarnation: String,
+    /// The generation that it belongs to, in hexadecimal.
+    pub generation: Option<String>,
+    /// The number of the membership.
+    pub view: u64,
+    /// The DC's name, if one is known.
+    pub dc: Option<String>,
+    /// Whether this node is part of a quorate cluster.
+    pub quorate: bool,
+    /// Whether this node is on its way out.
+    pub leaving: bool,
+    /// What Xen here could still give, in MiB.
+    pub free_mib: u32,
+    /// Every domain that Xen runs here, by its name.
+    pub domains: Vec<String>,
+    /// The slots.
+    pub nodes: Vec<NodeStatus>,
+    /// The VMs.
+    pub vms: Vec<VmStatus>,
+}
+
+/// One slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+    /// `member`, `leaving`, `off`, `unclean`, `fenced`, `booting` or `unknown`.
+    pub state: String,
+    /// Its boot, in hexadecimal.
+    pub incarnation: String,
+    /// How long ago it was heard, in milliseconds; `None` if never.
+    pub heard_ms: Option<u64>,
+    /// What its Xen could still give.
+    pub free: Mebibytes,
+    /// The outlets that feed it.
+    pub outlets: Vec<String>,
+}
+
+/// One VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmStatus {
+    /// Its name.
+    pub name: String,
+    /// The node that owns it.
+    pub owner: Option<String>,
+    /// `stopped`, `starting`, `running`, `moving to NODE`, `landing` or `failed`.
+    pub phase: String,
+    /// Its generation.
+    pub generation: u64,
+    /// What it needs.
+    pub memory: Mebibytes,
+}

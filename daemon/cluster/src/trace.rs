@@ -1,0 +1,271 @@
+//! Everything worth saying, each with one fixed text: the event log is made of these and of nothing else.
+//!
+//! What is decided for the whole cluster is said once, by the DC that decided it; what a node does or suffers is said by
+//! that node.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::fencing::Method;
+use crate::words::{ClusterGeneration, Generation, Incarnation, Mebibytes, Outlet, View, VmName};
+
+/// One thing worth saying. Nodes are named as in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "each variant is documented by its text below, and its fields by their names"
+)]
+pub enum Trace {
+    Up {
+        incarnation: Incarnation,
+        start: u8,
+    },
+    Heard {
+        node: String,
+        incarnation: Incarnation,
+    },
+    Quiet {
+        node: String,
+        silence: Duration,
+    },
+    Back {
+        node: String,
+        silence: Duration,
+    },
+    Forming {
+        generation: ClusterGeneration,
+        nodes: Vec<String>,
+    },
+    Joined {
+        generation: ClusterGeneration,
+    },
+    Abandoned {
+        generation: ClusterGeneration,
+        reason: &'static str,
+    },
+    BecameDc {
+        view: View,
+    },
+    NoLongerDc,
+    Quorate,
+    Inquorate,
+    Filled {
+        node: String,
+        incarnation: Incarnation,
+        view: View,
+    },
+    Absent {
+        node: String,
+    },
+    Suspected {
+        node: String,
+        silence: Duration,
+    },
+    Fencing {
+        node: String,
+        outlets: Vec<Outlet>,
+    },
+    NotFenced {
+        node: String,
+        reason: String,
+    },
+    Fenced {
+        node: String,
+        method: Method,
+    },
+    PoweringOn {
+        node: String,
+        outlets: Vec<Outlet>,
+    },
+    PoweredOn {
+        node: String,
+    },
+    NotPoweredOn {
+        node: String,
+        reason: String,
+    },
+    Defined {
+        vm: VmName,
+        memory: Mebibytes,
+    },
+    Adopted {
+        vm: VmName,
+        node: String,
+        generation: Generation,
+    },
+    Assigned {
+        vm: VmName,
+        node: String,
+        generation: Generation,
+        free: Mebibytes,
+    },
+    NoRoom {
+        vm: VmName,
+    },
+    Creating {
+        vm: VmName,
+        generation: Generation,
+    },
+    Started {
+        vm: VmName,
+        node: String,
+        generation: Generation,
+    },
+    NotStarted {
+        vm: VmName,
+        reason: String,
+    },
+    Ended {
+        vm: VmName,
+        node: String,
+    },
+    Lost {
+        vm: VmName,
+        node: String,
+    },
+    GaveUp {
+        vm: VmName,
+        attempts: u32,
+    },
+    Moving {
+        vm: VmName,
+        from: String,
+        to: String,
+        generation: Generation,
+    },
+    Pulling {
+        vm: VmName,
+        from: String,
+    },
+    Pushing {
+        vm: VmName,
+        to: String,
+    },
+    Moved {
+        vm: VmName,
+        to: String,
+        generation: Generation,
+    },
+    NotMoved {
+        vm: VmName,
+        from: String,
+        reason: String,
+    },
+    Stays {
+        vm: VmName,
+        node: String,
+    },
+    Destroying {
+        domain: String,
+    },
+    ShuttingDown {
+        vm: VmName,
+    },
+    Leaving {
+        node: String,
+    },
+    Left {
+        node: String,
+    },
+    PoweringOff,
+    SelfFencing {
+        silence: Duration,
+    },
+    Malformed {
+        reason: &'static str,
+    },
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Up { incarnation, start: 0 } => write!(f, "up, incarnation {incarnation}"),
+            Self::Up { incarnation, start } => {
+                write!(f, "supervisor restarted ({start}), still incarnation {incarnation}")
+            }
+            Self::Heard { node, incarnation } => write!(f, "hears {node}, incarnation {incarnation}"),
+            Self::Quiet { node, silence } => write!(f, "{node} is silent for {}", seconds(*silence)),
+            Self::Back { node, silence } => write!(f, "{node} is heard again after {}", seconds(*silence)),
+            Self::Forming { generation, nodes } => write!(f, "forms generation {generation} of {}", nodes.join(", ")),
+            Self::Joined { generation } => write!(f, "joins generation {generation}"),
+            Self::Abandoned { generation, reason } => write!(f, "gives generation {generation} up: {reason}"),
+            Self::BecameDc { view } => write!(f, "is DC of view {}", view.0),
+            Self::NoLongerDc => write!(f, "is no longer DC"),
+            Self::Quorate => write!(f, "is quorate"),
+            Self::Inquorate => write!(f, "is inquorate: freezes"),
+            Self::Filled {
+                node,
+                incarnation,
+                view,
+            } => {
+                write!(f, "view {}: {node} is a member, incarnation {incarnation}", view.0)
+            }
+            Self::Absent { node } => write!(f, "{node} is absent at formation: unclean until proven otherwise"),
+            Self::Suspected { node, silence } => write!(f, "suspects {node}: silent for {}", seconds(*silence)),
+            Self::Fencing { node, outlets } => write!(f, "fences {node}: commands off {}", list(outlets)),
+            Self::NotFenced { node, reason } => write!(f, "{node} is not proven off: {reason}"),
+            Self::Fenced { node, method } => write!(f, "{node} is proven off: {method}"),
+            Self::PoweringOn { node, outlets } => write!(f, "powers {node} on: commands on {}", list(outlets)),
+            Self::PoweredOn { node } => write!(f, "{node} has power"),
+            Self::NotPoweredOn { node, reason } => write!(f, "{node} could not be powered on: {reason}"),
+            Self::Defined { vm, memory } => write!(f, "VM {vm} is defined, {memory}"),
+            Self::Adopted { vm, node, generation } => {
+                write!(f, "VM {vm} runs on {node}: adopted as generation {}", generation.0)
+            }
+            Self::Assigned {
+                vm,
+                node,
+                generation,
+                free,
+            } => {
+                write!(
+                    f,
+                    "assigns VM {vm} to {node} ({free} free), generation {}",
+                    generation.0
+                )
+            }
+            Self::NoRoom { vm } => write!(f, "no node has room for VM {vm}"),
+            Self::Creating { vm, generation } => write!(f, "creates VM {vm}, generation {}", generation.0),
+            Self::Started { vm, node, generation } => write!(f, "VM {vm} runs on {node}, generation {}", generation.0),
+            Self::NotStarted { vm, reason } => write!(f, "VM {vm} could not be created: {reason}"),
+            Self::Ended { vm, node } => write!(f, "VM {vm} no longer runs on {node}"),
+            Self::Lost { vm, node } => write!(f, "VM {vm} was lost with {node}"),
+            Self::GaveUp { vm, attempts } => write!(f, "VM {vm} failed {attempts} times: waits for the operator"),
+            Self::Moving {
+                vm,
+                from,
+                to,
+                generation,
+            } => {
+                write!(f, "moves VM {vm} from {from} to {to}, generation {}", generation.0)
+            }
+            Self::Pulling { vm, from } => write!(f, "migrate {vm} to me: pulls from {from}"),
+            Self::Pushing { vm, to } => write!(f, "pushes VM {vm} to {to}"),
+            Self::Moved { vm, to, generation } => write!(f, "VM {vm} moved to {to}, generation {}", generation.0),
+            Self::NotMoved { vm, from, reason } => write!(f, "VM {vm} was not received from {from}: {reason}"),
+            Self::Stays { vm, node } => write!(f, "VM {vm} stays on {node}: the migration failed"),
+            Self::Destroying { domain } => write!(f, "destroys domain {domain}: it is not this node's"),
+            Self::ShuttingDown { vm } => write!(f, "shuts VM {vm} down: it could not be moved in time"),
+            Self::Leaving { node } => write!(f, "{node} leaves: its VMs are moved away"),
+            Self::Left { node } => write!(f, "{node} has left and is off"),
+            Self::PoweringOff => write!(f, "powers off"),
+            Self::SelfFencing { silence } => {
+                write!(
+                    f,
+                    "inquorate for {}: lets the watchdog reset this machine",
+                    seconds(*silence)
+                )
+            }
+            Self::Malformed { reason } => write!(f, "ignores a datagram: {reason}"),
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    let tenths = duration.as_millis() / 100;
+    format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+fn list(outlets: &[Outlet]) -> String {
+    outlets.iter().map(Outlet::to_string).collect::<Vec<_>>().join(", ")
+}
