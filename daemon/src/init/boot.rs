@@ -1,0 +1,121 @@
+//! The boot: a list of named phases, in order.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::rand::GetRandomFlags;
+use rustix::system::RebootCommand;
+
+use super::services::{OnEnd, Services, Spec};
+use super::{HOLDFAST, disks, failed, modules, mounts, report, xen};
+
+/// The supervisor's name among the services.
+pub(super) const SUPERVISOR: &str = "supervisor";
+/// The terminals that get a menu, where they exist: Xen's console and the screen.
+const TERMINALS: [&str; 2] = ["/dev/hvc0", "/dev/tty1"];
+/// This boot's random number, in 16 hexadecimal digits: a restarted supervisor finds it here again.
+const INCARNATION: &str = "/run/holdfast/incarnation";
+
+/// What the phases build up.
+#[derive(Debug, Default)]
+pub(super) struct Boot {
+    /// What runs.
+    pub(super) services: Services,
+}
+
+/// A phase: its name on the console, and what is done.
+type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
+
+const PHASES: [Phase; 10] = [
+    ("file systems", |_| mounts::first()),
+    ("host", |_| host()),
+    ("incarnation", |_| incarnation(Path::new(INCARNATION))),
+    ("modules", |_| modules::load()),
+    ("file systems of modules", |_| mounts::of_modules()),
+    ("disks", |_| disks::link()),
+    ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
+    ("domain 0", |_| xen::init_dom0()),
+    ("supervisor", |boot| {
+        xen::start_xenconsoled(&mut boot.services);
+        boot.start_supervisor();
+        Ok(())
+    }),
+    ("menus", Boot::start_menus),
+];
+
+impl Boot {
+    /// Goes through the phases; one that fails does not stop those behind it.
+    pub(super) fn run(&mut self) {
+        for (name, phase) in PHASES {
+            match phase(self) {
+                Ok(()) => report::progress(name),
+                Err(error) => report::problem(&format!("{name}: {error}")),
+            }
+        }
+    }
+
+    fn start_supervisor(&mut self) {
+        self.services.start(Spec {
+            name: SUPERVISOR.to_owned(),
+            program: HOLDFAST,
+            arguments: vec!["supervise".to_owned()],
+            terminal: None,
+            oom_score_adj: -1000,
+            on_end: OnEnd::Restart,
+        });
+    }
+
+    fn start_menus(&mut self) -> Result<(), String> {
+        for terminal in TERMINALS.into_iter().filter(|terminal| Path::new(terminal).exists()) {
+            self.services.start(Spec {
+                name: format!("menu on {terminal}"),
+                program: HOLDFAST,
+                arguments: vec!["menu".to_owned()],
+                terminal: Some(terminal.to_owned()),
+                oom_score_adj: 0,
+                on_end: OnEnd::Restart,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A name for the machine until its own is known, and no reboot by Ctrl-Alt-Del: VMs run here.
+fn host() -> Result<(), String> {
+    rustix::system::reboot(RebootCommand::CadOff).map_err(|error| format!("Ctrl-Alt-Del: {error}"))?;
+    rustix::system::sethostname(b"holdfast").map_err(|error| format!("host name: {error}"))
+}
+
+/// Draws this boot's number, once.
+fn incarnation(path: &Path) -> Result<(), String> {
+    if path.exists() {
+        return Ok(());
+    }
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| format!("getrandom: {error}"))?;
+    // Zero is no incarnation: it stands for an empty slot.
+    let number = u64::from_le_bytes(bytes).max(1);
+    fs::write(path, format!("{number:016x}\n")).map_err(failed(INCARNATION))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::incarnation;
+
+    #[test]
+    fn an_incarnation_is_drawn_once_a_boot() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("incarnation");
+        incarnation(&path).unwrap();
+        let drawn = fs::read_to_string(&path).unwrap();
+        assert_eq!(drawn.len(), 17);
+        assert_ne!(u64::from_str_radix(drawn.trim(), 16).unwrap(), 0);
+        incarnation(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), drawn);
+        let other = directory.path().join("other");
+        incarnation(&other).unwrap();
+        assert_ne!(fs::read_to_string(&other).unwrap(), drawn);
+    }
+}

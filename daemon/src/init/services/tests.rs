@@ -1,0 +1,68 @@
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitOptions};
+
+use super::{BackOff, OnEnd, PAUSE_MAX, PAUSE_MIN, Services, Spec, WELL};
+
+fn spec(program: &'static str, on_end: OnEnd) -> Spec {
+    let (name, arguments) = ("it".to_owned(), Vec::new());
+    Spec {
+        name,
+        program,
+        arguments,
+        terminal: None,
+        oom_score_adj: 0,
+        on_end,
+    }
+}
+
+#[test]
+fn the_pause_doubles_up_to_its_limit() {
+    let mut back_off = BackOff::default();
+    let pauses: Vec<Duration> = (0..40).map(|_| back_off.pause(Duration::ZERO)).collect();
+    assert_eq!(pauses[..4], [1, 2, 4, 8].map(|times| PAUSE_MIN * times));
+    assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]));
+    assert_eq!(pauses[39], PAUSE_MAX);
+}
+
+#[test]
+fn a_long_life_clears_what_was_before() {
+    let mut back_off = BackOff::default();
+    for _ in 0..10 {
+        back_off.pause(Duration::ZERO);
+    }
+    assert_eq!(back_off.pause(WELL), PAUSE_MIN);
+}
+
+#[test]
+fn what_cannot_be_started_is_tried_again_later() {
+    let mut services = Services::default();
+    services.start(spec("/nonexistent/program", OnEnd::Restart));
+    assert!(!services.runs("it"));
+    let first = services.next_due().unwrap();
+    services.start_due(first);
+    assert!(services.next_due().unwrap() >= first + PAUSE_MIN * 2);
+}
+
+#[test]
+fn what_only_is_reported_is_never_due() {
+    let mut services = Services::default();
+    services.start(spec("/nonexistent/program", OnEnd::Report));
+    assert_eq!(services.next_due(), None);
+    assert!(services.running().is_empty());
+}
+
+#[test]
+#[expect(clippy::zombie_processes, reason = "waitpid takes it, as init does")]
+fn an_orphan_is_nobody_s_death() {
+    let mut services = Services::default();
+    services.start(spec("/nonexistent/program", OnEnd::Restart));
+    let due = services.next_due();
+    let child = std::process::Command::new("true").spawn().unwrap();
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    let (pid, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty())
+        .unwrap()
+        .unwrap();
+    services.ended(pid, status, Instant::now());
+    assert_eq!(services.next_due(), due);
+}
