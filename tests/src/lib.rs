@@ -1,1 +1,7 @@
 //! The virtual rack, the deterministic simulator, and the checks.
+//!
+//! Two halves that share nothing: the rack (`rack`, `setup`, `pdu`) starts real machines and meets the
+//! daemon only as a program; the simulator (feature `world`) links the core and runs it in virtual time.
+
+pub mod rack;
+pub mod setup;

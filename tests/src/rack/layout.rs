@@ -1,0 +1,233 @@
+//! What stands in the rack: which machines, on which cables, at which addresses, behind which outlets.
+//!
+//! One value of [`Layout`] is the only place that knows; `cluster.toml`, the QEMU command lines, the network and the
+//! probes are all made from it, so they cannot disagree.
+//!
+//! ```text
+//!              hfp0  10.78.0.254   public: guests, probes
+//!   ------+-----------+-----------+------
+//!       node1       node2       node3        gateway (disk)
+//!   ------+-----------+-----------+-------------+------
+//!              hfc0  10.77.0.250   cluster: heartbeat, storage, migration, PXE, and the PDU
+//! ```
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+/// The bridge of the cluster network.
+pub const CLUSTER_BRIDGE: &str = "hfc0";
+/// The bridge of the public network.
+pub const PUBLIC_BRIDGE: &str = "hfp0";
+/// The PDU's address, which is also the rack's own on the cluster network.
+pub const PDU_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 250);
+/// The probes' address on the public network.
+pub const PROBE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 254);
+/// The PDU's name in `cluster.toml`.
+pub const PDU_NAME: &str = "pdu1";
+/// The community that the PDU accepts for writing.
+pub const PDU_COMMUNITY: &str = "private";
+/// The gateway's name.
+pub const GATEWAY: &str = "gateway";
+
+/// One machine of the rack.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Its node name.
+    pub name: String,
+    /// The outlet that feeds it, from 1.
+    pub outlet: u8,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Its cable to the cluster network.
+    pub cluster: Nic,
+    /// Its cable to the public network; the gateway has none.
+    pub public: Option<Nic>,
+}
+
+/// One network card with its cable.
+#[derive(Debug, Clone)]
+pub struct Nic {
+    /// The tap device in the rack's namespace.
+    pub tap: String,
+    /// The card's address.
+    pub mac: String,
+    /// The node's IP address, where it has one.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// One VM of the rack.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    /// Its name, also that of its export and of its xl file.
+    pub name: String,
+    /// The MAC address of its vif.
+    pub mac: String,
+    /// Its address on the public network.
+    pub address: Ipv4Addr,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+}
+
+/// Everything in the rack.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// The machines, the gateway first.
+    pub machines: Vec<Machine>,
+    /// The VMs.
+    pub vms: Vec<Vm>,
+}
+
+impl Layout {
+    /// A gateway, `nodes` nodes and `vms` VMs.
+    pub fn new(nodes: u8, vms: u8) -> Self {
+        let gateway = Machine {
+            name: GATEWAY.into(),
+            outlet: 1,
+            memory_mib: 768,
+            cluster: Nic {
+                tap: "gwc".into(),
+                mac: "52:54:00:77:00:01".into(),
+                address: Some(Ipv4Addr::new(10, 77, 0, 1)),
+            },
+            public: None,
+        };
+        let node = |n: u8| Machine {
+            name: format!("node{n}"),
+            outlet: n + 1,
+            memory_mib: 1024,
+            cluster: Nic {
+                tap: format!("n{n}c"),
+                mac: format!("52:54:00:77:00:{:02x}", 0x10 + n),
+                address: Some(Ipv4Addr::new(10, 77, 0, 10 + n)),
+            },
+            public: Some(Nic {
+                tap: format!("n{n}p"),
+                mac: format!("52:54:00:78:00:{:02x}", 0x10 + n),
+                address: None,
+            }),
+        };
+        let vm = |n: u8| Vm {
+            name: format!("x{n}"),
+            mac: format!("00:16:3e:78:00:{:02x}", 0x10 + n),
+            address: Ipv4Addr::new(10, 78, 0, 10 + n),
+            memory_mib: 128,
+        };
+        Self {
+            machines: std::iter::once(gateway).chain((1..=nodes).map(node)).collect(),
+            vms: (0..vms).map(vm).collect(),
+        }
+    }
+
+    /// The machine of that name.
+    pub fn machine(&self, name: &str) -> Option<&Machine> {
+        self.machines.iter().find(|m| m.name == name)
+    }
+
+    /// The machine behind that outlet.
+    pub fn behind(&self, outlet: u8) -> Option<&Machine> {
+        self.machines.iter().find(|m| m.outlet == outlet)
+    }
+
+    /// The cluster's `cluster.toml`.
+    pub fn cluster_toml(&self) -> String {
+        let mut t = String::from(concat!(
+            "# Written by the rack from its layout.\n",
+            "[cluster]\nname = \"rack\"\nkeepalive = \"500ms\"\nwarntime = \"3s\"\ndeadtime = \"10s\"\ninitdead = \"60s\"\n",
+            "lease = \"40s\"\nself_fence = true\nevacuation = \"180s\"\n\n",
+            "[network.cluster]\nsubnet = \"10.77.0.0/24\"\n[network.public]\nbridge = \"xenbr0\"\n\n",
+            "[gateway]\npxe = true\n",
+        ));
+        let mut put = |line: std::fmt::Arguments<'_>| {
+            // Writing to a String cannot fail.
+            let _ = t.write_fmt(line);
+        };
+        put(format_args!(
+            "\n[[pdu]]\nname = \"{PDU_NAME}\"\nmodel = \"ap7921\"\naddress = \"{PDU_ADDRESS}\"\n"
+        ));
+        for machine in &self.machines {
+            put(format_args!("\n[[node]]\nname = \"{}\"\n", machine.name));
+            if machine.name == GATEWAY {
+                put(format_args!("role = \"gateway\"\n"));
+            }
+            put(format_args!(
+                "outlets = [{{ pdu = \"{PDU_NAME}\", outlet = {} }}]\nmonitor = \"ttyS1\"\n",
+                machine.outlet
+            ));
+            put(format_args!("nics = [\n"));
+            if let Some(address) = machine.cluster.address {
+                put(format_args!(
+                    "  {{ mac = \"{}\", network = \"cluster\", address = \"{address}\" }},\n",
+                    machine.cluster.mac
+                ));
+            }
+            if let Some(public) = &machine.public {
+                put(format_args!(
+                    "  {{ mac = \"{}\", network = \"public\" }},\n",
+                    public.mac
+                ));
+            }
+            put(format_args!("]\n"));
+        }
+        for vm in &self.vms {
+            put(format_args!(
+                "\n[[export]]\nname = \"{0}\"\ndevice = \"/dev/disk/{0}\"\n",
+                vm.name
+            ));
+        }
+        put(format_args!(
+            "\n[[export]]\nname = \"shared\"\ndevice = \"/dev/disk/shared\"\nread_only = true\n"
+        ));
+        t
+    }
+
+    /// The cluster's `secrets.toml` around a key of 64 hexadecimal digits.
+    pub fn secrets_toml(&self, key: &str) -> String {
+        format!("cluster_key = \"{key}\"\n\n[pdu.{PDU_NAME}]\ncommunity = \"{PDU_COMMUNITY}\"\n")
+    }
+}
+
+impl Vm {
+    /// Its ordinary xl file, as it lies under `/shared/vms`.
+    pub fn xl_file(&self) -> String {
+        format!(
+            concat!(
+                "# An ordinary xl file, with a disk path as it always was.\n",
+                "name = \"{name}\"\n",
+                "memory = {memory}\n",
+                "vcpus = 1\n",
+                "kernel = \"/shared/boot/guest-vmlinux\"\n",
+                "ramdisk = \"/shared/boot/guest-initramfs\"\n",
+                "extra = \"console=hvc0 ip={address}/24 quiet\"\n",
+                "disk = [ 'phy:/dev/gnbd/{name},xvda,w' ]\n",
+                "vif = [ 'mac={mac},bridge=xenbr0' ]\n",
+                "on_poweroff = \"destroy\"\n",
+                "on_reboot = \"restart\"\n",
+                "on_crash = \"destroy\"\n",
+            ),
+            name = self.name,
+            memory = self.memory_mib,
+            address = self.address,
+            mac = self.mac,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_machine_has_an_outlet_and_cables_of_its_own() {
+        let layout = Layout::new(3, 2);
+        let mut seen = std::collections::BTreeSet::new();
+        for machine in &layout.machines {
+            assert!(seen.insert(format!("outlet {}", machine.outlet)));
+            for nic in machine.public.iter().chain([&machine.cluster]) {
+                assert!(seen.insert(nic.mac.clone()) && seen.insert(nic.tap.clone()));
+            }
+        }
+        for vm in &layout.vms {
+            assert!(seen.insert(vm.mac.clone()) && seen.insert(vm.address.to_string()));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! One machine: its QEMU command line, and what QEMU says of it over QMP.
+//!
+//! A machine has two serial lines (`com1`: Xen's and dom0's console; `com2`: the monitor line), a card on the cluster
+//! network, and, unless it is the gateway, one on the public network. A node has no disk: it boots by PXE.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::accel::Accel;
+use super::layout::{Machine, Nic};
+use super::serial::Line;
+
+/// A disk of a machine.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// The raw file.
+    pub file: PathBuf,
+    /// The serial number that the guest sees; `None` for the disk it boots from.
+    pub serial: Option<String>,
+    /// May it only be read?
+    pub read_only: bool,
+}
+
+/// The name of one of a machine's sockets in the rack's namespace.
+pub fn socket(machine: &str, which: &str) -> String {
+    format!("holdfast/{machine}/{which}")
+}
+
+/// Starts the machine's QEMU, which dies with the calling thread.
+///
+/// # Errors
+/// QEMU cannot be started or its message file not be written.
+pub fn start(machine: &Machine, accel: &Accel, disks: &[Disk], messages: &Path) -> Result<Child> {
+    let messages = File::create(messages)?;
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
+        .args(arguments(machine, accel, disks))
+        .stdin(Stdio::null())
+        .stdout(messages.try_clone()?)
+        .stderr(messages)
+        // Ctrl-C at the rack's terminal is for the rack.
+        .process_group(0)
+        .spawn()
+        .context("cannot run setpriv and qemu-system-x86_64 (Debian's util-linux and qemu-system-x86)")
+}
+
+fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut put = |option: &str, value: String| all.extend([option.to_owned(), value]);
+    put("-name", machine.name.clone());
+    put("-machine", "pc,graphics=off".into());
+    put("-m", machine.memory_mib.to_string());
+    put("-smp", "1".into());
+    put("-display", "none".into());
+    put("-vga", "none".into());
+    // A node that finds no gateway yet tries again.
+    put("-boot", "reboot-timeout=3000".into());
+    for which in ["com1", "com2"] {
+        put("-chardev", Line::chardev(which, &socket(&machine.name, which)));
+        put("-serial", format!("chardev:{which}"));
+    }
+    put("-chardev", Line::chardev("qmp", &socket(&machine.name, "qmp")));
+    put("-mon", "chardev=qmp,mode=control".into());
+    put("-object", "rng-random,id=random,filename=/dev/urandom".into());
+    put("-device", "virtio-rng-pci,rng=random".into());
+    for (index, disk) in disks.iter().enumerate() {
+        let read_only = if disk.read_only { "on" } else { "off" };
+        let file = disk.file.display().to_string().replace(',', ",,");
+        put(
+            "-drive",
+            format!("if=none,id=d{index},format=raw,file={file},read-only={read_only}"),
+        );
+        let role = disk
+            .serial
+            .as_ref()
+            .map_or("bootindex=1".into(), |serial| format!("serial={serial}"));
+        put("-device", format!("virtio-blk-pci,drive=d{index},{role}"));
+    }
+    let mut card = |id: &str, nic: &Nic, role: &str| {
+        put(
+            "-netdev",
+            format!("tap,id={id},ifname={},script=no,downscript=no", nic.tap),
+        );
+        put("-device", format!("virtio-net-pci,netdev={id},mac={},{role}", nic.mac));
+    };
+    card(
+        "cluster",
+        &machine.cluster,
+        if disks.is_empty() { "bootindex=1" } else { "romfile=" },
+    );
+    if let Some(public) = &machine.public {
+        card("public", public, "romfile=");
+    }
+    all.push("-nodefaults".into());
+    all.push("-no-user-config".into());
+    all.extend(accel.options.iter().cloned());
+    all
+}
+
+/// What QEMU reports of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The guest switched the machine off.
+    GuestPoweredOff,
+    /// The machine was reset, by its guest or its firmware.
+    Reset,
+    /// QEMU has ended.
+    Ended,
+}
+
+/// QEMU's own control line for one machine.
+#[derive(Debug, Clone)]
+pub struct Qmp {
+    stream: Arc<Mutex<Option<UnixStream>>>,
+}
+
+impl Qmp {
+    /// Listens for the machine's QEMU, at every start of it; what it reports goes to `reports` with the machine's name.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn open(machine: &str, reports: Sender<(String, Report)>) -> Result<Self> {
+        let address = SocketAddr::from_abstract_name(socket(machine, "qmp"))?;
+        let listener = UnixListener::bind_addr(&address)?;
+        let qmp = Self { stream: Arc::default() };
+        let (served, name) = (qmp.clone(), machine.to_owned());
+        std::thread::Builder::new()
+            .name(format!("{machine} qmp"))
+            .spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    // A line that breaks is a QEMU that ended, which is reported below.
+                    let _ = served.serve(stream, |report| drop(reports.send((name.clone(), report))));
+                    let _ = reports.send((name.clone(), Report::Ended));
+                }
+            })?;
+        Ok(qmp)
+    }
+
+    /// Stops every processor of the machine where it stands.
+    pub fn stop(&self) -> bool {
+        self.say("stop")
+    }
+
+    fn say(&self, command: &str) -> bool {
+        let mut stream = self.stream.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        stream
+            .as_mut()
+            .is_some_and(|s| writeln!(s, "{{\"execute\":\"{command}\"}}").is_ok())
+    }
+
+    fn serve(&self, stream: UnixStream, mut report: impl FnMut(Report)) -> Result<()> {
+        *self.stream.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(stream.try_clone()?);
+        self.say("qmp_capabilities");
+        for line in BufReader::new(stream).lines() {
+            let message: Value = serde_json::from_str(&line?)?;
+            let by_guest = message.pointer("/data/guest").and_then(Value::as_bool) == Some(true);
+            match message.get("event").and_then(Value::as_str) {
+                Some("SHUTDOWN") if by_guest => report(Report::GuestPoweredOff),
+                Some("RESET") => report(Report::Reset),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! The rack's network: a namespace of its own with two bridges and one tap a cable.
+//!
+//! The namespace has no name: it belongs to the rack's threads and children and is gone with the last of them, however
+//! the rack ends. It has no route and no device to the outside, so no traffic leaves the machine.
+//! To look inside: `nsenter --net --target PID ip addr`.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sched::{CloneFlags, unshare};
+
+use super::layout::{CLUSTER_BRIDGE, Layout, PDU_ADDRESS, PROBE_ADDRESS, PUBLIC_BRIDGE};
+
+/// Moves the calling thread, and every thread and child it starts from now on, into a new network namespace with the
+/// layout's bridges and taps.
+///
+/// # Errors
+/// The rights are missing, or `ip` refuses; the text says what to do.
+pub fn enter(layout: &Layout) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace: run as root (sudo -E cargo rack)")?;
+    ip("link set lo up")?;
+    bridge(CLUSTER_BRIDGE, &PDU_ADDRESS.to_string())?;
+    bridge(PUBLIC_BRIDGE, &PROBE_ADDRESS.to_string())?;
+    for machine in &layout.machines {
+        tap(&machine.cluster.tap, CLUSTER_BRIDGE)?;
+        if let Some(public) = &machine.public {
+            tap(&public.tap, PUBLIC_BRIDGE)?;
+        }
+    }
+    Ok(())
+}
+
+/// Pulls (`false`) or plugs (`true`) the cable of a tap: what lies beyond is cut off in both directions.
+///
+/// # Errors
+/// `ip` refuses.
+pub fn cable(tap: &str, joined: bool) -> Result<()> {
+    // Off its bridge, not down: the machine keeps its link, as behind a switch that died.
+    if joined {
+        ip(&format!("link set {tap} master {CLUSTER_BRIDGE}"))
+    } else {
+        ip(&format!("link set {tap} nomaster"))
+    }
+}
+
+fn bridge(name: &str, address: &str) -> Result<()> {
+    ip(&format!(
+        "link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+    ))?;
+    ip(&format!("addr add {address}/24 dev {name}"))?;
+    ip(&format!("link set {name} up"))
+}
+
+fn tap(name: &str, bridge: &str) -> Result<()> {
+    ip(&format!("tuntap add dev {name} mode tap vnet_hdr")).context("the rack needs /dev/net/tun: modprobe tun")?;
+    ip(&format!("link set {name} master {bridge} up"))
+}
+
+/// Runs `ip WORDS`.
+fn ip(words: &str) -> Result<()> {
+    let output = Command::new("ip")
+        .args(words.split(' '))
+        .output()
+        .context("cannot run ip (Debian's iproute2)")?;
+    if !output.status.success() {
+        bail!("ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
