@@ -117,7 +117,7 @@ impl fmt::Display for Event {
 }
 
 /// A place in the log, to look on from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(usize);
 
 /// The log: append, wait, read.
@@ -187,9 +187,13 @@ impl Log {
         Mark(self.lines().events.len())
     }
 
-    /// The events since `mark`.
-    pub fn since(&self, mark: Mark) -> Vec<Event> {
-        self.lines().events.iter().skip(mark.0).cloned().collect()
+    /// The events since `mark`, and the mark after them.
+    pub fn since(&self, mark: Mark) -> (Vec<Event>, Mark) {
+        let lines = self.lines();
+        (
+            lines.events.iter().skip(mark.0).cloned().collect(),
+            Mark(lines.events.len()),
+        )
     }
 
     /// The last `count` events.

@@ -5,28 +5,40 @@
 //! code: it meets the daemon through its serial lines, its network, and its power.
 
 pub mod accel;
+pub mod artefacts;
+pub mod control;
 pub mod events;
 pub mod layout;
-mod machine;
-mod network;
-mod power;
-mod serial;
+pub mod leftovers;
+pub mod machine;
+pub mod menu;
+pub mod monitor;
+pub mod network;
+pub mod power;
+pub mod probe;
+pub mod serial;
+pub mod status;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
 
 use accel::Accel;
-use events::Log;
+use events::{Event, Log, Mark, What};
 use layout::Layout;
-use machine::Disk;
-use power::{Power, Room};
+use menu::Menu;
+use monitor::Monitor;
+use power::{BY_HAND, Power, Room, Stand};
+use probe::Probe;
 use serial::Line;
+use status::Status;
 
 /// How a rack is started.
 #[derive(Debug, Clone)]
@@ -41,34 +53,44 @@ pub struct Options {
     pub print: bool,
 }
 
-/// A running rack; it ends when this is dropped.
+/// What can be done to a machine's power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Push {
+    /// Pull the plug: the outlet goes off.
+    Off,
+    /// The outlet goes on; if it is on, the power button of a machine that switched itself off is pressed.
+    On,
+    /// The outlet goes off and on.
+    Cycle,
+}
+
+/// A running rack; it ends when this is dropped or closed.
 #[derive(Debug)]
 pub struct Rack {
     /// What stands in it.
     pub layout: Layout,
     /// What happened in it.
     pub log: Arc<Log>,
+    dir: PathBuf,
     power: Power,
-    lines: BTreeMap<String, Lines>,
-    owner: Option<JoinHandle<()>>,
-}
-
-/// A machine's two serial lines.
-#[derive(Debug, Clone)]
-struct Lines {
-    console: Line,
-    monitor: Line,
+    monitor: Monitor,
+    consoles: BTreeMap<String, Line>,
+    probes: BTreeMap<String, Probe>,
+    owner: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Rack {
-    /// Brings the rack up: network, power bar, machines with their power on. `disks` are those of each machine.
+    /// Brings the rack up: image, disks, network, power bar, and machines with their power on.
     ///
     /// # Errors
-    /// Rights, devices or programs are missing; the text names what and the remedy.
+    /// Rights, devices, programs or artefacts are missing; the text names what, and the remedy.
     pub fn start(options: &Options) -> Result<Self> {
-        let disks: BTreeMap<String, Vec<Disk>> = BTreeMap::new();
         fs::create_dir_all(&options.dir)?;
+        leftovers::clean(&options.dir)?;
+        let run_dir = leftovers::run_dir(&options.dir);
+        fs::create_dir_all(&run_dir)?;
         let layout = Layout::new(options.nodes, options.vms);
+        let disks = artefacts::make(&layout, &run_dir)?;
         let log = Arc::new(Log::create(&options.dir.join("events.log"), options.print)?);
         let accel = Accel::probe();
         log.note(format!("machines run by {}", accel.reason));
@@ -83,35 +105,156 @@ impl Rack {
         let owner = std::thread::Builder::new()
             .name("rack".into())
             .spawn(move || own(room, &ready))?;
-        let (power, lines) = made.recv().map_err(|_| anyhow!("the rack's thread ended"))??;
+        let Furniture {
+            power,
+            monitor,
+            consoles,
+            probes,
+        } = made.recv().map_err(|_| anyhow!("the rack's thread ended"))??;
+        let owner = Mutex::new(Some(owner));
         let rack = Self {
             layout,
             log,
+            dir: options.dir.clone(),
             power,
-            lines,
-            owner: Some(owner),
+            monitor,
+            consoles,
+            probes,
+            owner,
         };
         for machine in &rack.layout.machines {
-            rack.power.outlet(machine.outlet, true, power::BY_HAND)?;
+            rack.power.outlet(machine.outlet, true, BY_HAND)?;
         }
         Ok(rack)
+    }
+
+    /// How everything stands.
+    pub fn status(&self) -> Status {
+        Status::of(self)
+    }
+
+    /// The first event since `mark` that `is` it.
+    ///
+    /// # Errors
+    /// It did not happen within `limit`; the text names `what` was waited for.
+    pub fn wait(&self, mark: Mark, limit: Duration, what: &str, is: impl FnMut(&Event) -> bool) -> Result<Event> {
+        self.log
+            .wait(mark, limit, is)
+            .with_context(|| format!("did not happen within {} s: {what}", limit.as_secs()))
+    }
+
+    /// Waits until the status is as wanted, looking at every event and at least once a second.
+    ///
+    /// # Errors
+    /// It is not within `limit`; the text names `what` was waited for, and shows the status.
+    pub fn until(&self, limit: Duration, what: &str, mut is: impl FnMut(&Status) -> bool) -> Result<Status> {
+        let deadline = self.log.now() + limit;
+        loop {
+            let status = self.status();
+            if is(&status) {
+                return Ok(status);
+            }
+            if self.log.now() > deadline {
+                bail!("not so within {} s: {what}\n{status}", limit.as_secs());
+            }
+            let _ = self.log.wait(self.log.mark(), Duration::from_secs(1), |_| true);
+        }
+    }
+
+    /// Does it to the power of a node.
+    ///
+    /// # Errors
+    /// No such node, or its machine does not start.
+    pub fn power(&self, node: &str, push: Push) -> Result<()> {
+        let outlet = self
+            .layout
+            .machine(node)
+            .with_context(|| format!("there is no machine {node}"))?
+            .outlet;
+        if push != Push::On {
+            self.power.outlet(outlet, false, BY_HAND)?;
+        }
+        if push != Push::Off {
+            self.power.outlet(outlet, true, BY_HAND)?;
+            if self.power.stand(node) == Some(Stand::SwitchedOff) {
+                self.log.push(node, What::Note("power button pressed".into()));
+                self.power.button(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops a node's processors for good, as a machine that hangs: its power stays on, and it answers nothing.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn crash(&self, node: &str) -> Result<()> {
+        self.power.hang(node)
+    }
+
+    /// Pulls or plugs a node's cluster cable.
+    ///
+    /// # Errors
+    /// No such node.
+    pub fn cable(&self, node: &str, joined: bool) -> Result<()> {
+        self.power.cable(node, joined)
+    }
+
+    /// An operator at the node's console.
+    ///
+    /// # Errors
+    /// No such node.
+    pub fn menu(&self, node: &str) -> Result<Menu> {
+        Ok(Menu::at(self.console(node)?))
+    }
+
+    /// The node's console line.
+    ///
+    /// # Errors
+    /// No such node.
+    pub fn console(&self, node: &str) -> Result<Line> {
+        self.consoles
+            .get(node)
+            .cloned()
+            .with_context(|| format!("there is no machine {node}"))
+    }
+
+    /// Cuts all power, and removes all files but the logs.
+    pub fn close(&self) {
+        self.power.close();
+        let owner = self
+            .owner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .take();
+        if let Some(owner) = owner {
+            let _ = owner.join();
+            if let Err(error) = leftovers::clean(&self.dir) {
+                self.log.note(format!("cannot remove the rack's files: {error}"));
+            }
+        }
     }
 }
 
 impl Drop for Rack {
     fn drop(&mut self) {
-        self.power.close();
-        if let Some(owner) = self.owner.take() {
-            let _ = owner.join();
-        }
+        self.close();
     }
 }
 
+/// What is made inside the rack's namespace.
+struct Furniture {
+    power: Power,
+    monitor: Monitor,
+    consoles: BTreeMap<String, Line>,
+    probes: BTreeMap<String, Probe>,
+}
+
 /// The thread in the rack's namespace that owns the machines; it tells through `ready` what it has made.
-fn own(room: Room, ready: &Sender<Result<(Power, BTreeMap<String, Lines>)>>) {
+fn own(room: Room, ready: &Sender<Result<Furniture>>) {
     match furnish(room) {
-        Ok((power, lines, owner)) => {
-            if ready.send(Ok((power, lines))).is_ok() {
+        Ok((furniture, owner)) => {
+            if ready.send(Ok(furniture)).is_ok() {
                 owner.run();
             }
         }
@@ -119,15 +262,28 @@ fn own(room: Room, ready: &Sender<Result<(Power, BTreeMap<String, Lines>)>>) {
     }
 }
 
-fn furnish(room: Room) -> Result<(Power, BTreeMap<String, Lines>, power::Owner)> {
+fn furnish(room: Room) -> Result<(Furniture, power::Owner)> {
     network::enter(&room.layout)?;
-    let mut lines = BTreeMap::new();
+    let monitor = Monitor::new(Arc::clone(&room.log));
+    let vms: Vec<String> = room.layout.vms.iter().map(|vm| vm.name.clone()).collect();
+    let mut consoles = BTreeMap::new();
     for machine in &room.layout.machines {
         let log = room.dir.join(format!("{}.console.log", machine.name));
         let console = Line::open(&machine::socket(&machine.name, "com1"), Some(&log))?;
-        let monitor = Line::open(&machine::socket(&machine.name, "com2"), None)?;
-        lines.insert(machine.name.clone(), Lines { console, monitor });
+        consoles.insert(machine.name.clone(), console);
+        let line = Line::open(&machine::socket(&machine.name, "com2"), None)?;
+        monitor.follow(&machine.name, line, vms.clone())?;
     }
+    let probe = |vm: &layout::Vm| Ok((vm.name.clone(), Probe::start(vm, Arc::clone(&room.log))?));
+    let probes = room.layout.vms.iter().map(probe).collect::<Result<_>>()?;
     let (power, owner) = room.open()?;
-    Ok((power, lines, owner))
+    Ok((
+        Furniture {
+            power,
+            monitor,
+            consoles,
+            probes,
+        },
+        owner,
+    ))
 }

@@ -18,13 +18,14 @@ use anyhow::{Context as _, Result, bail};
 use super::accel::Accel;
 use super::events::{Log, What};
 use super::layout::Layout;
+use super::leftovers;
 use super::machine::{self, Disk, Qmp, Report};
 use super::network;
 
 /// Who switched an outlet: the PDU's agent, for somebody on the network.
 pub const BY_SNMP: &str = "snmp";
 /// Who switched an outlet: the operator of the rack.
-pub const BY_HAND: &str = "by hand";
+pub const BY_HAND: &str = "hand";
 
 /// How a machine stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,11 +182,6 @@ impl Power {
         lock(&self.state).stands.get(machine).copied()
     }
 
-    /// The processes of the running machines.
-    pub fn pids(&self) -> Vec<u32> {
-        lock(&self.state).pids.values().copied().collect()
-    }
-
     fn order(&self, order: Order) -> Result<()> {
         let (done, answer) = sync_channel(1);
         self.messages
@@ -312,6 +308,8 @@ impl Owner {
                 powered_off: false,
             },
         );
+        let pids: Vec<u32> = lock(&self.state).pids.values().copied().collect();
+        leftovers::record(&self.room.dir, &pids)?;
         self.room.log.push(name, What::Started);
         Ok(())
     }
