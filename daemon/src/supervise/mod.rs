@@ -1,0 +1,4 @@
+//! The supervisor: one loop thread around the cluster's core.
+
+pub(crate) mod events;
+pub(crate) mod menu_link;
