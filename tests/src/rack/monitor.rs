@@ -194,7 +194,10 @@ impl Shared {
                     reported: false,
                 },
             };
-            for (there, other) in seen.iter_mut().filter(|(_, other)| overlap(&here, other) > STALE) {
+            for (there, other) in seen.iter_mut() {
+                if overlap(&here, other) <= STALE {
+                    continue;
+                }
                 if !here.reported || !other.reported {
                     doubles.push(format!("{vm} on {machine} and on {there}"));
                 }
