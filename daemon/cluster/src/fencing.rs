@@ -73,20 +73,14 @@ impl Proven {
                 None => return Err(format!("{outlet} was not read")),
             }
         }
-        Ok(Self {
-            identity,
-            method: Method::OutletsOff(feeds.to_vec()),
-        })
+        Ok(Self { identity, method: Method::OutletsOff(feeds.to_vec()) })
     }
 
     /// From another boot of the same node that is known to be alive now.
     #[must_use]
     pub fn by_newer(old: Identity, alive: Identity) -> Option<Self> {
         let newer = old.slot == alive.slot && !alive.is_absent() && !old.same_boot(alive);
-        newer.then_some(Self {
-            identity: old,
-            method: Method::NewerIncarnation(alive),
-        })
+        newer.then_some(Self { identity: old, method: Method::NewerIncarnation(alive) })
     }
 
     /// Who is proven off.
@@ -108,18 +102,11 @@ mod tests {
     use crate::words::{Incarnation, Life, Slot};
 
     fn outlet(number: u8) -> Outlet {
-        Outlet {
-            pdu: "pdu1".to_owned(),
-            number,
-        }
+        Outlet { pdu: "pdu1".to_owned(), number }
     }
 
     fn boot(n: u64) -> Identity {
-        Identity {
-            slot: Slot(1),
-            incarnation: Incarnation::new(n).unwrap(),
-            life: Life::default(),
-        }
+        Identity { slot: Slot(1), incarnation: Incarnation::new(n).unwrap(), life: Life::default() }
     }
 
     #[test]
@@ -133,33 +120,15 @@ mod tests {
         assert!(proof(&[(1, Reading::Off), (2, Reading::On)]).is_err());
         assert!(proof(&[(1, Reading::Off)]).is_err());
         assert!(proof(&[(1, Reading::Off), (2, Reading::Unknown("no reply".to_owned()))]).is_err());
-        assert!(
-            Proven::by_outlets(boot(1), &[], &Readings::new()).is_err(),
-            "nothing read proves nothing"
-        );
+        assert!(Proven::by_outlets(boot(1), &[], &Readings::new()).is_err(), "nothing read proves nothing");
     }
 
     #[test]
     fn only_another_boot_of_the_same_node_proves() {
-        let restarted = Identity {
-            life: Life { start: 1, abandoned: 0 },
-            ..boot(1)
-        };
+        let restarted = Identity { life: Life { start: 1, abandoned: 0 }, ..boot(1) };
         assert!(Proven::by_newer(boot(1), boot(2)).is_some());
-        assert!(
-            Proven::by_newer(boot(1), restarted).is_none(),
-            "the supervisor's restart is not a reboot"
-        );
-        assert!(
-            Proven::by_newer(
-                boot(1),
-                Identity {
-                    slot: Slot(2),
-                    ..boot(2)
-                }
-            )
-            .is_none()
-        );
+        assert!(Proven::by_newer(boot(1), restarted).is_none(), "the supervisor's restart is not a reboot");
+        assert!(Proven::by_newer(boot(1), Identity { slot: Slot(2), ..boot(2) }).is_none());
         assert!(Proven::by_newer(boot(1), Identity::absent(Slot(1))).is_none());
     }
 }

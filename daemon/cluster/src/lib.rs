@@ -1,8 +1,41 @@
 //! What one node decides: pure, no IO, no clock.
+//!
+//! [`Node::handle`](node::Node::handle) takes an event and the time, and gives out actions in order;
+//! [`Node::deadline`](node::Node::deadline) says when it wants to be asked again. There is no other way in, no other way
+//! out, and no other clock. The same node runs in dom0, in the simulator and in the tests.
+//!
+//! A module names only modules of its own layer or of those before it (a test walks the sources):
+//!
+//! ```text
+//! words:         limits, words
+//! configuration: config
+//! local facts:   hearing
+//! fencing:       fencing
+//! interface:     event, trace, status
+//! agreement:     agreement
+//! policy:        placement
+//! transition:    state
+//! bytes:         wire
+//! node:          ops, generation, host, dc, node
+//! ```
+//!
+//! Fencing has a layer of its own: everything above may use a proof, nothing below can fake one.
+
 pub mod config;
 pub mod event;
 pub mod fencing;
 pub mod limits;
+pub mod node;
 pub mod status;
 pub mod trace;
 pub mod words;
+
+mod agreement;
+mod dc;
+mod generation;
+mod hearing;
+mod host;
+mod ops;
+mod placement;
+mod state;
+mod wire;

@@ -11,169 +11,54 @@ use crate::words::{ClusterGeneration, Generation, Incarnation, Mebibytes, Outlet
 
 /// One thing worth saying. Nodes are named as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "each variant is documented by its text below, and its fields by their names"
-)]
+#[expect(missing_docs, reason = "each variant is documented by its text below, and its fields by their names")]
 pub enum Trace {
-    Up {
-        incarnation: Incarnation,
-        start: u8,
-    },
-    Heard {
-        node: String,
-        incarnation: Incarnation,
-    },
-    Quiet {
-        node: String,
-        silence: Duration,
-    },
-    Back {
-        node: String,
-        silence: Duration,
-    },
-    Forming {
-        generation: ClusterGeneration,
-        nodes: Vec<String>,
-    },
-    Joined {
-        generation: ClusterGeneration,
-    },
-    Abandoned {
-        generation: ClusterGeneration,
-        reason: &'static str,
-    },
-    BecameDc {
-        view: View,
-    },
+    Up { incarnation: Incarnation, start: u8 },
+    Heard { node: String, incarnation: Incarnation },
+    Quiet { node: String, silence: Duration },
+    Back { node: String, silence: Duration },
+    Forming { generation: ClusterGeneration, nodes: Vec<String> },
+    Joined { generation: ClusterGeneration },
+    Abandoned { generation: ClusterGeneration, reason: &'static str },
+    BecameDc { view: View },
     NoLongerDc,
     Quorate,
     Inquorate,
-    Filled {
-        node: String,
-        incarnation: Incarnation,
-        view: View,
-    },
-    Absent {
-        node: String,
-    },
-    Suspected {
-        node: String,
-        silence: Duration,
-    },
-    Fencing {
-        node: String,
-        outlets: Vec<Outlet>,
-    },
-    NotFenced {
-        node: String,
-        reason: String,
-    },
-    Fenced {
-        node: String,
-        method: Method,
-    },
-    PoweringOn {
-        node: String,
-        outlets: Vec<Outlet>,
-    },
-    PoweredOn {
-        node: String,
-    },
-    NotPoweredOn {
-        node: String,
-        reason: String,
-    },
-    Defined {
-        vm: VmName,
-        memory: Mebibytes,
-    },
-    Adopted {
-        vm: VmName,
-        node: String,
-        generation: Generation,
-    },
-    Assigned {
-        vm: VmName,
-        node: String,
-        generation: Generation,
-        free: Mebibytes,
-    },
-    NoRoom {
-        vm: VmName,
-    },
-    Creating {
-        vm: VmName,
-        generation: Generation,
-    },
-    Started {
-        vm: VmName,
-        node: String,
-        generation: Generation,
-    },
-    NotStarted {
-        vm: VmName,
-        reason: String,
-    },
-    Ended {
-        vm: VmName,
-        node: String,
-    },
-    Lost {
-        vm: VmName,
-        node: String,
-    },
-    GaveUp {
-        vm: VmName,
-        attempts: u32,
-    },
-    Moving {
-        vm: VmName,
-        from: String,
-        to: String,
-        generation: Generation,
-    },
-    Pulling {
-        vm: VmName,
-        from: String,
-    },
-    Pushing {
-        vm: VmName,
-        to: String,
-    },
-    Moved {
-        vm: VmName,
-        to: String,
-        generation: Generation,
-    },
-    NotMoved {
-        vm: VmName,
-        from: String,
-        reason: String,
-    },
-    Stays {
-        vm: VmName,
-        node: String,
-    },
-    Destroying {
-        domain: String,
-    },
-    ShuttingDown {
-        vm: VmName,
-    },
-    Leaving {
-        node: String,
-    },
-    Left {
-        node: String,
-    },
+    Filled { node: String, incarnation: Incarnation, view: View },
+    Absent { node: String },
+    Suspected { node: String, silence: Duration },
+    Fencing { node: String, outlets: Vec<Outlet> },
+    NotFenced { node: String, reason: String },
+    Fenced { node: String, method: Method },
+    PoweringOn { node: String, outlets: Vec<Outlet> },
+    PoweredOn { node: String },
+    NotPoweredOn { node: String, reason: String },
+    Defined { vm: VmName, memory: Mebibytes },
+    Adopted { vm: VmName, node: String, generation: Generation },
+    Assigned { vm: VmName, node: String, generation: Generation },
+    NoRoom { vm: VmName },
+    Creating { vm: VmName, generation: Generation },
+    Started { vm: VmName, node: String, generation: Generation },
+    NotStarted { vm: VmName, reason: String },
+    Ended { vm: VmName, node: String },
+    Lost { vm: VmName, node: String },
+    GaveUp { vm: VmName, attempts: u32 },
+    Moving { vm: VmName, from: String, to: String, generation: Generation },
+    Pulling { vm: VmName, from: String },
+    Pushing { vm: VmName, to: String },
+    Moved { vm: VmName, to: String, generation: Generation },
+    NotMoved { vm: VmName, from: String, reason: String },
+    Stays { vm: VmName, node: String },
+    Destroying { domain: String },
+    ShuttingDown { vm: VmName },
+    Leaving { node: String },
+    Left { node: String },
     PoweringOff,
-    SelfFencing {
-        silence: Duration,
-    },
-    Malformed {
-        reason: &'static str,
-    },
+    SelfFencing { silence: Duration },
+    Malformed { reason: &'static str },
+    NotPushed { vm: VmName, reason: String },
+    NotDestroyed { domain: String, reason: String },
+    NotShutDown { vm: VmName, reason: String },
 }
 
 impl fmt::Display for Trace {
@@ -193,11 +78,7 @@ impl fmt::Display for Trace {
             Self::NoLongerDc => write!(f, "is no longer DC"),
             Self::Quorate => write!(f, "is quorate"),
             Self::Inquorate => write!(f, "is inquorate: freezes"),
-            Self::Filled {
-                node,
-                incarnation,
-                view,
-            } => {
+            Self::Filled { node, incarnation, view } => {
                 write!(f, "view {}: {node} is a member, incarnation {incarnation}", view.0)
             }
             Self::Absent { node } => write!(f, "{node} is absent at formation: unclean until proven otherwise"),
@@ -212,17 +93,8 @@ impl fmt::Display for Trace {
             Self::Adopted { vm, node, generation } => {
                 write!(f, "VM {vm} runs on {node}: adopted as generation {}", generation.0)
             }
-            Self::Assigned {
-                vm,
-                node,
-                generation,
-                free,
-            } => {
-                write!(
-                    f,
-                    "assigns VM {vm} to {node} ({free} free), generation {}",
-                    generation.0
-                )
+            Self::Assigned { vm, node, generation } => {
+                write!(f, "assigns VM {vm} to {node}, generation {}", generation.0)
             }
             Self::NoRoom { vm } => write!(f, "no node has room for VM {vm}"),
             Self::Creating { vm, generation } => write!(f, "creates VM {vm}, generation {}", generation.0),
@@ -231,18 +103,16 @@ impl fmt::Display for Trace {
             Self::Ended { vm, node } => write!(f, "VM {vm} no longer runs on {node}"),
             Self::Lost { vm, node } => write!(f, "VM {vm} was lost with {node}"),
             Self::GaveUp { vm, attempts } => write!(f, "VM {vm} failed {attempts} times: waits for the operator"),
-            Self::Moving {
-                vm,
-                from,
-                to,
-                generation,
-            } => {
+            Self::Moving { vm, from, to, generation } => {
                 write!(f, "moves VM {vm} from {from} to {to}, generation {}", generation.0)
             }
             Self::Pulling { vm, from } => write!(f, "migrate {vm} to me: pulls from {from}"),
             Self::Pushing { vm, to } => write!(f, "pushes VM {vm} to {to}"),
             Self::Moved { vm, to, generation } => write!(f, "VM {vm} moved to {to}, generation {}", generation.0),
             Self::NotMoved { vm, from, reason } => write!(f, "VM {vm} was not received from {from}: {reason}"),
+            Self::NotPushed { vm, reason } => write!(f, "VM {vm} was not sent: {reason}"),
+            Self::NotShutDown { vm, reason } => write!(f, "VM {vm} did not shut down: {reason}"),
+            Self::NotDestroyed { domain, reason } => write!(f, "domain {domain} was not destroyed: {reason}"),
             Self::Stays { vm, node } => write!(f, "VM {vm} stays on {node}: the migration failed"),
             Self::Destroying { domain } => write!(f, "destroys domain {domain}: it is not this node's"),
             Self::ShuttingDown { vm } => write!(f, "shuts VM {vm} down: it could not be moved in time"),
@@ -250,11 +120,7 @@ impl fmt::Display for Trace {
             Self::Left { node } => write!(f, "{node} has left and is off"),
             Self::PoweringOff => write!(f, "powers off"),
             Self::SelfFencing { silence } => {
-                write!(
-                    f,
-                    "inquorate for {}: lets the watchdog reset this machine",
-                    seconds(*silence)
-                )
+                write!(f, "inquorate for {}: lets the watchdog reset this machine", seconds(*silence))
             }
             Self::Malformed { reason } => write!(f, "ignores a datagram: {reason}"),
         }

@@ -40,10 +40,7 @@ impl core::ops::Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, later: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -97,11 +94,7 @@ impl Identity {
     /// The identity of a slot whose node was never heard.
     #[must_use]
     pub fn absent(slot: Slot) -> Self {
-        Self {
-            slot,
-            incarnation: Incarnation::NONE,
-            life: Life::default(),
-        }
+        Self { slot, incarnation: Incarnation::NONE, life: Life::default() }
     }
 
     /// Whether it ever spoke.
@@ -131,11 +124,7 @@ impl Identity {
         let [slot, .., start, abandoned] = id.to_be_bytes();
         let slot = slot.checked_sub(1)?;
         let incarnation = Incarnation((id >> 16) & 0xff_ffff_ffff);
-        Some(Self {
-            slot: Slot(slot),
-            incarnation,
-            life: Life { start, abandoned },
-        })
+        Some(Self { slot: Slot(slot), incarnation, life: Life { start, abandoned } })
     }
 }
 
@@ -174,9 +163,7 @@ impl VmName {
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let fits = (1..=crate::limits::VM_NAME_BYTES).contains(&name.len());
-        let plain = name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
         (fits && plain && !name.contains("--") && !name.starts_with(['.', '-'])).then(|| Self(name.to_owned()))
     }
 
@@ -249,16 +236,10 @@ mod tests {
         let identity = Identity {
             slot: Slot(15),
             incarnation: Incarnation::new(0xff_ffff_fffe).unwrap(),
-            life: Life {
-                start: 3,
-                abandoned: 255,
-            },
+            life: Life { start: 3, abandoned: 255 },
         };
         assert_eq!(Identity::of_voter(identity.voter()), Some(identity));
-        assert_eq!(
-            Identity::of_voter(Identity::absent(Slot(0)).voter()),
-            Some(Identity::absent(Slot(0)))
-        );
+        assert_eq!(Identity::of_voter(Identity::absent(Slot(0)).voter()), Some(Identity::absent(Slot(0))));
         assert_eq!(Identity::of_voter(0), None);
     }
 

@@ -117,9 +117,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         return Err(whole("[gateway] and [[export]] need a node with role = \"gateway\""));
     }
     if gateways > 1 {
-        return Err(whole(
-            "more than one node has role = \"gateway\"; one gateway is supported",
-        ));
+        return Err(whole("more than one node has role = \"gateway\"; one gateway is supported"));
     }
     let name = file.cluster.name;
     if !is_name(name.get_ref()) {
@@ -142,16 +140,11 @@ const NAME_RULE: &str = "a name is 1 to 16 lower-case letters, digits and '-', b
 fn is_name(text: &str) -> bool {
     text.len() <= limits::NODE_NAME_BYTES
         && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 fn whole(text: &str) -> ConfigError {
-    ConfigError {
-        line: 0,
-        text: text.to_owned(),
-    }
+    ConfigError { line: 0, text: text.to_owned() }
 }
 
 /// The text, to find lines in.
@@ -163,10 +156,7 @@ impl Source<'_> {
     }
 
     fn refuse(&self, span: Range<usize>, text: &str) -> ConfigError {
-        ConfigError {
-            line: self.line(&span),
-            text: text.to_owned(),
-        }
+        ConfigError { line: self.line(&span), text: text.to_owned() }
     }
 
     fn timing(&self, table: &ClusterTable) -> Result<Timing, ConfigError> {
@@ -180,24 +170,9 @@ impl Source<'_> {
             return Err(self.refuse(table.keepalive.span(), "keepalive must be at least \"20ms\""));
         }
         let relations = [
-            (
-                keepalive * 2,
-                warntime,
-                &table.warntime,
-                "warntime must be at least twice keepalive",
-            ),
-            (
-                warntime,
-                deadtime,
-                &table.deadtime,
-                "deadtime must be longer than warntime",
-            ),
-            (
-                deadtime,
-                initdead,
-                &table.initdead,
-                "initdead must be longer than deadtime",
-            ),
+            (keepalive * 2, warntime, &table.warntime, "warntime must be at least twice keepalive"),
+            (warntime, deadtime, &table.deadtime, "deadtime must be longer than warntime"),
+            (deadtime, initdead, &table.initdead, "initdead must be longer than deadtime"),
             (deadtime, lease, &table.lease, "lease must be longer than deadtime"),
         ];
         for (shorter, longer, at, text) in relations {
@@ -205,14 +180,7 @@ impl Source<'_> {
                 return Err(self.refuse(at.span(), text));
             }
         }
-        Ok(Timing {
-            keepalive,
-            warntime,
-            deadtime,
-            initdead,
-            lease,
-            evacuation,
-        })
+        Ok(Timing { keepalive, warntime, deadtime, initdead, lease, evacuation })
     }
 
     fn duration(&self, key: &str, value: &Spanned<String>) -> Result<Duration, ConfigError> {
@@ -225,9 +193,7 @@ impl Source<'_> {
             "m" => Some(60_000),
             _ => None,
         };
-        let parsed = millis
-            .zip(number.parse::<u32>().ok())
-            .map(|(unit, number)| u64::from(number) * unit);
+        let parsed = millis.zip(number.parse::<u32>().ok()).map(|(unit, number)| u64::from(number) * unit);
         match parsed {
             Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
             _ => Err(self.refuse(
@@ -260,19 +226,11 @@ impl Source<'_> {
                     ));
                 }
             };
-            networks.push(Network {
-                name: name.clone(),
-                kind,
-            });
+            networks.push(Network { name: name.clone(), kind });
         }
-        let clusters = networks
-            .iter()
-            .filter(|network| matches!(network.kind, NetworkKind::Cluster { .. }))
-            .count();
+        let clusters = networks.iter().filter(|network| matches!(network.kind, NetworkKind::Cluster { .. })).count();
         if clusters != 1 {
-            return Err(whole(
-                "exactly one [network.NAME] must have a subnet: the cluster network",
-            ));
+            return Err(whole("exactly one [network.NAME] must have a subnet: the cluster network"));
         }
         Ok(networks)
     }
@@ -285,15 +243,10 @@ impl Source<'_> {
         }
         let pdus: Vec<Pdu> = tables
             .iter()
-            .map(|table| Pdu {
-                name: table.get_ref().name.clone(),
-                address: table.get_ref().address,
-            })
+            .map(|table| Pdu { name: table.get_ref().name.clone(), address: table.get_ref().address })
             .collect();
         match doubled(pdus.iter().map(|pdu| &pdu.name)) {
-            Some(name) => Err(whole(&format!(
-                "two [[pdu]] are named \"{name}\"; give each its own name"
-            ))),
+            Some(name) => Err(whole(&format!("two [[pdu]] are named \"{name}\"; give each its own name"))),
             None => Ok(pdus),
         }
     }
@@ -324,11 +277,7 @@ impl Source<'_> {
     fn exports(&self, tables: &[Spanned<ExportTable>]) -> Result<Vec<Export>, ConfigError> {
         let mut exports: Vec<Export> = Vec::new();
         for table in tables {
-            let ExportTable {
-                name,
-                device,
-                read_only,
-            } = table.get_ref();
+            let ExportTable { name, device, read_only } = table.get_ref();
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
             if name.is_empty() || name.len() > limits::VM_NAME_BYTES || !name.chars().all(plain) {
                 return Err(self.refuse(table.span(), "an export's name is 1 to 32 letters, digits, '_' and '-'"));
@@ -336,17 +285,10 @@ impl Source<'_> {
             if !device.starts_with("/dev/") || device.contains("..") {
                 return Err(self.refuse(table.span(), "device must be a path below /dev/"));
             }
-            if exports
-                .iter()
-                .any(|other| other.name == *name || other.device == *device)
-            {
+            if exports.iter().any(|other| other.name == *name || other.device == *device) {
                 return Err(self.refuse(table.span(), "another [[export]] has this name or this device"));
             }
-            exports.push(Export {
-                name: name.clone(),
-                device: device.clone(),
-                read_only: *read_only,
-            });
+            exports.push(Export { name: name.clone(), device: device.clone(), read_only: *read_only });
         }
         Ok(exports)
     }
@@ -372,23 +314,16 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
     let mut outlets = Vec::new();
     for OutletTable { pdu, outlet } in &table.outlets {
         if !pdus.iter().any(|known| known.name == *pdu) {
-            return Err(format!(
-                "node \"{name}\" has an outlet of \"{pdu}\", but there is no such [[pdu]]"
-            ));
+            return Err(format!("node \"{name}\" has an outlet of \"{pdu}\", but there is no such [[pdu]]"));
         }
         if !(1..=24).contains(outlet) {
             return Err(format!("node \"{name}\": outlet {outlet} is not one of 1 to 24"));
         }
-        outlets.push(Outlet {
-            pdu: pdu.clone(),
-            number: *outlet,
-        });
+        outlets.push(Outlet { pdu: pdu.clone(), number: *outlet });
     }
     let role = table.role.unwrap_or(Role::Node);
     if role == Role::Node && outlets.is_empty() {
-        return Err(format!(
-            "node \"{name}\" has no outlets: it could not be fenced; name every outlet that feeds it"
-        ));
+        return Err(format!("node \"{name}\" has no outlets: it could not be fenced; name every outlet that feeds it"));
     }
     let mut nics = Vec::new();
     let mut address = None;
@@ -398,14 +333,7 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
         nics.push(parsed);
     }
     let address = address.ok_or_else(|| format!("node \"{name}\" has no nic on the cluster network"))?;
-    Ok(NodeConfig {
-        name: name.clone(),
-        role,
-        outlets,
-        nics,
-        monitor: table.monitor.clone(),
-        address,
-    })
+    Ok(NodeConfig { name: name.clone(), role, outlets, nics, monitor: table.monitor.clone(), address })
 }
 
 fn nic(table: &NicTable, networks: &[Network]) -> Result<Nic, String> {
@@ -427,11 +355,7 @@ fn nic(table: &NicTable, networks: &[Network]) -> Result<Nic, String> {
         }
         (NetworkKind::Public { .. }, None) => {}
     }
-    Ok(Nic {
-        mac,
-        network: table.network.clone(),
-        address: table.address,
-    })
+    Ok(Nic { mac, network: table.network.clone(), address: table.address })
 }
 
 /// What two nodes may not share.
@@ -440,22 +364,12 @@ fn clash(node: &NodeConfig, other: &NodeConfig) -> Option<String> {
         return Some(format!("two nodes are named \"{}\"", node.name));
     }
     if let Some(outlet) = node.outlets.iter().find(|outlet| other.outlets.contains(outlet)) {
-        return Some(format!(
-            "{outlet} feeds both \"{}\" and \"{}\"; an outlet feeds one node",
-            node.name, other.name
-        ));
+        return Some(format!("{outlet} feeds both \"{}\" and \"{}\"; an outlet feeds one node", node.name, other.name));
     }
     let macs = || other.nics.iter().map(|nic| nic.mac);
     if let Some(nic) = node.nics.iter().find(|nic| macs().any(|mac| mac == nic.mac)) {
-        return Some(format!(
-            "\"{}\" and \"{}\" have the same mac {}",
-            node.name, other.name, nic.mac
-        ));
+        return Some(format!("\"{}\" and \"{}\" have the same mac {}", node.name, other.name, nic.mac));
     }
-    (node.address == other.address).then(|| {
-        format!(
-            "\"{}\" and \"{}\" have the same address {}",
-            node.name, other.name, node.address
-        )
-    })
+    (node.address == other.address)
+        .then(|| format!("\"{}\" and \"{}\" have the same address {}", node.name, other.name, node.address))
 }

@@ -30,22 +30,14 @@ fn what_cannot_work_is_refused_with_its_line() {
         ("model = \"ap7921\"", "model = \"toaster\"", "model must be"),
         ("outlet = 3 }", "outlet = 2 }", "feeds both"),
         ("outlet = 3 }", "outlet = 99 }", "1 to 24"),
-        (
-            "outlets = [{ pdu = \"pdu1\", outlet = 3 }]",
-            "outlets = []",
-            "could not be fenced",
-        ),
+        ("outlets = [{ pdu = \"pdu1\", outlet = 3 }]", "outlets = []", "could not be fenced"),
         ("name = \"node2\"", "name = \"node1\"", "two nodes are named"),
         ("name = \"node2\"", "name = \"Node 2\"", "a name is"),
         ("10.77.0.12", "10.77.0.11", "same address"),
         ("10.77.0.12", "10.78.0.12", "is not in 10.77.0.0/24"),
         ("52:54:00:77:00:12", "52:54:00:77:00:11", "same mac"),
         ("52:54:00:77:00:12", "52:54:00:77:00", "not a MAC address"),
-        (
-            "subnet = \"10.77.0.0/24\"",
-            "subnet = \"10.77.0.1/24\"",
-            "subnet must look like",
-        ),
+        ("subnet = \"10.77.0.0/24\"", "subnet = \"10.77.0.1/24\"", "subnet must look like"),
         ("device = \"/dev/disk/x0\"", "device = \"x0\"", "below /dev/"),
     ];
     for (from, to, expected) in rows {

@@ -1,0 +1,271 @@
+//! What the DC decides: whom to suspect and fence, who comes in, where VMs go.
+//!
+//! It only proposes; what counts is what is committed. Everything here is recomputed from the committed state and from
+//! who is heard, at every turn; what it remembers between turns are open operations and when to try again. A DC that
+//! loses its office forgets all of it, and the next one begins from the state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::agreement::Agreement;
+use crate::event::{Outcome, Work};
+use crate::fencing::{Proven, Reading};
+use crate::hearing::Hearing;
+use crate::host::{Desk, Host};
+use crate::limits;
+use crate::placement::{self, Candidate};
+use crate::state::{Command, Member, Phase, Standing, Vm};
+use crate::trace::Trace;
+use crate::words::{Identity, Instant, Mebibytes, OpId, Role, Slot, VmName};
+
+/// One node's power, as far as the DC is busy with it.
+#[derive(Clone, Debug, Default)]
+struct Power {
+    op: Option<OpId>,
+    not_before: Instant,
+    proven: Option<Proven>,
+}
+
+/// The office.
+#[derive(Clone, Debug)]
+pub(crate) struct Dc {
+    since: Instant,
+    power: BTreeMap<Identity, Power>,
+    suspected: BTreeSet<Identity>,
+    moved: BTreeMap<VmName, Instant>,
+    no_room: BTreeSet<VmName>,
+}
+
+impl Dc {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            power: BTreeMap::new(),
+            suspected: BTreeSet::new(),
+            moved: BTreeMap::new(),
+            no_room: BTreeSet::new(),
+        }
+    }
+
+    /// Looks at everything once.
+    pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, agreement: &mut Agreement, host: &Host) {
+        self.bring_in(desk, hearing, agreement);
+        self.suspect(desk, hearing);
+        self.fence(desk);
+        let free = free_memory(desk, hearing, host);
+        self.place(desk, hearing, host, free.clone());
+        self.evacuate(desk, free);
+    }
+
+    fn bring_in(&self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {
+        for peer in hearing.alive(desk.now, desk.config.timing.deadtime) {
+            let slot = peer.identity.slot;
+            let ours = peer.beat.generation.is_none_or(|generation| generation == desk.state.generation);
+            if let Some(member) = desk.state.members.get(&slot)
+                && ours
+                && member.identity != peer.identity
+            {
+                agreement.bring_in(peer.identity, member.identity);
+            }
+        }
+    }
+
+    fn suspect(&mut self, desk: &mut Desk<'_>, hearing: &Hearing) {
+        for (slot, member) in &desk.state.members {
+            let present = matches!(member.standing, Standing::Member | Standing::Leaving);
+            if !present || *slot == desk.me.slot || desk.config.node(*slot).role != Role::Node {
+                continue;
+            }
+            let heard = hearing.peer(*slot).filter(|peer| peer.identity == member.identity);
+            let silence = desk.now.since(heard.map_or(self.since, |peer| peer.last));
+            if silence < desk.config.timing.deadtime {
+                self.suspected.remove(&member.identity);
+                continue;
+            }
+            if self.suspected.insert(member.identity) {
+                desk.say(Trace::Suspected { node: desk.name(*slot), silence });
+            }
+            desk.proposals.push(Command::Suspect(member.identity));
+        }
+    }
+
+    fn fence(&mut self, desk: &mut Desk<'_>) {
+        let state = desk.state;
+        let busy = |member: &Member| matches!(member.standing, Standing::Unclean | Standing::Fenced);
+        self.power.retain(|identity, _| state.member(*identity).is_some_and(busy));
+        for (slot, member) in &state.members {
+            let outlets = desk.config.node(*slot).outlets.clone();
+            if outlets.is_empty() || !busy(member) {
+                continue;
+            }
+            let power = self.power.entry(member.identity).or_default();
+            if member.standing == Standing::Unclean
+                && let Some(proven) = &power.proven
+            {
+                desk.proposals.push(Command::Proven(proven.clone()));
+                continue;
+            }
+            if power.op.is_some() || desk.now < power.not_before {
+                continue;
+            }
+            let node = desk.name(*slot);
+            let (trace, work) = if member.standing == Standing::Unclean {
+                (Trace::Fencing { node, outlets: outlets.clone() }, Work::OutletsOff { slot: *slot, outlets })
+            } else {
+                (Trace::PoweringOn { node, outlets: outlets.clone() }, Work::OutletsOn { slot: *slot, outlets })
+            };
+            desk.say(trace);
+            power.op = Some(desk.begin(limits::FENCE, work));
+        }
+    }
+
+    /// An operation on outlets has ended.
+    pub(crate) fn done(&mut self, desk: &mut Desk<'_>, op: OpId, work: &Work, outcome: Outcome) {
+        let Some((identity, power)) = self.power.iter_mut().find(|(_, power)| power.op == Some(op)) else {
+            return;
+        };
+        power.op = None;
+        power.not_before = desk.now + limits::RETRY;
+        let node = desk.config.node(identity.slot).name.clone();
+        let feeds = &desk.config.node(identity.slot).outlets;
+        let readings = match outcome {
+            Outcome::Read(readings) => Ok(readings),
+            Outcome::Failed(reason) => Err(reason),
+            Outcome::Succeeded => Err("the outlets were not read back".to_owned()),
+        };
+        let said = match (work, readings) {
+            (Work::OutletsOff { .. }, Ok(readings)) => match Proven::by_outlets(*identity, feeds, &readings) {
+                Ok(proven) => {
+                    power.proven = Some(proven);
+                    None
+                }
+                Err(reason) => Some(Trace::NotFenced { node, reason }),
+            },
+            (Work::OutletsOff { .. }, Err(reason)) => Some(Trace::NotFenced { node, reason }),
+            (_, Ok(readings)) if feeds.iter().all(|feed| readings.get(feed) == Some(&Reading::On)) => {
+                power.not_before = Instant::ZERO;
+                desk.proposals.push(Command::Restored(identity.slot));
+                None
+            }
+            (_, Ok(_)) => Some(Trace::NotPoweredOn { node, reason: "an outlet is not on".to_owned() }),
+            (_, Err(reason)) => Some(Trace::NotPoweredOn { node, reason }),
+        };
+        if let Some(trace) = said {
+            desk.say(trace);
+        }
+    }
+
+    /// Assigns stopped VMs to the nodes with most free memory.
+    fn place(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, mut free: Vec<Candidate>) {
+        let known = everything_known(desk, hearing, host);
+        let state = desk.state;
+        for (name, vm) in &state.vms {
+            if vm.phase != Phase::Stopped {
+                self.no_room.remove(name);
+                continue;
+            }
+            // What this generation never placed may still run somewhere: it is adopted, not started.
+            let fresh = vm.generation.0 > 0 || (known && !runs_anywhere(desk, hearing, host, name));
+            if !fresh {
+                continue;
+            }
+            let Some(chosen) = placement::choose(&free, vm.memory, vm.avoid) else {
+                if !free.is_empty() && self.no_room.insert(name.clone()) {
+                    desk.say(Trace::NoRoom { vm: name.clone() });
+                }
+                continue;
+            };
+            take(&mut free, chosen.identity, vm.memory);
+            desk.proposals.push(Command::Assign(name.clone(), vm.generation.next(), chosen.identity));
+        }
+    }
+
+    /// Moves the VMs of leaving nodes away, one after another.
+    fn evacuate(&mut self, desk: &mut Desk<'_>, free: Vec<Candidate>) {
+        let busy = |vm: &Vm| matches!(vm.phase, Phase::Moving { .. } | Phase::Landing(_));
+        let state = desk.state;
+        if state.vms.values().any(busy) {
+            return;
+        }
+        for (name, vm) in &state.vms {
+            let Phase::Running(at) = vm.phase else { continue };
+            let leaving = state.member(at).is_some_and(|member| member.standing == Standing::Leaving);
+            let waits = self.moved.get(name).is_some_and(|last| desk.now < *last + limits::RETRY);
+            if !leaving || waits {
+                continue;
+            }
+            if let Some(chosen) = placement::choose(&free, vm.memory, vm.avoid) {
+                self.moved.insert(name.clone(), desk.now);
+                desk.proposals.push(Command::Migrate(name.clone(), vm.generation.next(), chosen.identity));
+                return;
+            }
+            if self.no_room.insert(name.clone()) {
+                desk.say(Trace::NoRoom { vm: name.clone() });
+            }
+        }
+    }
+}
+
+/// Every member that may be given VMs, with what its Xen has left when all promises are kept.
+fn free_memory(desk: &Desk<'_>, hearing: &Hearing, host: &Host) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for (slot, member) in &desk.state.members {
+        let identity = member.identity;
+        let Some((free, domains)) = report(desk, hearing, host, identity) else {
+            continue;
+        };
+        if member.standing != Standing::Member || desk.config.node(*slot).role != Role::Node {
+            continue;
+        }
+        candidates.push(Candidate { identity, free });
+        for (name, vm) in &desk.state.vms {
+            let promised = match vm.phase {
+                Phase::Starting(to) | Phase::Moving { to, .. } | Phase::Landing(to) => to == identity,
+                Phase::Running(_) | Phase::Stopped | Phase::Failed => false,
+            };
+            if promised && !domains.contains(&(name.clone(), true)) {
+                take(&mut candidates, identity, vm.memory);
+            }
+        }
+    }
+    candidates
+}
+
+fn take(candidates: &mut [Candidate], identity: Identity, memory: Mebibytes) {
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.identity == identity) {
+        candidate.free = candidate.free.less(placement::need(memory));
+    }
+}
+
+/// What a member's Xen has free, and its domains, as it said itself lately.
+fn report(
+    desk: &Desk<'_>,
+    hearing: &Hearing,
+    host: &Host,
+    identity: Identity,
+) -> Option<(Mebibytes, Vec<(VmName, bool)>)> {
+    if identity == desk.me {
+        return host.free().map(|free| (free, host.vms()));
+    }
+    let peer = hearing.peer(identity.slot).filter(|peer| peer.identity == identity)?;
+    let recent = desk.now.since(peer.last) < desk.config.timing.warntime;
+    peer.beat.free.filter(|_| recent).map(|free| (free, peer.beat.domains.clone()))
+}
+
+/// Whether it is known of every slot what it runs: it says so, or it is off.
+fn everything_known(desk: &Desk<'_>, hearing: &Hearing, host: &Host) -> bool {
+    let known = |slot: &Slot, identity: Identity, standing: Standing| {
+        desk.config.node(*slot).role == Role::Gateway
+            || match standing {
+                Standing::Member | Standing::Leaving => report(desk, hearing, host, identity).is_some(),
+                Standing::Unclean => false,
+                Standing::Off | Standing::Fenced | Standing::Booting => true,
+            }
+    };
+    desk.state.members.iter().all(|(slot, member)| known(slot, member.identity, member.standing))
+}
+
+fn runs_anywhere(desk: &Desk<'_>, hearing: &Hearing, host: &Host, name: &VmName) -> bool {
+    let has = |domains: &[(VmName, bool)]| domains.iter().any(|(vm, _)| vm == name);
+    let mut alive = hearing.alive(desk.now, desk.config.timing.deadtime);
+    has(&host.vms()) || alive.any(|peer| has(&peer.beat.domains))
+}

@@ -1,0 +1,154 @@
+//! Which generation this node belongs to: forming one, joining one, giving one up.
+//!
+//! A node of no generation *seeks*. When the seekers that hear each other are all configured nodes, or have been a majority
+//! for `initdead`, the one in the lowest slot *forms* a new generation of them ([`formation`]). A form is an order to
+//! begin the agreement with these identities as voters; each identity begins at most one, because beginning it ends the
+//! seeking, and so two forms cannot both find a majority of the configured slots. A node that hears a living generation
+//! waits to be brought in by its DC and takes part as soon as the first message of the agreement reaches it.
+//!
+//! A node that has begun never seeks again under the same identity: it would have forgotten what it voted. It gives the
+//! generation up ([`Belonging::verdict`]) when so many of its voters were heard in a new life that the rest is no
+//! majority, or when it never became quorate in `initdead`; then it seeks as a new identity, and its VMs keep running.
+
+use std::collections::BTreeSet;
+
+use crate::agreement::{Agreement, mix};
+use crate::config::Config;
+use crate::hearing::Hearing;
+use crate::state::State;
+use crate::wire::Form;
+use crate::words::{ClusterGeneration, Identity, Instant};
+
+/// A node that seeks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seeking {
+    /// Since when the seekers that it hears are a majority.
+    majority_since: Option<Instant>,
+}
+
+/// A node that belongs to a generation.
+#[derive(Debug)]
+pub(crate) struct Belonging {
+    pub(crate) generation: ClusterGeneration,
+    pub(crate) agreement: Agreement,
+    /// `None` until a newcomer was sent a snapshot.
+    pub(crate) state: Option<State>,
+    /// The form, as long as members may need it.
+    pub(crate) form: Option<Form>,
+    pub(crate) since: Instant,
+    pub(crate) was_quorate: bool,
+    /// Since when it is inquorate; `None` while it is quorate.
+    pub(crate) inquorate_since: Option<Instant>,
+}
+
+/// Decides whether this seeker forms a generation now, of whom.
+pub(crate) fn formation(
+    seeking: &mut Seeking,
+    now: Instant,
+    me: Identity,
+    seed: u64,
+    config: &Config,
+    hearing: &Hearing,
+) -> Option<Form> {
+    let mut present = vec![me];
+    let mut living = false;
+    for peer in hearing.alive(now, config.timing.warntime) {
+        match peer.beat.generation {
+            None => present.push(peer.identity),
+            Some(_) => living |= peer.beat.quorate,
+        }
+    }
+    present.sort();
+    if living || present.len() < config.majority() {
+        seeking.majority_since = None;
+        return None;
+    }
+    let since = *seeking.majority_since.get_or_insert(now);
+    let complete = present.len() == config.nodes.len();
+    let waited = now.since(since) >= config.timing.initdead;
+    let first = present.first() == Some(&me);
+    let number = mix(seed ^ mix(me.voter() ^ mix(now.millis())));
+    (first && (complete || waited)).then_some(Form { generation: ClusterGeneration(number), present })
+}
+
+impl Belonging {
+    /// Begins a generation that is formed of `form.present`.
+    pub(crate) fn form(now: Instant, me: Identity, seed: u64, config: &Config, form: Form) -> Self {
+        let voters: Vec<Identity> = config
+            .slots()
+            .map(|(slot, _)| {
+                let present = form.present.iter().find(|identity| identity.slot == slot);
+                present.copied().unwrap_or(Identity::absent(slot))
+            })
+            .collect();
+        let state = State::formed(config, form.generation, &form.present);
+        let agreement = Agreement::form(me, seed, &voters, encode(&state));
+        let generation = form.generation;
+        Self { state: Some(state), form: Some(form), ..Self::new(now, generation, agreement) }
+    }
+
+    /// Begins to take part in a generation that others are in.
+    pub(crate) fn join(now: Instant, me: Identity, seed: u64, generation: ClusterGeneration) -> Self {
+        Self::new(now, generation, Agreement::join(me, seed))
+    }
+
+    fn new(now: Instant, generation: ClusterGeneration, agreement: Agreement) -> Self {
+        Self {
+            generation,
+            agreement,
+            state: None,
+            form: None,
+            since: now,
+            was_quorate: false,
+            inquorate_since: Some(now),
+        }
+    }
+
+    /// Whether this node is a member and a leader is known.
+    pub(crate) fn is_quorate(&self) -> bool {
+        self.inquorate_since.is_none()
+    }
+
+    /// Takes note of whether there is a leader; says whether that has changed.
+    pub(crate) fn note_quorum(&mut self, now: Instant, me: Identity) -> bool {
+        let member = self.state.as_ref().is_some_and(|state| state.member(me).is_some());
+        let quorate = member && self.agreement.leader().is_some();
+        let changed = quorate != self.is_quorate();
+        self.inquorate_since = (!quorate).then(|| self.inquorate_since.unwrap_or(now));
+        self.was_quorate |= quorate;
+        changed
+    }
+
+    /// Why this generation is to be given up, if it is.
+    pub(crate) fn verdict(
+        &self,
+        now: Instant,
+        me: Identity,
+        config: &Config,
+        hearing: &Hearing,
+    ) -> Option<&'static str> {
+        if self.is_quorate() {
+            return None;
+        }
+        if !self.was_quorate && now.since(self.since) >= config.timing.initdead {
+            return Some("it never became quorate");
+        }
+        let voters: BTreeSet<Identity> = self.agreement.voters().collect();
+        if voters.is_empty() {
+            return None;
+        }
+        let gone = |voter: &Identity| {
+            voter.is_absent() || hearing.peer(voter.slot).is_some_and(|peer| peer.identity != *voter)
+        };
+        let left = voters.iter().filter(|voter| **voter == me || !gone(voter)).count();
+        (left < config.majority()).then_some("it can never again be quorate")
+    }
+}
+
+/// Encodes the state for a snapshot.
+pub(crate) fn encode(state: &State) -> Vec<u8> {
+    match postcard::to_allocvec(state) {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("the state is plain data and always encodes: {error}"),
+    }
+}

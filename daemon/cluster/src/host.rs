@@ -1,0 +1,301 @@
+//! What this node does for the VMs that the committed state gives it, and what it reports back.
+//!
+//! Facts come from Xen's own lists, never from the outcome of an operation: [`Host::here`] says what is here of a VM, and
+//! says nothing ([`Here::Unsure`]) while an operation works on it or until two lists taken afterwards agree. So a create
+//! that was given up but came true, a domain that died, a migration that ended after its deadline, a supervisor that was
+//! restarted in the middle: all are seen for what they are, and [`Host::review`] acts on that alone.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Config;
+use crate::event::{Action, Actions, Domain, StreamId, VmFile, Work};
+use crate::limits;
+use crate::ops::{Ops, vm_of, vm_of_domain};
+use crate::state::{Command, Ending, Phase, State, Vm};
+use crate::trace::Trace;
+use crate::words::{Generation, Identity, Instant, Mebibytes, Slot, VmName};
+
+/// What a part of the node works with: what it may look at, and where it puts what it wants.
+pub(crate) struct Desk<'a> {
+    pub(crate) now: Instant,
+    pub(crate) me: Identity,
+    pub(crate) config: &'a Config,
+    pub(crate) state: &'a State,
+    pub(crate) ops: &'a mut Ops,
+    pub(crate) actions: &'a mut Actions,
+    pub(crate) proposals: &'a mut Vec<Command>,
+}
+
+impl Desk<'_> {
+    pub(crate) fn begin(&mut self, limit: Duration, work: Work) -> crate::words::OpId {
+        self.ops.begin(self.now, limit, work, self.actions)
+    }
+
+    pub(crate) fn say(&mut self, trace: Trace) {
+        self.actions.push(Action::Trace(trace));
+    }
+
+    pub(crate) fn name(&self, slot: Slot) -> String {
+        self.config.node(slot).name.clone()
+    }
+}
+
+type Domains = BTreeMap<String, Domain>;
+
+/// What is here of a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Here {
+    Running,
+    /// A domain that is paused, and that nobody works on.
+    Stuck,
+    Gone,
+    Unsure,
+}
+
+/// Another node waits for a VM.
+#[derive(Clone, Debug)]
+struct Pull {
+    stream: StreamId,
+    vm: VmName,
+    generation: Generation,
+    by: Slot,
+    since: Instant,
+}
+
+/// This node as a host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Host {
+    /// The last two lists, the newer first.
+    lists: Option<(Domains, Domains)>,
+    count: u64,
+    free: Option<Mebibytes>,
+    files: Vec<VmFile>,
+    /// The count of lists when an operation on the VM began or ended last.
+    touched: BTreeMap<VmName, u64>,
+    /// The generation for which a VM was created or received last.
+    tried: BTreeMap<VmName, Generation>,
+    /// VMs that were told to shut down.
+    shut: BTreeSet<VmName>,
+    pulls: Vec<Pull>,
+}
+
+impl Host {
+    /// A new list from Xen.
+    pub(crate) fn seen(&mut self, domains: Domains, free: Mebibytes) {
+        let older = self.lists.take().map_or_else(|| domains.clone(), |(newer, _)| newer);
+        self.lists = Some((domains, older));
+        self.count += 1;
+        self.free = Some(free);
+    }
+
+    /// The VM files.
+    pub(crate) fn read(&mut self, files: Vec<VmFile>) {
+        self.files = files;
+    }
+
+    /// What Xen could still give; `None` until it was asked.
+    pub(crate) fn free(&self) -> Option<Mebibytes> {
+        self.free
+    }
+
+    /// Every domain's name.
+    pub(crate) fn domains(&self) -> impl Iterator<Item = &String> {
+        self.lists.iter().flat_map(|(newer, _)| newer.keys())
+    }
+
+    /// The VMs of which there is a domain, and whether it runs.
+    pub(crate) fn vms(&self) -> Vec<(VmName, bool)> {
+        let list = self.lists.iter().flat_map(|(newer, _)| newer);
+        list.filter_map(|(name, domain)| {
+            let vm = vm_of_domain(name)?;
+            let running = vm.as_str() == name && *domain == Domain::Running;
+            Some((vm, running))
+        })
+        .collect()
+    }
+
+    /// An operation on a VM has ended.
+    pub(crate) fn ended(&mut self, work: &Work) {
+        if let Some(vm) = vm_of(work) {
+            self.touched.insert(vm, self.count);
+        }
+    }
+
+    /// Another node asks for a VM. It is answered by [`Host::answer`].
+    pub(crate) fn pulled(
+        &mut self,
+        now: Instant,
+        (stream, vm, generation, by): (StreamId, VmName, Generation, Slot),
+        actions: &mut Actions,
+    ) {
+        if self.pulls.len() < limits::WAITING_PULLS {
+            self.pulls.push(Pull { stream, vm, generation, by, since: now });
+        } else {
+            actions.push(Action::Refuse { stream, reason: "too many requests are waiting".to_owned() });
+        }
+    }
+
+    /// Drops every waiting request: this node no longer belongs to what they were committed in.
+    pub(crate) fn refuse_all(&mut self, actions: &mut Actions) {
+        let refuse = |pull: Pull| Action::Refuse { stream: pull.stream, reason: "not a member".to_owned() };
+        actions.extend(self.pulls.drain(..).map(refuse));
+    }
+
+    fn here(&self, vm: &VmName, ops: &Ops) -> Here {
+        let Some((newer, older)) = &self.lists else {
+            return Here::Unsure;
+        };
+        let since = self.touched.get(vm).copied().unwrap_or(0);
+        if ops.touch(vm) || self.count < since + u64::from(limits::MISSED_LISTS) {
+            return Here::Unsure;
+        }
+        match (condition(newer, vm), condition(older, vm)) {
+            (Some((_, Domain::Running)), _) => Here::Running,
+            (Some((_, Domain::Paused)), Some((_, Domain::Paused))) => Here::Stuck,
+            (None, None) => Here::Gone,
+            _ => Here::Unsure,
+        }
+    }
+
+    /// Acts on every VM that concerns this node. Called when quorate, and a member, only.
+    pub(crate) fn review(&mut self, desk: &mut Desk<'_>) {
+        let differs = |file: &VmFile| desk.state.vms.get(&file.name).is_none_or(|vm| vm.memory != file.memory);
+        if self.files.iter().any(differs) {
+            desk.proposals.push(Command::Define(self.files.clone()));
+        }
+        let state = desk.state;
+        for (name, vm) in &state.vms {
+            self.review_vm(desk, name, vm);
+        }
+        self.answer(desk);
+    }
+
+    fn review_vm(&mut self, desk: &mut Desk<'_>, name: &VmName, vm: &Vm) {
+        let generation = vm.generation;
+        let tried = self.tried.get(name) == Some(&generation);
+        let mine = |at: Identity| at == desk.me;
+        match (vm.phase.clone(), self.here(name, desk.ops)) {
+            (_, Here::Unsure) => {}
+            (Phase::Starting(at), Here::Running) if mine(at) => {
+                desk.proposals.push(Command::Started(name.clone(), generation));
+            }
+            (Phase::Starting(at), Here::Gone) if mine(at) && !tried => self.create(desk, name, generation),
+            (Phase::Starting(at), Here::Gone) if mine(at) => {
+                desk.proposals.push(Command::Ended(name.clone(), generation, Ending::NotStarted));
+            }
+            (Phase::Running(at), Here::Running) if mine(at) => {}
+            (Phase::Running(at), Here::Gone) if mine(at) => {
+                let ending = if self.shut.contains(name) { Ending::ShutDown } else { Ending::Died };
+                desk.proposals.push(Command::Ended(name.clone(), generation, ending));
+            }
+            (Phase::Moving { from, .. }, _) if mine(from) => {}
+            (Phase::Moving { to, .. } | Phase::Landing(to), Here::Running) if mine(to) => {
+                desk.proposals.push(Command::Migrated(name.clone(), generation));
+            }
+            (Phase::Moving { from, to }, Here::Gone) if mine(to) && !tried => {
+                self.receive(desk, name, generation, from.slot);
+            }
+            (Phase::Moving { to, .. }, Here::Gone) if mine(to) => {
+                desk.proposals.push(Command::Stays(name.clone(), generation));
+            }
+            (Phase::Landing(at), Here::Gone) if mine(at) => {
+                desk.proposals.push(Command::Ended(name.clone(), generation, Ending::Died));
+            }
+            (Phase::Stopped | Phase::Failed, Here::Running) => {
+                desk.proposals.push(Command::Adopt(name.clone(), desk.me));
+            }
+            (_, Here::Gone) => {}
+            // What is left: a domain that nobody works on and that is paused, or that is another node's by record.
+            (_, Here::Stuck | Here::Running) => self.destroy(desk, name),
+        }
+    }
+
+    fn create(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation) {
+        self.begun(vm, generation);
+        desk.say(Trace::Creating { vm: vm.clone(), generation });
+        desk.begin(limits::CREATE, Work::Create { vm: vm.clone(), generation });
+    }
+
+    fn receive(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation, from: Slot) {
+        self.begun(vm, generation);
+        desk.say(Trace::Pulling { vm: vm.clone(), from: desk.name(from) });
+        desk.begin(limits::MIGRATE, Work::Receive { vm: vm.clone(), generation, from });
+    }
+
+    fn begun(&mut self, vm: &VmName, generation: Generation) {
+        self.tried.insert(vm.clone(), generation);
+        self.shut.remove(vm);
+    }
+
+    fn destroy(&mut self, desk: &mut Desk<'_>, vm: &VmName) {
+        let found = self.lists.as_ref().and_then(|(newer, _)| condition(newer, vm));
+        let Some((domain, _)) = found else { return };
+        desk.say(Trace::Destroying { domain: domain.clone() });
+        desk.begin(limits::DESTROY, Work::Destroy { domain: domain.clone() });
+    }
+
+    /// Answers those who wait for a VM, as far as the committed state says what to answer.
+    fn answer(&mut self, desk: &mut Desk<'_>) {
+        for pull in core::mem::take(&mut self.pulls) {
+            let record = desk.state.vms.get(&pull.vm);
+            let ready = record.is_some_and(|vm| match vm.phase {
+                Phase::Moving { from, to } => from == desk.me && to.slot == pull.by && vm.generation == pull.generation,
+                Phase::Stopped | Phase::Starting(_) | Phase::Running(_) | Phase::Landing(_) | Phase::Failed => false,
+            });
+            let overtaken = record.is_none_or(|vm| vm.generation > pull.generation);
+            if ready && self.here(&pull.vm, desk.ops) == Here::Running {
+                desk.say(Trace::Pushing { vm: pull.vm.clone(), to: desk.name(pull.by) });
+                desk.begin(limits::MIGRATE, Work::Push { vm: pull.vm, stream: pull.stream });
+            } else if overtaken || desk.now.since(pull.since) > limits::PULL_PATIENCE {
+                let reason = "no such migration is committed".to_owned();
+                desk.actions.push(Action::Refuse { stream: pull.stream, reason });
+            } else {
+                self.pulls.push(pull);
+            }
+        }
+    }
+
+    /// Shuts down what still runs here: it could not be moved in time, or there is nobody to move it.
+    pub(crate) fn shut_down(&mut self, now: Instant, ops: &mut Ops, actions: &mut Actions) {
+        for (vm, running) in self.vms() {
+            if ops.touch(&vm) {
+                continue;
+            }
+            let work = if running && self.shut.insert(vm.clone()) {
+                actions.push(Action::Trace(Trace::ShuttingDown { vm: vm.clone() }));
+                Work::Shutdown { vm }
+            } else {
+                let found = self.lists.as_ref().and_then(|(newer, _)| condition(newer, &vm));
+                let Some((domain, _)) = found else { continue };
+                actions.push(Action::Trace(Trace::Destroying { domain: domain.clone() }));
+                Work::Destroy { domain: domain.clone() }
+            };
+            ops.begin(now, limits::CREATE, work, actions);
+        }
+    }
+
+    /// Whether Xen was asked and runs nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lists.as_ref().is_some_and(|(newer, older)| newer.is_empty() && older.is_empty())
+    }
+}
+
+/// A VM's domain in a list: the one that runs, before one that does not.
+fn condition<'a>(list: &'a Domains, vm: &VmName) -> Option<(&'a String, Domain)> {
+    let of_vm = list.iter().filter(|(name, _)| vm_of_domain(name).as_ref() == Some(vm));
+    of_vm.map(|(name, domain)| (name, as_seen(name, vm, *domain))).min_by_key(|(_, domain)| rank(*domain))
+}
+
+/// Only the domain that bears the VM's own name can be said to run it.
+fn as_seen(name: &str, vm: &VmName, domain: Domain) -> Domain {
+    if name != vm.as_str() && domain == Domain::Running { Domain::Paused } else { domain }
+}
+
+fn rank(domain: Domain) -> u8 {
+    match domain {
+        Domain::Running => 0,
+        Domain::Paused => 1,
+        Domain::Dying => 2,
+    }
+}

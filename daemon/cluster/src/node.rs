@@ -1,0 +1,443 @@
+//! The node: routes what it is told to the parts that decide, and collects what they want done.
+//!
+//! Every event is followed by one *turn* ([`Node::turn`]): timers, agreement, membership, then what the committed state
+//! asks of this node as host and, if it leads, as DC. The parts look at how things are, not at what the event was; so an
+//! event that is lost, doubled or late costs time and nothing else.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::agreement::{Committed, Output, mix};
+use crate::config::Config;
+use crate::dc::Dc;
+use crate::event::{Action, Actions, Event, Outcome, Request, To};
+use crate::generation::{self, Belonging, Seeking};
+use crate::hearing::{Hearing, Heartbeat, News};
+use crate::host::{Desk, Host};
+use crate::limits;
+use crate::ops::Ops;
+use crate::state::{Command, Standing, State};
+use crate::trace::Trace;
+use crate::wire::{self, Body, Form, Frame};
+use crate::words::{ClusterGeneration, Identity, Incarnation, Instant, Life, OpId, Role, Slot};
+
+mod view;
+
+/// What a node is told of itself when it begins.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Its place in it.
+    pub slot: Slot,
+    /// This boot of its dom0.
+    pub incarnation: Incarnation,
+    /// How often its supervisor was started in this boot, from 0.
+    pub start: u8,
+    /// Where its randomness comes from.
+    pub seed: u64,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    config: Arc<Config>,
+    me: Identity,
+    seed: u64,
+    sequence: u64,
+    awake: Instant,
+    next_beat: Instant,
+    next_tick: Instant,
+    hearing: Hearing,
+    host: Host,
+    ops: Ops,
+    belonging: Result<Box<Belonging>, Seeking>,
+    dc: Option<Dc>,
+    /// Commands that were proposed, and when.
+    proposed: Vec<(Command, Instant)>,
+    /// Since when this node wants to leave.
+    leaving: Option<Instant>,
+    powering_off: bool,
+    self_fencing: bool,
+}
+
+impl Node {
+    /// A node that has just begun.
+    pub fn new(boot: Boot, now: Instant, actions: &mut Actions) -> Self {
+        let Boot { config, slot, incarnation, start, seed } = boot;
+        assert!(config.has(slot), "a node is a slot of its configuration");
+        let me = Identity { slot, incarnation, life: Life { start, abandoned: 0 } };
+        actions.push(Action::Trace(Trace::Up { incarnation, start }));
+        Self {
+            config,
+            me,
+            seed: mix(seed),
+            sequence: 0,
+            awake: now,
+            next_beat: now,
+            next_tick: now,
+            hearing: Hearing::new(me),
+            host: Host::default(),
+            ops: Ops::default(),
+            belonging: Err(Seeking::default()),
+            dc: None,
+            proposed: Vec::new(),
+            leaving: None,
+            powering_off: false,
+            self_fencing: false,
+        }
+    }
+
+    /// When this node wants to be told [`Event::Tick`], if nothing else happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.next_beat.min(self.next_tick)
+    }
+
+    /// Takes one event and appends what is to be done to `actions`, in order.
+    pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Actions) {
+        self.wake(now);
+        match event {
+            Event::Tick => {}
+            Event::Heard { datagram } => self.heard(now, &datagram, actions),
+            Event::Seen { domains, free } => self.host.seen(domains, free),
+            Event::Read { files } => self.host.read(files),
+            Event::Done { op, outcome } => self.done(now, op, outcome, actions),
+            Event::Pulled { stream, vm, generation, by } => {
+                self.host.pulled(now, (stream, vm, generation, by), actions);
+            }
+            Event::Asked { request: Request::ShutDown } => {
+                self.leaving.get_or_insert(now);
+            }
+        }
+        self.turn(now, actions);
+    }
+
+    /// If this node itself slept, nobody was silent.
+    fn wake(&mut self, now: Instant) {
+        let late = now.since(self.awake.max(self.deadline()));
+        if late > self.config.timing.keepalive {
+            self.hearing.forgive(late);
+        }
+        self.awake = now;
+    }
+
+    fn heard(&mut self, now: Instant, datagram: &[u8], actions: &mut Actions) {
+        let frame = match wire::decode(datagram) {
+            Ok(frame) => frame,
+            Err(reason) => return actions.push(Action::Trace(Trace::Malformed { reason })),
+        };
+        if frame.from.slot == self.me.slot || !self.config.has(frame.from.slot) {
+            return;
+        }
+        let beat = match &frame.body {
+            Body::Heartbeat(beat) => Some(beat),
+            Body::Form(_) | Body::Agreement { .. } => None,
+        };
+        let node = || self.config.node(frame.from.slot).name.clone();
+        match self.hearing.hear(now, frame.from, frame.sequence, beat) {
+            News::Nothing => return,
+            News::New => {
+                actions.push(Action::Trace(Trace::Heard { node: node(), incarnation: frame.from.incarnation }))
+            }
+            News::Known(silence) => {
+                if self.hearing.back(frame.from.slot) {
+                    actions.push(Action::Trace(Trace::Back { node: node(), silence }));
+                }
+            }
+        }
+        match frame.body {
+            Body::Heartbeat(_) => {}
+            Body::Form(form) => self.asked_to_form(now, form, actions),
+            Body::Agreement { generation, to, message } => {
+                self.agreement_message(now, frame.from, generation, to, &message, actions);
+            }
+        }
+    }
+
+    fn asked_to_form(&mut self, now: Instant, form: Form, actions: &mut Actions) {
+        let fits = form.present.contains(&self.me)
+            && form.present.len() >= self.config.majority()
+            && form.present.iter().all(|identity| self.config.has(identity.slot));
+        if self.belonging.is_err() && fits {
+            actions.push(Action::Trace(Trace::Joined { generation: form.generation }));
+            self.begin(Belonging::form(now, self.me, self.seed, &self.config, form));
+        }
+    }
+
+    fn begin(&mut self, belonging: Belonging) {
+        self.belonging = Ok(Box::new(belonging));
+        self.proposed.clear();
+        self.dc = None;
+    }
+
+    fn agreement_message(
+        &mut self,
+        now: Instant,
+        from: Identity,
+        generation: ClusterGeneration,
+        to: Identity,
+        message: &[u8],
+        actions: &mut Actions,
+    ) {
+        if to != self.me {
+            return;
+        }
+        if self.belonging.is_err() {
+            actions.push(Action::Trace(Trace::Joined { generation }));
+            self.begin(Belonging::join(now, self.me, self.seed, generation));
+        }
+        if let Ok(belonging) = &mut self.belonging
+            && belonging.generation == generation
+            && let Err(reason) = belonging.agreement.step(from, message)
+        {
+            actions.push(Action::Trace(Trace::Malformed { reason }));
+        }
+    }
+
+    fn done(&mut self, now: Instant, op: OpId, outcome: Outcome, actions: &mut Actions) {
+        let Some(work) = self.ops.end(op) else { return };
+        self.host.ended(&work);
+        if let Outcome::Failed(reason) = &outcome
+            && let Some(trace) = view::failure(&self.config, &work, reason)
+        {
+            actions.push(Action::Trace(trace));
+        }
+        let mut proposals = Vec::new();
+        if let (Some(dc), Ok(belonging)) = (&mut self.dc, &self.belonging)
+            && let Some(state) = &belonging.state
+        {
+            let (ops, config) = (&mut self.ops, &*self.config);
+            let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
+            dc.done(&mut desk, op, &work, outcome);
+        }
+        self.propose(now, proposals);
+    }
+
+    /// Looks at everything once, after every event.
+    fn turn(&mut self, now: Instant, actions: &mut Actions) {
+        self.tick(now);
+        self.seek(now, actions);
+        self.settle(now, actions);
+        self.act(now, actions);
+        self.settle(now, actions);
+        self.leave(now, actions);
+        self.beat(now, actions);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + self.config.timing.keepalive / limits::TICKS_PER_KEEPALIVE;
+        if let Ok(belonging) = &mut self.belonging {
+            belonging.agreement.tick();
+        }
+    }
+
+    /// Forms a generation, or gives one up.
+    fn seek(&mut self, now: Instant, actions: &mut Actions) {
+        match &mut self.belonging {
+            Err(seeking) => {
+                let form = generation::formation(seeking, now, self.me, self.seed, &self.config, &self.hearing);
+                let Some(form) = form else { return };
+                let names = form.present.iter().map(|identity| self.config.node(identity.slot).name.clone());
+                let trace = Trace::Forming { generation: form.generation, nodes: names.collect() };
+                actions.push(Action::Trace(trace));
+                self.send(To::All, Body::Form(form.clone()), actions);
+                let mut belonging = Belonging::form(now, self.me, self.seed, &self.config, form);
+                belonging.agreement.campaign();
+                self.begin(belonging);
+            }
+            Ok(belonging) => {
+                let verdict = belonging.verdict(now, self.me, &self.config, &self.hearing);
+                let Some(reason) = verdict else { return };
+                actions.push(Action::Trace(Trace::Abandoned { generation: belonging.generation, reason }));
+                let Some(abandoned) = self.me.life.abandoned.checked_add(1) else {
+                    panic!("a supervisor that gave up 255 generations is restarted")
+                };
+                self.me.life.abandoned = abandoned;
+                self.hearing.renamed(self.me);
+                self.host.refuse_all(actions);
+                self.belonging = Err(Seeking::default());
+                self.dc = None;
+            }
+        }
+    }
+
+    /// Takes what the agreement has ready, until it has nothing more.
+    fn settle(&mut self, now: Instant, actions: &mut Actions) {
+        let Ok(belonging) = &mut self.belonging else { return };
+        let generation = belonging.generation;
+        let Output { messages, committed } = belonging.agreement.take();
+        let says = belonging.agreement.is_leader();
+        for step in committed {
+            let said = commit(&mut belonging.state, &self.config, step);
+            self.proposed.clear();
+            if says {
+                actions.extend(said.into_iter().map(Action::Trace));
+            }
+        }
+        if let Some(state) = &belonging.state {
+            belonging.agreement.compact(|| generation::encode(state));
+        }
+        for (to, message) in messages {
+            self.send(To::Node(to.slot), Body::Agreement { generation, to, message }, actions);
+        }
+        self.note_quorum(now, actions);
+    }
+
+    fn note_quorum(&mut self, now: Instant, actions: &mut Actions) {
+        let Ok(belonging) = &mut self.belonging else { return };
+        if belonging.note_quorum(now, self.me) {
+            let trace = if belonging.is_quorate() { Trace::Quorate } else { Trace::Inquorate };
+            actions.push(Action::Trace(trace));
+        }
+        let view = belonging.state.as_ref().map(|state| state.view);
+        let in_office = belonging.is_quorate() && belonging.agreement.leads_with_knowledge();
+        match (&self.dc, in_office, view) {
+            (None, true, Some(view)) => {
+                actions.push(Action::Trace(Trace::BecameDc { view }));
+                self.dc = Some(Dc::new(now));
+            }
+            (Some(_), false, _) if !belonging.agreement.is_leader() => {
+                actions.push(Action::Trace(Trace::NoLongerDc));
+                self.dc = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// What the committed state asks of this node, as host and as DC. Inquorate, it asks nothing: freeze.
+    fn act(&mut self, now: Instant, actions: &mut Actions) {
+        for (slot, silence) in self.hearing.fallen_quiet(now, self.config.timing.warntime) {
+            let node = self.config.node(slot).name.clone();
+            actions.push(Action::Trace(Trace::Quiet { node, silence }));
+        }
+        let Ok(belonging) = &mut self.belonging else { return };
+        let quorate = belonging.is_quorate();
+        let Some(state) = belonging.state.as_ref().filter(|_| quorate) else {
+            return;
+        };
+        let mut proposals = Vec::new();
+        let (ops, config) = (&mut self.ops, &*self.config);
+        let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
+        if config.node(self.me.slot).role == Role::Node {
+            self.host.review(&mut desk);
+        }
+        if let Some(dc) = self.dc.as_mut().filter(|_| belonging.agreement.leads_with_knowledge()) {
+            dc.review(&mut desk, &self.hearing, &mut belonging.agreement, &self.host);
+        }
+        if self.leaving.is_some() {
+            let standing = state.member(self.me).map(|member| member.standing);
+            let owns = state.vms.values().any(|vm| vm.concerns(self.me));
+            match standing {
+                Some(Standing::Member) => proposals.push(Command::Leave(self.me)),
+                Some(Standing::Leaving) if !owns && self.idle() => proposals.push(Command::Left(self.me)),
+                _ => {}
+            }
+        }
+        self.propose(now, proposals);
+    }
+
+    /// Whether this machine runs no VM, as far as its role lets it run any.
+    fn idle(&self) -> bool {
+        self.config.node(self.me.slot).role == Role::Gateway || self.host.is_empty()
+    }
+
+    /// Proposes what is not already proposed and may still come true.
+    fn propose(&mut self, now: Instant, proposals: Vec<Command>) {
+        let Ok(belonging) = &mut self.belonging else { return };
+        let patience = self.config.timing.keepalive * 2;
+        self.proposed.retain(|(_, at)| now.since(*at) < patience);
+        for command in proposals {
+            if self.proposed.iter().any(|(other, _)| *other == command) {
+                continue;
+            }
+            if let Ok(bytes) = postcard::to_allocvec(&command) {
+                belonging.agreement.propose(bytes);
+            }
+            self.proposed.push((command, now));
+        }
+    }
+
+    /// On the way out: powers off when the cluster has agreed, or when nobody is there to agree and nothing runs any more.
+    fn leave(&mut self, now: Instant, actions: &mut Actions) {
+        let Some(since) = self.leaving.filter(|_| !self.powering_off) else {
+            return;
+        };
+        let standing = match &self.belonging {
+            Ok(belonging) => belonging.state.as_ref().and_then(|state| state.members.get(&self.me.slot)),
+            Err(_) => None,
+        };
+        let agreed = standing.is_some_and(|member| member.identity == self.me && member.standing == Standing::Off);
+        let overdue = now.since(since) >= self.config.timing.evacuation;
+        let alone = !matches!(&self.belonging, Ok(belonging) if belonging.is_quorate());
+        if !agreed && overdue {
+            self.host.shut_down(now, &mut self.ops, actions);
+        }
+        let hopeless = now.since(since) >= self.config.timing.evacuation * 3;
+        if agreed || (alone && self.belonging.is_err() && self.idle()) || (alone && overdue && self.idle()) || hopeless
+        {
+            self.powering_off = true;
+            actions.push(Action::Trace(Trace::PoweringOff));
+            actions.push(Action::PowerOff);
+        }
+    }
+
+    fn beat(&mut self, now: Instant, actions: &mut Actions) {
+        if now < self.next_beat {
+            return;
+        }
+        let (keepalive, deadtime) = (self.config.timing.keepalive, self.config.timing.deadtime);
+        self.next_beat = now + keepalive;
+        let belonging = self.belonging.as_ref().ok();
+        let beat = Heartbeat {
+            hears: self.hearing.named(now, deadtime),
+            generation: belonging.map(|belonging| belonging.generation),
+            quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),
+            free: self.host.free(),
+            domains: self.host.vms(),
+        };
+        let form = belonging.and_then(|belonging| belonging.form.clone().filter(|_| !belonging.is_quorate()));
+        self.send(To::All, Body::Heartbeat(beat), actions);
+        if let Some(form) = form {
+            self.send(To::All, Body::Form(form), actions);
+        }
+        self.pet(now, actions);
+    }
+
+    /// Pets the watchdog, unless VMs run here and the majority has been gone for the whole lease.
+    fn pet(&mut self, now: Instant, actions: &mut Actions) {
+        let inquorate_since = self.belonging.as_ref().ok().and_then(|belonging| belonging.inquorate_since);
+        let silence = inquorate_since.map_or(Duration::ZERO, |since| now.since(since));
+        let expired = silence >= self.config.timing.lease && !self.host.vms().is_empty();
+        if !(expired && self.config.self_fence) {
+            self.self_fencing = false;
+            actions.push(Action::Pet);
+        } else if !core::mem::replace(&mut self.self_fencing, true) {
+            actions.push(Action::Trace(Trace::SelfFencing { silence }));
+        }
+    }
+
+    fn send(&mut self, to: To, body: Body, actions: &mut Actions) {
+        self.sequence = self.sequence.saturating_add(1);
+        let datagram = wire::encode(&Frame { from: self.me, sequence: self.sequence, body });
+        actions.push(Action::Send { to, datagram });
+    }
+}
+
+/// One committed step, applied. What is not understood changes nothing, on every node alike.
+fn commit(state: &mut Option<State>, config: &Config, step: Committed) -> Vec<Trace> {
+    match (step, state) {
+        (Committed::Snapshot(bytes), state) => {
+            *state = postcard::from_bytes(&bytes).ok();
+            Vec::new()
+        }
+        (Committed::Command(bytes), Some(state)) => {
+            postcard::from_bytes(&bytes).map_or_else(|_| Vec::new(), |command| state.apply(config, command))
+        }
+        (Committed::Fill(identity), Some(state)) if config.has(identity.slot) => state.fill(config, identity),
+        (Committed::Command(_) | Committed::Fill(_), _) => Vec::new(),
+    }
+}

@@ -1,0 +1,102 @@
+//! What a node says of itself: its status, and why an operation failed.
+
+use crate::config::Config;
+use crate::event::Work;
+use crate::node::Node;
+use crate::state::{Phase, Standing, State};
+use crate::status::{NodeStatus, Status, VmStatus};
+use crate::trace::Trace;
+use crate::words::{Instant, Mebibytes, Slot};
+
+/// What to say when an operation failed. Of fencing the DC says more, and says it itself.
+pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trace> {
+    let reason = reason.to_owned();
+    match work {
+        Work::Create { vm, .. } => Some(Trace::NotStarted { vm: vm.clone(), reason }),
+        Work::Receive { vm, from, .. } => {
+            Some(Trace::NotMoved { vm: vm.clone(), from: config.node(*from).name.clone(), reason })
+        }
+        Work::Push { vm, .. } => Some(Trace::NotPushed { vm: vm.clone(), reason }),
+        Work::Shutdown { vm } => Some(Trace::NotShutDown { vm: vm.clone(), reason }),
+        Work::Destroy { domain } => Some(Trace::NotDestroyed { domain: domain.clone(), reason }),
+        Work::OutletsOff { .. } | Work::OutletsOn { .. } => None,
+    }
+}
+
+impl Node {
+    /// What this node knows of the cluster.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let belonging = self.belonging.as_ref().ok();
+        let state = belonging.and_then(|belonging| belonging.state.as_ref());
+        let name = |slot: Slot| self.config.node(slot).name.clone();
+        let leader = belonging.and_then(|belonging| belonging.agreement.leader());
+        Status {
+            cluster: self.config.name.clone(),
+            node: name(self.me.slot),
+            incarnation: self.me.incarnation.to_string(),
+            generation: belonging.map(|belonging| belonging.generation.to_string()),
+            view: state.map_or(0, |state| state.view.0),
+            dc: leader.filter(|leader| self.config.has(leader.slot)).map(|leader| name(leader.slot)),
+            quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),
+            leaving: self.leaving.is_some(),
+            free_mib: self.host.free().unwrap_or_default().0,
+            domains: self.host.domains().cloned().collect(),
+            nodes: self.config.slots().map(|(slot, _)| self.node_status(now, slot, state)).collect(),
+            vms: state.map_or_else(Vec::new, |state| self.vm_status(state)),
+        }
+    }
+
+    fn node_status(&self, now: Instant, slot: Slot, state: Option<&State>) -> NodeStatus {
+        let config = self.config.node(slot);
+        let member = state.and_then(|state| state.members.get(&slot));
+        let peer = self.hearing.peer(slot);
+        let here = slot == self.me.slot;
+        let heard = if here { Some(self.me) } else { peer.map(|peer| peer.identity) };
+        let identity = heard.or(member.map(|member| member.identity)).filter(|identity| !identity.is_absent());
+        let free = if here { self.host.free() } else { peer.and_then(|peer| peer.beat.free) };
+        NodeStatus {
+            name: config.name.clone(),
+            role: config.role,
+            state: member.map_or("unknown", |member| standing(member.standing)).to_owned(),
+            incarnation: identity.map(|identity| identity.incarnation.to_string()).unwrap_or_default(),
+            heard_ms: if here {
+                Some(0)
+            } else {
+                peer.map(|peer| u64::try_from(now.since(peer.last).as_millis()).unwrap_or(u64::MAX))
+            },
+            free: free.unwrap_or(Mebibytes(0)),
+            outlets: config.outlets.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn vm_status(&self, state: &State) -> Vec<VmStatus> {
+        let name = |slot: Slot| self.config.node(slot).name.clone();
+        let status = |(vm_name, vm): (&crate::words::VmName, &crate::state::Vm)| VmStatus {
+            name: vm_name.to_string(),
+            owner: vm.owner().map(|owner| name(owner.slot)),
+            phase: match vm.phase {
+                Phase::Stopped => "stopped".to_owned(),
+                Phase::Starting(_) => "starting".to_owned(),
+                Phase::Running(_) => "running".to_owned(),
+                Phase::Moving { to, .. } => format!("moving to {}", name(to.slot)),
+                Phase::Landing(_) => "landing".to_owned(),
+                Phase::Failed => "failed".to_owned(),
+            },
+            generation: vm.generation.0,
+            memory: vm.memory,
+        };
+        state.vms.iter().map(status).collect()
+    }
+}
+
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Member => "member",
+        Standing::Leaving => "leaving",
+        Standing::Off => "off",
+        Standing::Unclean => "unclean",
+        Standing::Fenced => "fenced",
+        Standing::Booting => "booting",
+    }
+}
