@@ -19,7 +19,7 @@ impl Log {
     pub(super) fn formed(voters: &[Identity], state: Vec<u8>) -> Self {
         let voters = ConfState { voters: voters.iter().map(|voter| voter.voter()).collect(), ..ConfState::default() };
         let metadata = SnapshotMetadata { conf_state: Some(voters.clone()), index: 1, term: 1 };
-        let snapshot = Snapshot { data: state.into(), metadata: Some(metadata) };
+        let snapshot = Snapshot { data: state, metadata: Some(metadata) };
         let hard = HardState { term: 1, vote: 0, commit: 1 };
         Self { hard, voters, snapshot, entries: Vec::new() }
     }
@@ -75,7 +75,7 @@ impl Log {
     pub(super) fn compact(&mut self, index: u64, state: Vec<u8>) {
         let Ok(term) = self.term(index) else { return };
         let metadata = SnapshotMetadata { conf_state: Some(self.voters.clone()), index, term };
-        self.snapshot = Snapshot { data: state.into(), metadata: Some(metadata) };
+        self.snapshot = Snapshot { data: state, metadata: Some(metadata) };
         self.entries.retain(|entry| entry.index > index);
     }
 }
