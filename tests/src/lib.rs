@@ -3,5 +3,6 @@
 //! Two halves that share nothing: the rack (`rack`, `setup`, `pdu`) starts real machines and meets the
 //! daemon only as a program; the simulator (feature `world`) links the core and runs it in virtual time.
 
+pub mod drill;
 pub mod rack;
 pub mod setup;

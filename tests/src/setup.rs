@@ -21,28 +21,12 @@ const fn need(package: &'static str, file: &'static str, reason: &'static str) -
 
 /// What is needed, on Debian 12.
 const NEEDS: &[Need] = &[
-    need(
-        "qemu-system-x86",
-        "/usr/bin/qemu-system-x86_64",
-        "the machines of the rack",
-    ),
-    need(
-        "ipxe-qemu",
-        "/usr/lib/ipxe/qemu/efi-virtio.rom",
-        "network cards that boot",
-    ),
+    need("qemu-system-x86", "/usr/bin/qemu-system-x86_64", "the machines of the rack"),
+    need("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "network cards that boot"),
     need("iproute2", "/usr/sbin/ip", "the rack's network"),
     need("squashfs-tools", "/usr/bin/mksquashfs", "the volume of the VMs' files"),
-    need(
-        "grub-pc-bin",
-        "/usr/lib/grub/i386-pc/kernel.img",
-        "the boot loader of the gateway's disk and of PXE",
-    ),
-    need(
-        "grub-common",
-        "/usr/bin/grub-mkimage",
-        "the boot loader of the gateway's disk and of PXE",
-    ),
+    need("grub-pc-bin", "/usr/lib/grub/i386-pc/kernel.img", "the boot loader of the gateway's disk and of PXE"),
+    need("grub-common", "/usr/bin/grub-mkimage", "the boot loader of the gateway's disk and of PXE"),
     need("protobuf-compiler", "/usr/bin/protoc", "the raft crate's messages"),
 ];
 
@@ -79,10 +63,7 @@ pub fn install_missing() -> Result<()> {
 }
 
 fn apt_get(packages: &[&str]) -> Result<()> {
-    run(
-        "apt-get",
-        &[&["install", "-q", "-y", "--no-install-recommends"], packages].concat(),
-    )
+    run("apt-get", &[&["install", "-q", "-y", "--no-install-recommends"], packages].concat())
 }
 
 /// Runs a program to its end, its words on standard error.

@@ -87,9 +87,7 @@ enum Way {
 }
 
 fn main() -> ExitCode {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .with_file_name("target")
-        .join("rack");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("rack");
     match run(Arguments::parse().command.unwrap_or(What::Up { nodes: 3 }), &dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -108,13 +106,7 @@ fn run(what: What, dir: &Path) -> Result<()> {
         What::Shutdown { node } => show(ask(dir, &Request::Shutdown { node })?),
         What::Console { node } => console(ask(dir, &Request::Console { node })?),
         What::Log { follow } => show(ask(dir, &Request::Log { follow })?),
-        What::Cable { way, node } => show(ask(
-            dir,
-            &Request::Cable {
-                node,
-                joined: way == Way::Join,
-            },
-        )?),
+        What::Cable { way, node } => show(ask(dir, &Request::Cable { node, joined: way == Way::Join })?),
         What::Down => down(dir),
     }
 }
@@ -130,12 +122,7 @@ fn up(nodes: u8, dir: &Path) -> Result<()> {
     ctrlc::set_handler(move || {
         let _ = stop_by_signal.send(());
     })?;
-    let options = Options {
-        nodes,
-        vms: 2,
-        dir: PathBuf::from(dir),
-        print: true,
-    };
+    let options = Options { nodes, vms: 2, dir: PathBuf::from(dir), print: true };
     let rack = Arc::new(Rack::start(&options)?);
     serve(&rack, dir, stop)?;
     // Ends when somebody says so: Ctrl-C, a signal, or `cargo rack down`.

@@ -1,3 +1,165 @@
-//! `cargo verify`.
+//! `cargo verify`: everything that must hold, in order, with a time for each; what CI runs.
 
-fn main() {}
+use std::fs;
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use holdfast_tests::rack::{Options, Rack};
+use holdfast_tests::{drill, setup};
+
+/// Lines shown of each console when the rack failed.
+const TAIL: usize = 40;
+/// Simulated worlds.
+const SEEDS: &str = "200";
+
+/// Checks everything: format, lints, tests, the simulator, the image, and a drill in the virtual rack.
+#[derive(Parser)]
+struct Arguments {
+    /// Only the steps whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let mut run = Run { only: Arguments::parse().only, steps: Vec::new() };
+    run.step("setup", || setup::install_missing().and_then(|()| setup::check_machine()));
+    if run.failed() == 0 {
+        run.step("format", || cargo(&["fmt", "--check"]));
+        run.step("lints", || {
+            let world = ["--features", "holdfast-tests/world"];
+            cargo(&[&["clippy", "--workspace", "--all-targets"], &world[..], &["--", "-D", "warnings"]].concat())
+        });
+        run.step("tests", || cargo(&["test", "--workspace", "--features", "holdfast-tests/world"]));
+        run.step("simulator", || cargo(&["sim", "--seeds", SEEDS]));
+        run.step("image", || cargo(&["image"]));
+        rack(&mut run);
+    }
+    run.close()
+}
+
+/// The drill, step by step; what comes after a failure would only fail again.
+fn rack(run: &mut Run) {
+    if !run.wants("rack") {
+        return;
+    }
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("rack");
+    let mut started = None;
+    run.step("rack: starts", || {
+        let options = Options { nodes: 3, vms: 2, dir: dir.clone(), print: true };
+        started = Some(Rack::start(&options)?);
+        Ok(())
+    });
+    let Some(rack) = started else { return };
+    let mut left = None;
+    let mut go_on = run.step("rack: the cluster forms", || drill::forms(&rack))
+        && run.step("rack: the VMs run", || drill::vms_run(&rack))
+        && run.step("rack: a node leaves gracefully", || {
+            let incarnation = |node: &str| rack.status().node(node).and_then(|n| n.incarnation.clone());
+            let before: Vec<_> = rack.layout.machines.iter().map(|m| (m.name.clone(), incarnation(&m.name))).collect();
+            let node = drill::leaves_gracefully(&rack)?;
+            left = before.into_iter().find(|(name, _)| *name == node);
+            Ok(())
+        });
+    if let (true, Some((node, incarnation))) = (go_on, &left) {
+        go_on = run.step("rack: it comes back", || drill::comes_back(&rack, node, incarnation.as_deref()));
+    }
+    let _ = go_on
+        && run.step("rack: a node crashes", || drill::survives_a_crash(&rack))
+        && run.step("rack: no journal record is lost", || drill::journals_hold(&rack));
+    run.step("rack: no VM was in two places", || drill::never_in_two_places(&rack));
+    rack.close();
+    if run.failed() > 0 {
+        show_consoles(&dir);
+    }
+}
+
+/// Runs cargo in the workspace.
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let program = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(""))
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo {}: {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn show_consoles(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Ok(bytes) = fs::read(&path) else { continue };
+        if !name.ends_with(".log") || bytes.is_empty() {
+            continue;
+        }
+        // Whatever a machine wrote, it must not set the reader's terminal.
+        let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+        let lines: Vec<&str> = text.lines().collect();
+        say(&format!("---- the end of {}", path.display()));
+        lines.iter().skip(lines.len().saturating_sub(TAIL)).for_each(|line| say(line));
+    }
+}
+
+/// The steps so far.
+struct Run {
+    only: Option<String>,
+    steps: Vec<Step>,
+}
+
+struct Step {
+    name: String,
+    took: Duration,
+    passed: bool,
+}
+
+impl Run {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()) || only.starts_with(name))
+    }
+
+    /// Does a step, if it is wanted; `false` if it failed.
+    fn step(&mut self, name: &str, run: impl FnOnce() -> Result<()>) -> bool {
+        if name != "setup" && !self.wants(name) {
+            return true;
+        }
+        let bold = if stdout().is_terminal() { ("\u{1b}[1m", "\u{1b}[0m") } else { ("", "") };
+        say(&format!("{}==== {name}{}", bold.0, bold.1));
+        let begun = Instant::now();
+        let outcome = run();
+        if let Err(error) = &outcome {
+            say(&format!("FAILED: {name}: {error:#}"));
+        }
+        self.steps.push(Step { name: name.into(), took: begun.elapsed(), passed: outcome.is_ok() });
+        outcome.is_ok()
+    }
+
+    fn failed(&self) -> usize {
+        self.steps.iter().filter(|step| !step.passed).count()
+    }
+
+    /// Says where the time went, and the verdict as the last line.
+    fn close(&self) -> ExitCode {
+        say("");
+        for step in &self.steps {
+            let verdict = if step.passed { "passed" } else { "FAILED" };
+            say(&format!("{:>8.1} s  {verdict}  {}", step.took.as_secs_f64(), step.name));
+        }
+        let total: Duration = self.steps.iter().map(|step| step.took).sum();
+        say(&format!("{:>8.1} s  in all", total.as_secs_f64()));
+        say(&format!("{} passed, {} failed", self.steps.len() - self.failed(), self.failed()));
+        if self.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+fn say(line: &str) {
+    // Where even this cannot be written there is nobody to tell.
+    let _ = writeln!(stdout().lock(), "{line}");
+}

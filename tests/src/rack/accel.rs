@@ -31,9 +31,7 @@ impl Accel {
                 reason: "KVM with nested virtualisation".into(),
             },
             Err(why_not) => Self {
-                options: ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU]
-                    .map(String::from)
-                    .to_vec(),
+                options: ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU].map(String::from).to_vec(),
                 reason: format!("plain emulation, slower by much but the same ({why_not})"),
             },
         }
@@ -53,17 +51,7 @@ fn kvm_nests() -> Result<(), String> {
     }
     // QEMU leaves at once if KVM is refused; a machine that still stands after a moment has really started.
     let mut child = Command::new("qemu-system-x86_64")
-        .args([
-            "-accel",
-            "kvm",
-            "-cpu",
-            "host",
-            "-nodefaults",
-            "-display",
-            "none",
-            "-m",
-            "16",
-        ])
+        .args(["-accel", "kvm", "-cpu", "host", "-nodefaults", "-display", "none", "-m", "16"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -77,7 +65,5 @@ fn kvm_nests() -> Result<(), String> {
     }
     let _ = child.kill();
     let _ = child.wait();
-    left.map_or(Ok(()), |status| {
-        Err(format!("a probe machine does not start with KVM: {status}"))
-    })
+    left.map_or(Ok(()), |status| Err(format!("a probe machine does not start with KVM: {status}")))
 }

@@ -112,10 +112,7 @@ fn with_short_path<T>(dir: &Path, run: impl FnOnce(&Path) -> std::io::Result<T>)
 fn answer(rack: &Arc<Rack>, mut stream: UnixStream, down: &Sender<()>) -> Result<()> {
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line)?;
-    match serde_json::from_str(&line)
-        .map_err(Into::into)
-        .and_then(|request| carry_out(rack, &stream, down, request))
-    {
+    match serde_json::from_str(&line).map_err(Into::into).and_then(|request| carry_out(rack, &stream, down, request)) {
         Ok(()) => {}
         Err(error) => writeln!(stream, "-{error:#}")?,
     }
@@ -128,10 +125,7 @@ fn carry_out(rack: &Arc<Rack>, mut stream: &UnixStream, down: &Sender<()>, reque
         Request::Power { node, push } => rack.power(&node, push).and_then(|()| Ok(stream.write_all(b"+")?))?,
         Request::Crash { node } => rack.crash(&node).and_then(|()| Ok(stream.write_all(b"+")?))?,
         Request::Cable { node, joined } => rack.cable(&node, joined).and_then(|()| Ok(stream.write_all(b"+")?))?,
-        Request::Shutdown { node } => rack
-            .menu(&node)?
-            .shut_down()
-            .and_then(|()| Ok(stream.write_all(b"+")?))?,
+        Request::Shutdown { node } => rack.menu(&node)?.shut_down().and_then(|()| Ok(stream.write_all(b"+")?))?,
         Request::Console { node } => console(rack, stream, &node)?,
         Request::Log { follow } => {
             stream.write_all(b"+")?;

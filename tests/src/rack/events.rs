@@ -28,6 +28,20 @@ pub enum What {
         /// Who did it: "snmp" or "hand".
         by: String,
     },
+    /// The PDU was commanded over the network to switch an outlet.
+    Commanded {
+        /// Which, from 1.
+        outlet: u8,
+        /// On, or off?
+        on: bool,
+    },
+    /// The PDU was asked over the network for an outlet's state, and answered so.
+    ReadBack {
+        /// Which, from 1.
+        outlet: u8,
+        /// On, or off?
+        on: bool,
+    },
     /// A machine's QEMU was started.
     Started,
     /// A machine switched itself off; its outlet is still on.
@@ -71,8 +85,10 @@ impl fmt::Display for What {
         match self {
             Self::Said(text) | Self::Note(text) => f.write_str(text),
             Self::Outlet { outlet, on, by } => {
-                write!(f, "outlet {outlet} {} (by {by})", if *on { "on" } else { "off" })
+                write!(f, "outlet {outlet} {} (by {by})", switched(*on))
             }
+            Self::Commanded { outlet, on } => write!(f, "outlet {outlet} commanded {} over SNMP", switched(*on)),
+            Self::ReadBack { outlet, on } => write!(f, "outlet {outlet} reads as {} over SNMP", switched(*on)),
             Self::Started => f.write_str("machine started"),
             Self::PoweredItselfOff => f.write_str("machine switched itself off"),
             Self::Reset => f.write_str("machine reset"),
@@ -80,11 +96,7 @@ impl fmt::Display for What {
             Self::Hung => f.write_str("machine hangs (stopped by the rack, power on)"),
             Self::Cable { joined } => write!(f, "cluster cable {}", if *joined { "joined" } else { "cut" }),
             Self::Answers { boot_id } => write!(f, "answers, boot id {boot_id}"),
-            Self::Blackout {
-                silent_ms,
-                same_boot,
-                tcp_unbroken,
-            } => write!(
+            Self::Blackout { silent_ms, same_boot, tcp_unbroken } => write!(
                 f,
                 "answers again, blackout {}.{:03} s, {}, TCP connection {}",
                 silent_ms / 1000,
@@ -96,6 +108,10 @@ impl fmt::Display for What {
             Self::TwoPlaces(text) => write!(f, "VM IN TWO PLACES: {text}"),
         }
     }
+}
+
+fn switched(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 /// One line of the log.
@@ -142,16 +158,8 @@ impl Log {
     /// The file cannot be written.
     pub fn create(path: &Path, print: bool) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        let lines = Mutex::new(Lines {
-            events: Vec::new(),
-            file,
-        });
-        Ok(Self {
-            begun: Instant::now(),
-            lines,
-            grew: Condvar::new(),
-            print,
-        })
+        let lines = Mutex::new(Lines { events: Vec::new(), file });
+        Ok(Self { begun: Instant::now(), lines, grew: Condvar::new(), print })
     }
 
     /// Since the rack was started.
@@ -162,11 +170,7 @@ impl Log {
     /// Adds an event, with the present time.
     pub fn push(&self, who: impl Into<String>, what: What) {
         let mut lines = self.lines();
-        let event = Event {
-            at: self.now(),
-            who: who.into(),
-            what,
-        };
+        let event = Event { at: self.now(), who: who.into(), what };
         // A log that cannot be written or shown is no reason to stop the rack; it is still held in memory.
         let _ = writeln!(lines.file, "{event}");
         if self.print {
@@ -190,21 +194,13 @@ impl Log {
     /// The events since `mark`, and the mark after them.
     pub fn since(&self, mark: Mark) -> (Vec<Event>, Mark) {
         let lines = self.lines();
-        (
-            lines.events.iter().skip(mark.0).cloned().collect(),
-            Mark(lines.events.len()),
-        )
+        (lines.events.iter().skip(mark.0).cloned().collect(), Mark(lines.events.len()))
     }
 
     /// The last `count` events.
     pub fn last(&self, count: usize) -> Vec<Event> {
         let lines = self.lines();
-        lines
-            .events
-            .iter()
-            .skip(lines.events.len().saturating_sub(count))
-            .cloned()
-            .collect()
+        lines.events.iter().skip(lines.events.len().saturating_sub(count)).cloned().collect()
     }
 
     /// The first event since `mark` that `is` it, waiting for it at most until `limit` has passed.
@@ -218,11 +214,7 @@ impl Log {
             }
             next = lines.events.len();
             let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self
-                .grew
-                .wait_timeout(lines, left)
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .0;
+            lines = self.grew.wait_timeout(lines, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
     }
 

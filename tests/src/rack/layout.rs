@@ -100,11 +100,7 @@ impl Layout {
                 mac: format!("52:54:00:77:00:{:02x}", 0x10 + n),
                 address: Some(Ipv4Addr::new(10, 77, 0, 10 + n)),
             },
-            public: Some(Nic {
-                tap: format!("n{n}p"),
-                mac: format!("52:54:00:78:00:{:02x}", 0x10 + n),
-                address: None,
-            }),
+            public: Some(Nic { tap: format!("n{n}p"), mac: format!("52:54:00:78:00:{:02x}", 0x10 + n), address: None }),
         };
         let vm = |n: u8| Vm {
             name: format!("x{n}"),
@@ -141,9 +137,7 @@ impl Layout {
             // Writing to a String cannot fail.
             let _ = t.write_fmt(line);
         };
-        put(format_args!(
-            "\n[[pdu]]\nname = \"{PDU_NAME}\"\nmodel = \"ap7921\"\naddress = \"{PDU_ADDRESS}\"\n"
-        ));
+        put(format_args!("\n[[pdu]]\nname = \"{PDU_NAME}\"\nmodel = \"ap7921\"\naddress = \"{PDU_ADDRESS}\"\n"));
         for machine in &self.machines {
             put(format_args!("\n[[node]]\nname = \"{}\"\n", machine.name));
             if machine.name == GATEWAY {
@@ -161,22 +155,14 @@ impl Layout {
                 ));
             }
             if let Some(public) = &machine.public {
-                put(format_args!(
-                    "  {{ mac = \"{}\", network = \"public\" }},\n",
-                    public.mac
-                ));
+                put(format_args!("  {{ mac = \"{}\", network = \"public\" }},\n", public.mac));
             }
             put(format_args!("]\n"));
         }
         for vm in &self.vms {
-            put(format_args!(
-                "\n[[export]]\nname = \"{0}\"\ndevice = \"/dev/disk/{0}\"\n",
-                vm.name
-            ));
+            put(format_args!("\n[[export]]\nname = \"{0}\"\ndevice = \"/dev/disk/{0}\"\n", vm.name));
         }
-        put(format_args!(
-            "\n[[export]]\nname = \"shared\"\ndevice = \"/dev/disk/shared\"\nread_only = true\n"
-        ));
+        put(format_args!("\n[[export]]\nname = \"shared\"\ndevice = \"/dev/disk/shared\"\nread_only = true\n"));
         t
     }
 

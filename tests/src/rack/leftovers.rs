@@ -95,10 +95,8 @@ mod tests {
         // The stranger only has the number of a process that was recorded.
         let text = fs::read_to_string(dir.join(RECORD)).unwrap();
         let start = start_time(stranger.id()).unwrap();
-        let other = text.replace(
-            &format!("\"{}\":\"{start}\"", stranger.id()),
-            &format!("\"{}\":\"1\"", stranger.id()),
-        );
+        let other =
+            text.replace(&format!("\"{}\":\"{start}\"", stranger.id()), &format!("\"{}\":\"1\"", stranger.id()));
         assert_ne!(text, other);
         fs::write(dir.join(RECORD), other).unwrap();
 
@@ -108,10 +106,7 @@ mod tests {
         assert!(stranger.try_wait().unwrap().is_none(), "a stranger was killed");
         stranger.kill().unwrap();
         stranger.wait().unwrap();
-        let left: Vec<_> = fs::read_dir(&dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["events.log"]);
         fs::remove_dir_all(&dir).unwrap();
     }

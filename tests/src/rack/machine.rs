@@ -76,28 +76,15 @@ fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk]) -> Vec<String> {
     for (index, disk) in disks.iter().enumerate() {
         let read_only = if disk.read_only { "on" } else { "off" };
         let file = disk.file.display().to_string().replace(',', ",,");
-        put(
-            "-drive",
-            format!("if=none,id=d{index},format=raw,file={file},read-only={read_only}"),
-        );
-        let role = disk
-            .serial
-            .as_ref()
-            .map_or("bootindex=1".into(), |serial| format!("serial={serial}"));
+        put("-drive", format!("if=none,id=d{index},format=raw,file={file},read-only={read_only}"));
+        let role = disk.serial.as_ref().map_or("bootindex=1".into(), |serial| format!("serial={serial}"));
         put("-device", format!("virtio-blk-pci,drive=d{index},{role}"));
     }
     let mut card = |id: &str, nic: &Nic, role: &str| {
-        put(
-            "-netdev",
-            format!("tap,id={id},ifname={},script=no,downscript=no", nic.tap),
-        );
+        put("-netdev", format!("tap,id={id},ifname={},script=no,downscript=no", nic.tap));
         put("-device", format!("virtio-net-pci,netdev={id},mac={},{role}", nic.mac));
     };
-    card(
-        "cluster",
-        &machine.cluster,
-        if disks.is_empty() { "bootindex=1" } else { "romfile=" },
-    );
+    card("cluster", &machine.cluster, if disks.is_empty() { "bootindex=1" } else { "romfile=" });
     if let Some(public) = &machine.public {
         card("public", public, "romfile=");
     }
@@ -134,15 +121,13 @@ impl Qmp {
         let listener = UnixListener::bind_addr(&address)?;
         let qmp = Self { stream: Arc::default() };
         let (served, name) = (qmp.clone(), machine.to_owned());
-        std::thread::Builder::new()
-            .name(format!("{machine} qmp"))
-            .spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    // A line that breaks is a QEMU that ended, which is reported below.
-                    let _ = served.serve(stream, |report| drop(reports.send((name.clone(), report))));
-                    let _ = reports.send((name.clone(), Report::Ended));
-                }
-            })?;
+        std::thread::Builder::new().name(format!("{machine} qmp")).spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A line that breaks is a QEMU that ended, which is reported below.
+                let _ = served.serve(stream, |report| drop(reports.send((name.clone(), report))));
+                let _ = reports.send((name.clone(), Report::Ended));
+            }
+        })?;
         Ok(qmp)
     }
 
@@ -153,9 +138,7 @@ impl Qmp {
 
     fn say(&self, command: &str) -> bool {
         let mut stream = self.stream.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        stream
-            .as_mut()
-            .is_some_and(|s| writeln!(s, "{{\"execute\":\"{command}\"}}").is_ok())
+        stream.as_mut().is_some_and(|s| writeln!(s, "{{\"execute\":\"{command}\"}}").is_ok())
     }
 
     fn serve(&self, stream: UnixStream, mut report: impl FnMut(Report)) -> Result<()> {

@@ -94,34 +94,13 @@ impl Rack {
         let log = Arc::new(Log::create(&options.dir.join("events.log"), options.print)?);
         let accel = Accel::probe();
         log.note(format!("machines run by {}", accel.reason));
-        let room = Room {
-            layout: layout.clone(),
-            accel,
-            disks,
-            dir: options.dir.clone(),
-            log: Arc::clone(&log),
-        };
+        let room = Room { layout: layout.clone(), accel, disks, dir: options.dir.clone(), log: Arc::clone(&log) };
         let (ready, made) = channel();
-        let owner = std::thread::Builder::new()
-            .name("rack".into())
-            .spawn(move || own(room, &ready))?;
-        let Furniture {
-            power,
-            monitor,
-            consoles,
-            probes,
-        } = made.recv().map_err(|_| anyhow!("the rack's thread ended"))??;
+        let owner = std::thread::Builder::new().name("rack".into()).spawn(move || own(room, &ready))?;
+        let Furniture { power, monitor, consoles, probes } =
+            made.recv().map_err(|_| anyhow!("the rack's thread ended"))??;
         let owner = Mutex::new(Some(owner));
-        let rack = Self {
-            layout,
-            log,
-            dir: options.dir.clone(),
-            power,
-            monitor,
-            consoles,
-            probes,
-            owner,
-        };
+        let rack = Self { layout, log, dir: options.dir.clone(), power, monitor, consoles, probes, owner };
         for machine in &rack.layout.machines {
             rack.power.outlet(machine.outlet, true, BY_HAND)?;
         }
@@ -138,9 +117,7 @@ impl Rack {
     /// # Errors
     /// It did not happen within `limit`; the text names `what` was waited for.
     pub fn wait(&self, mark: Mark, limit: Duration, what: &str, is: impl FnMut(&Event) -> bool) -> Result<Event> {
-        self.log
-            .wait(mark, limit, is)
-            .with_context(|| format!("did not happen within {} s: {what}", limit.as_secs()))
+        self.log.wait(mark, limit, is).with_context(|| format!("did not happen within {} s: {what}", limit.as_secs()))
     }
 
     /// Waits until the status is as wanted, looking at every event and at least once a second.
@@ -166,11 +143,7 @@ impl Rack {
     /// # Errors
     /// No such node, or its machine does not start.
     pub fn power(&self, node: &str, push: Push) -> Result<()> {
-        let outlet = self
-            .layout
-            .machine(node)
-            .with_context(|| format!("there is no machine {node}"))?
-            .outlet;
+        let outlet = self.layout.machine(node).with_context(|| format!("there is no machine {node}"))?.outlet;
         if push != Push::On {
             self.power.outlet(outlet, false, BY_HAND)?;
         }
@@ -213,20 +186,13 @@ impl Rack {
     /// # Errors
     /// No such node.
     pub fn console(&self, node: &str) -> Result<Line> {
-        self.consoles
-            .get(node)
-            .cloned()
-            .with_context(|| format!("there is no machine {node}"))
+        self.consoles.get(node).cloned().with_context(|| format!("there is no machine {node}"))
     }
 
     /// Cuts all power, and removes all files but the logs.
     pub fn close(&self) {
         self.power.close();
-        let owner = self
-            .owner
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .take();
+        let owner = self.owner.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if let Some(owner) = owner {
             let _ = owner.join();
             if let Err(error) = leftovers::clean(&self.dir) {
@@ -277,13 +243,5 @@ fn furnish(room: Room) -> Result<(Furniture, power::Owner)> {
     let probe = |vm: &layout::Vm| Ok((vm.name.clone(), Probe::start(vm, Arc::clone(&room.log))?));
     let probes = room.layout.vms.iter().map(probe).collect::<Result<_>>()?;
     let (power, owner) = room.open()?;
-    Ok((
-        Furniture {
-            power,
-            monitor,
-            consoles,
-            probes,
-        },
-        owner,
-    ))
+    Ok((Furniture { power, monitor, consoles, probes }, owner))
 }

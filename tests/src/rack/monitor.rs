@@ -47,11 +47,7 @@ impl Heard {
 
     /// A list of the status.
     pub fn list(&self, key: &str) -> &[Value] {
-        self.status
-            .get(key)
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default()
+        self.status.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Is it the machine's present state?
@@ -86,10 +82,7 @@ struct Sighting {
 impl Monitor {
     /// Nothing heard yet.
     pub fn new(log: Arc<Log>) -> Self {
-        Self {
-            shared: Arc::default(),
-            log,
-        }
+        Self { shared: Arc::default(), log }
     }
 
     /// Begins to listen to a machine.
@@ -99,11 +92,9 @@ impl Monitor {
     pub fn follow(&self, machine: &str, line: Line, vms: Vec<String>) -> Result<()> {
         let (monitor, machine) = (self.clone(), machine.to_owned());
         let listened = line.listen();
-        std::thread::Builder::new()
-            .name(format!("{machine} monitor"))
-            .spawn(move || {
-                monitor.listen(&machine, &line, &listened, &vms);
-            })?;
+        std::thread::Builder::new().name(format!("{machine} monitor")).spawn(move || {
+            monitor.listen(&machine, &line, &listened, &vms);
+        })?;
         Ok(())
     }
 
@@ -114,12 +105,7 @@ impl Monitor {
 
     /// Every machine's last status that is fresh.
     pub fn fresh(&self) -> BTreeMap<String, Heard> {
-        self.lock()
-            .heard
-            .iter()
-            .filter(|(_, heard)| heard.is_fresh())
-            .map(|(n, h)| (n.clone(), h.clone()))
-            .collect()
+        self.lock().heard.iter().filter(|(_, heard)| heard.is_fresh()).map(|(n, h)| (n.clone(), h.clone())).collect()
     }
 
     fn listen(&self, machine: &str, line: &Line, listened: &Receiver<Vec<u8>>, vms: &[String]) {
@@ -155,10 +141,7 @@ impl Monitor {
             self.log.push(machine, What::Said(text.into()));
         }
         if let Some(status) = value.get("status") {
-            let heard = Heard {
-                at: Instant::now(),
-                status: status.clone(),
-            };
+            let heard = Heard { at: Instant::now(), status: status.clone() };
             let mut shared = self.lock();
             let doubles = shared.compare(machine, &heard, vms);
             shared.heard.insert(machine.into(), heard);
@@ -187,12 +170,7 @@ impl Shared {
             }
             let mut here = match seen.remove(machine) {
                 Some(sighting) if sighting.incarnation == incarnation => Sighting { last: now, ..sighting },
-                _ => Sighting {
-                    incarnation: incarnation.into(),
-                    first: now,
-                    last: now,
-                    reported: false,
-                },
+                _ => Sighting { incarnation: incarnation.into(), first: now, last: now, reported: false },
             };
             for (there, other) in seen.iter_mut() {
                 if overlap(&here, other) <= STALE {
@@ -212,9 +190,7 @@ impl Shared {
 
 /// How long both were seen together.
 fn overlap(one: &Sighting, other: &Sighting) -> Duration {
-    one.last
-        .min(other.last)
-        .saturating_duration_since(one.first.max(other.first))
+    one.last.min(other.last).saturating_duration_since(one.first.max(other.first))
 }
 
 #[cfg(test)]
@@ -222,10 +198,7 @@ mod tests {
     use super::*;
 
     fn heard(at: Instant, incarnation: &str, domains: &[&str]) -> Heard {
-        Heard {
-            at,
-            status: serde_json::json!({ "incarnation": incarnation, "domains": domains }),
-        }
+        Heard { at, status: serde_json::json!({ "incarnation": incarnation, "domains": domains }) }
     }
 
     /// Plays statuses at seconds, and tells which doubles were found.
@@ -235,11 +208,7 @@ mod tests {
         statuses
             .iter()
             .flat_map(|(at, machine, incarnation, domains)| {
-                shared.compare(
-                    machine,
-                    &heard(begin + Duration::from_secs(*at), incarnation, domains),
-                    &vms,
-                )
+                shared.compare(machine, &heard(begin + Duration::from_secs(*at), incarnation, domains), &vms)
             })
             .collect()
     }

@@ -44,9 +44,7 @@ pub fn cable(tap: &str, joined: bool) -> Result<()> {
 }
 
 fn bridge(name: &str, address: &str) -> Result<()> {
-    ip(&format!(
-        "link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
-    ))?;
+    ip(&format!("link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
     ip(&format!("addr add {address}/24 dev {name}"))?;
     ip(&format!("link set {name} up"))
 }
@@ -58,10 +56,7 @@ fn tap(name: &str, bridge: &str) -> Result<()> {
 
 /// Runs `ip WORDS`.
 fn ip(words: &str) -> Result<()> {
-    let output = Command::new("ip")
-        .args(words.split(' '))
-        .output()
-        .context("cannot run ip (Debian's iproute2)")?;
+    let output = Command::new("ip").args(words.split(' ')).output().context("cannot run ip (Debian's iproute2)")?;
     if !output.status.success() {
         bail!("ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

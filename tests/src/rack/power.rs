@@ -111,13 +111,7 @@ impl Room {
             }
         })?;
         let state = Arc::new(Mutex::new(state));
-        let owner = Owner {
-            room: self,
-            qmp,
-            inbox,
-            state: Arc::clone(&state),
-            running: BTreeMap::new(),
-        };
+        let owner = Owner { room: self, qmp, inbox, state: Arc::clone(&state), running: BTreeMap::new() };
         Ok((Power { messages, state }, owner))
     }
 }
@@ -128,11 +122,7 @@ impl Power {
     /// # Errors
     /// QEMU does not start, or the rack is closed.
     pub fn outlet(&self, outlet: u8, on: bool, by: &str) -> Result<()> {
-        self.order(Order::Outlet {
-            outlet,
-            on,
-            by: by.into(),
-        })
+        self.order(Order::Outlet { outlet, on, by: by.into() })
     }
 
     /// Presses the power button of a machine that switched itself off.
@@ -140,9 +130,7 @@ impl Power {
     /// # Errors
     /// As for [`Power::outlet`].
     pub fn button(&self, machine: &str) -> Result<()> {
-        self.order(Order::Button {
-            machine: machine.into(),
-        })
+        self.order(Order::Button { machine: machine.into() })
     }
 
     /// Stops a machine's processors for good, with its power on.
@@ -150,9 +138,7 @@ impl Power {
     /// # Errors
     /// It does not run, or the rack is closed.
     pub fn hang(&self, machine: &str) -> Result<()> {
-        self.order(Order::Hang {
-            machine: machine.into(),
-        })
+        self.order(Order::Hang { machine: machine.into() })
     }
 
     /// Pulls or plugs a machine's cluster cable.
@@ -160,10 +146,7 @@ impl Power {
     /// # Errors
     /// No such machine, or `ip` refuses.
     pub fn cable(&self, machine: &str, joined: bool) -> Result<()> {
-        self.order(Order::Cable {
-            machine: machine.into(),
-            joined,
-        })
+        self.order(Order::Cable { machine: machine.into(), joined })
     }
 
     /// Cuts all power and ends the owner.
@@ -184,10 +167,7 @@ impl Power {
 
     fn order(&self, order: Order) -> Result<()> {
         let (done, answer) = sync_channel(1);
-        self.messages
-            .send(Message::Order(order, done))
-            .ok()
-            .context("the rack is closed")?;
+        self.messages.send(Message::Order(order, done)).ok().context("the rack is closed")?;
         answer.recv().context("the rack is closed")?
     }
 }
@@ -247,13 +227,7 @@ impl Owner {
                 Ok(())
             }
             Order::Cable { machine, joined } => {
-                let tap = &self
-                    .room
-                    .layout
-                    .machine(&machine)
-                    .context("there is no such machine")?
-                    .cluster
-                    .tap;
+                let tap = &self.room.layout.machine(&machine).context("there is no such machine")?.cluster.tap;
                 network::cable(tap, joined)?;
                 self.room.log.push(machine, What::Cable { joined });
                 Ok(())
@@ -268,13 +242,7 @@ impl Owner {
     }
 
     fn switch(&mut self, outlet: u8, on: bool, by: String) -> Result<()> {
-        let machine = self
-            .room
-            .layout
-            .behind(outlet)
-            .context("nothing hangs on that outlet")?
-            .name
-            .clone();
+        let machine = self.room.layout.behind(outlet).context("nothing hangs on that outlet")?.name.clone();
         let was = lock(&self.state).outlets.get(&outlet).copied();
         if !on {
             self.cut(&machine);
@@ -284,11 +252,7 @@ impl Owner {
         if was != Some(on) {
             self.room.log.push(&machine, What::Outlet { outlet, on, by });
         }
-        if on && was == Some(false) {
-            self.start(&machine)
-        } else {
-            Ok(())
-        }
+        if on && was == Some(false) { self.start(&machine) } else { Ok(()) }
     }
 
     fn start(&mut self, name: &str) -> Result<()> {
@@ -301,13 +265,7 @@ impl Owner {
             state.stands.insert(name.into(), Stand::Runs);
             state.pids.insert(name.into(), child.id());
         }
-        self.running.insert(
-            name.into(),
-            Running {
-                child,
-                powered_off: false,
-            },
-        );
+        self.running.insert(name.into(), Running { child, powered_off: false });
         let pids: Vec<u32> = lock(&self.state).pids.values().copied().collect();
         leftovers::record(&self.room.dir, &pids)?;
         self.room.log.push(name, What::Started);

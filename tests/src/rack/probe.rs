@@ -73,11 +73,7 @@ impl Probe {
     /// # Errors
     /// No socket or thread can be made.
     pub fn start(vm: &Vm, log: Arc<Log>) -> Result<Self> {
-        let probe = Self {
-            known: Arc::default(),
-            vm: Arc::new(vm.clone()),
-            log,
-        };
+        let probe = Self { known: Arc::default(), vm: Arc::new(vm.clone()), log };
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         probe.thread("echo", move |p| p.echo(&socket))?;
         probe.thread("tcp", |p| {
@@ -101,17 +97,12 @@ impl Probe {
     pub fn seen(&self) -> Seen {
         let known = self.lock();
         let answers = known.last_echo.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
-        Seen {
-            answers,
-            ..known.seen.clone()
-        }
+        Seen { answers, ..known.seen.clone() }
     }
 
     fn thread(&self, what: &str, run: impl FnOnce(&Self) + Send + 'static) -> Result<()> {
         let probe = self.clone();
-        std::thread::Builder::new()
-            .name(format!("{} {what}", self.vm.name))
-            .spawn(move || run(&probe))?;
+        std::thread::Builder::new().name(format!("{} {what}", self.vm.name)).spawn(move || run(&probe))?;
         Ok(())
     }
 
@@ -150,11 +141,7 @@ impl Probe {
     fn tell_blackout(&self, silent_since: Instant, silent_ms: u64) {
         let exchanged = self.lock().seen.tcp_exchanges;
         let deadline = Instant::now() + HTTP_LIMIT * 2;
-        while let Err(true) = self
-            .page()
-            .map(|page| self.read(page))
-            .map_err(|_| Instant::now() < deadline)
-        {
+        while let Err(true) = self.page().map(|page| self.read(page)).map_err(|_| Instant::now() < deadline) {
             std::thread::sleep(PING);
         }
         let unbroken = |known: &Known| known.tcp_since.is_some_and(|since| since < silent_since);
@@ -165,14 +152,7 @@ impl Probe {
         let same_boot = known.boot_since.is_some_and(|since| since < silent_since);
         let tcp_unbroken = unbroken(&known) && known.seen.tcp_exchanges > exchanged;
         drop(known);
-        self.log.push(
-            &self.vm.name,
-            What::Blackout {
-                silent_ms,
-                same_boot,
-                tcp_unbroken,
-            },
-        );
+        self.log.push(&self.vm.name, What::Blackout { silent_ms, same_boot, tcp_unbroken });
     }
 
     /// Keeps one connection until it breaks.

@@ -52,14 +52,8 @@ impl Line {
         let listener = UnixListener::bind_addr(&address).with_context(|| format!("serial line {name}"))?;
         let log = log.map(File::create).transpose()?;
         let terminal = vt100::Parser::new(SCREEN.0, SCREEN.1, 0);
-        let line = Self {
-            shared: Arc::new(Mutex::new(Shared {
-                to_machine: None,
-                listeners: Vec::new(),
-                terminal,
-                log,
-            })),
-        };
+        let line =
+            Self { shared: Arc::new(Mutex::new(Shared { to_machine: None, listeners: Vec::new(), terminal, log })) };
         let served = line.clone();
         std::thread::Builder::new().name(name.into()).spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -84,10 +78,7 @@ impl Line {
     /// Types `bytes`; `false` if nobody is at the other end.
     pub fn write(&self, bytes: &[u8]) -> bool {
         let mut shared = self.lock();
-        shared
-            .to_machine
-            .as_mut()
-            .is_some_and(|stream| stream.write_all(bytes).is_ok())
+        shared.to_machine.as_mut().is_some_and(|stream| stream.write_all(bytes).is_ok())
     }
 
     /// What a terminal on this line shows, as text.
@@ -114,10 +105,7 @@ impl Line {
             }
             // Who went away is forgotten; who is too slow loses a chunk, for the machine must not wait.
             shared.listeners.retain(|listener| {
-                !matches!(
-                    listener.try_send(bytes.to_vec()),
-                    Err(std::sync::mpsc::TrySendError::Disconnected(_))
-                )
+                !matches!(listener.try_send(bytes.to_vec()), Err(std::sync::mpsc::TrySendError::Disconnected(_)))
             });
         }
         self.lock().to_machine = None;

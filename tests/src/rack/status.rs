@@ -80,11 +80,7 @@ impl Status {
         });
         let row = |list: &str, name: &str| {
             best.and_then(|heard| {
-                heard
-                    .list(list)
-                    .iter()
-                    .find(|row| text(row, "name").as_deref() == Some(name))
-                    .cloned()
+                heard.list(list).iter().find(|row| text(row, "name").as_deref() == Some(name)).cloned()
             })
             .unwrap_or_default()
         };
@@ -95,12 +91,7 @@ impl Status {
                 name: machine.name.clone(),
                 outlet: machine.outlet,
                 outlet_on: rack.power.is_on(machine.outlet) == Some(true),
-                machine: rack
-                    .power
-                    .stand(&machine.name)
-                    .map(stand_in_words)
-                    .unwrap_or_default()
-                    .into(),
+                machine: rack.power.stand(&machine.name).map(stand_in_words).unwrap_or_default().into(),
                 memory_mib: machine.memory_mib,
                 state: text(&slot, "state"),
                 incarnation: own.and_then(|h| text(&h.status, "incarnation")),
@@ -109,9 +100,7 @@ impl Status {
                 dc: own.and_then(|h| text(&h.status, "dc")),
                 quorate: own.and_then(|h| h.status.get("quorate").and_then(Value::as_bool)),
                 free_mib: own.and_then(|h| number(h, "free_mib")),
-                domains: own
-                    .map(|h| h.domains().into_iter().map(String::from).collect())
-                    .unwrap_or_default(),
+                domains: own.map(|h| h.domains().into_iter().map(String::from).collect()).unwrap_or_default(),
             }
         });
         let vms = rack.layout.vms.iter().map(|vm| {
@@ -121,19 +110,11 @@ impl Status {
                 owner: text(&record, "owner"),
                 phase: text(&record, "phase"),
                 generation: record.get("generation").and_then(Value::as_u64),
-                seen: rack
-                    .probes
-                    .get(&vm.name)
-                    .map(super::probe::Probe::seen)
-                    .unwrap_or_default(),
+                seen: rack.probes.get(&vm.name).map(super::probe::Probe::seen).unwrap_or_default(),
             }
         });
         let events = rack.log.last(LAST_EVENTS).iter().map(ToString::to_string).collect();
-        Self {
-            nodes: nodes.collect(),
-            vms: vms.collect(),
-            events,
-        }
+        Self { nodes: nodes.collect(), vms: vms.collect(), events }
     }
 
     /// The VM of that name.
@@ -170,11 +151,7 @@ impl fmt::Display for Status {
                 n.domains.join(" "),
             )?;
         }
-        writeln!(
-            f,
-            "\n{:<9} {:<11} {:<20} {:>10}  {:<8} BOOT ID",
-            "VM", "OWNER", "PHASE", "GENERATION", "ANSWERS"
-        )?;
+        writeln!(f, "\n{:<9} {:<11} {:<20} {:>10}  {:<8} BOOT ID", "VM", "OWNER", "PHASE", "GENERATION", "ANSWERS")?;
         for vm in &self.vms {
             writeln!(
                 f,

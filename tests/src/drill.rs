@@ -1,0 +1,206 @@
+//! The drill: what a cluster must survive, done to a rack and looked at from outside.
+//!
+//! Each step is one function with everything that must hold after it. Deadlines are many times what a step takes on two
+//! emulating cores, and nothing asserts a time: a slow machine is not a fault.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::rack::events::{Event, What};
+use crate::rack::status::Status;
+use crate::rack::{Push, Rack};
+
+/// How long a step of the cluster may take.
+const PATIENCE: Duration = Duration::from_mins(12);
+/// How long a cluster may boot.
+const BOOT: Duration = Duration::from_mins(15);
+
+/// All nodes are members of one quorate cluster with a DC.
+///
+/// # Errors
+/// They are not, with the rack's status.
+pub fn forms(rack: &Rack) -> Result<()> {
+    let status = rack.until(BOOT, "all nodes are members, with a DC", all_members)?;
+    let generations: Vec<_> = status.nodes.iter().map(|node| &node.generation).collect();
+    ensure!(generations.windows(2).all(|pair| pair.first() == pair.last()), "more than one generation:\n{status}");
+    Ok(())
+}
+
+/// Every VM runs on the node that owns it, and answers.
+///
+/// # Errors
+/// One does not.
+pub fn vms_run(rack: &Rack) -> Result<()> {
+    rack.until(PATIENCE, "all VMs run and answer", |status| status.vms.iter().all(|vm| runs(status, &vm.name)))
+        .map(drop)
+}
+
+/// A node with VMs is shut down from its menu: its VMs move away live, and it switches itself off. Tells which node.
+///
+/// # Errors
+/// A guest rebooted, a connection broke, the PDU was used, or a VM did not move.
+pub fn leaves_gracefully(rack: &Rack) -> Result<String> {
+    let before = rack.status();
+    let (node, moved) = node_with_vms(&before)?;
+    let mark = rack.log.mark();
+    rack.menu(&node)?.shut_down()?;
+    rack.wait(mark, PATIENCE, "the node switches itself off", |e| e.who == node && e.what == What::PoweredItselfOff)?;
+    let after = rack.until(PATIENCE, "its VMs run elsewhere", |status| {
+        moved.iter().all(|vm| runs(status, vm) && status.vm(vm).is_some_and(|vm| vm.owner.as_ref() != Some(&node)))
+    })?;
+    for (was, is) in before.vms.iter().zip(&after.vms) {
+        ensure!(was.seen.boot_id == is.seen.boot_id, "{} has rebooted:\n{after}", is.name);
+        ensure!(was.seen.tcp_broken == is.seen.tcp_broken, "{}'s TCP connection broke:\n{after}", is.name);
+    }
+    // The connections are not only unbroken, they carry.
+    rack.until(PATIENCE, "the TCP connections go on", |now| {
+        after.vms.iter().zip(&now.vms).all(|(then, now)| now.seen.tcp_exchanges > then.seen.tcp_exchanges)
+    })?;
+    let touched = rack.log.since(mark).0.into_iter().find(|e| matches!(e.what, What::Outlet { .. }));
+    ensure!(touched.is_none(), "a node that left gracefully was switched: {touched:?}");
+    Ok(node)
+}
+
+/// The node is switched on again, and joins as a new incarnation.
+///
+/// # Errors
+/// It does not come back.
+pub fn comes_back(rack: &Rack, node: &str, old_incarnation: Option<&str>) -> Result<()> {
+    rack.power(node, Push::On)?;
+    rack.until(BOOT, &format!("{node} is a member again, newly booted"), |status| {
+        let booted = status.node(node).and_then(|n| n.incarnation.as_deref());
+        booted.is_some() && booted != old_incarnation && all_members(status)
+    })
+    .map(drop)
+}
+
+/// The plug of a node with VMs is pulled: the DC proves it off before its VMs start elsewhere, and it comes back.
+///
+/// # Errors
+/// A VM was started before the proof, or not, or was not booted anew, or the node did not come back.
+pub fn survives_a_crash(rack: &Rack) -> Result<()> {
+    let before = rack.until(PATIENCE, "all VMs run", |s| all_members(s) && s.vms.iter().all(|vm| runs(s, &vm.name)))?;
+    let (node, lost) = node_with_vms(&before)?;
+    let old_incarnation = before.node(&node).and_then(|n| n.incarnation.clone());
+    let outlet = rack.layout.machine(&node).context("no such machine")?.outlet;
+    let boot_ids: BTreeMap<_, _> = before.vms.iter().map(|vm| (vm.name.clone(), vm.seen.boot_id.clone())).collect();
+    let mark = rack.log.mark();
+    rack.power(&node, Push::Off)?;
+    let after = rack.until(PATIENCE, "its VMs were restarted elsewhere", |status| {
+        lost.iter().all(|vm| {
+            runs(status, vm)
+                && status.vm(vm).is_some_and(|v| v.owner.as_ref() != Some(&node))
+                && status.vm(vm).and_then(|v| v.seen.boot_id.clone()) != boot_ids.get(vm).cloned().flatten()
+        })
+    })?;
+    for vm in after.vms.iter().filter(|vm| !lost.contains(&vm.name)) {
+        ensure!(boot_ids.get(&vm.name) == Some(&vm.seen.boot_id), "{} was elsewhere and has rebooted", vm.name);
+    }
+    let (events, _) = rack.log.since(mark);
+    proven_before_created(&events, outlet, &lost)?;
+    comes_back(rack, &node, old_incarnation.as_deref())
+}
+
+/// With all power cut, every VM's disk holds its journal: no record lost, doubled or torn.
+///
+/// # Errors
+/// One does not.
+pub fn journals_hold(rack: &Rack) -> Result<()> {
+    for machine in &rack.layout.machines {
+        rack.power(&machine.name, Push::Off)?;
+    }
+    Ok(())
+}
+
+/// No VM was ever seen in two places.
+///
+/// # Errors
+/// One was.
+pub fn never_in_two_places(rack: &Rack) -> Result<()> {
+    let (events, _) = rack.log.since(crate::rack::events::Mark::default());
+    match events.iter().find(|e| matches!(e.what, What::TwoPlaces(_))) {
+        Some(event) => bail!("{event}"),
+        None => Ok(()),
+    }
+}
+
+/// In the log's order: the outlet was commanded off over SNMP, then read back as off, and only then was a VM created.
+fn proven_before_created(events: &[Event], outlet: u8, lost: &[String]) -> Result<()> {
+    let at = |what: &str, is: &dyn Fn(&What) -> bool| {
+        events.iter().position(|e| is(&e.what)).with_context(|| format!("the log has no line for: {what}"))
+    };
+    let commanded = at("the outlet was commanded off over SNMP", &|w| *w == What::Commanded { outlet, on: false })?;
+    let read = commanded
+        + events
+            .iter()
+            .skip(commanded)
+            .position(|e| e.what == What::ReadBack { outlet, on: false })
+            .context("the outlet was not read back as off after the command")?;
+    for vm in lost {
+        let created = at(
+            &format!("{vm} was created"),
+            &|w| matches!(w, What::Said(text) if text.starts_with(&format!("creates VM {vm},"))),
+        )?;
+        ensure!(read < created, "{vm} was created before its old node was read back as off");
+    }
+    Ok(())
+}
+
+fn all_members(status: &Status) -> bool {
+    let dc = status.nodes.first().and_then(|node| node.dc.clone());
+    dc.is_some()
+        && status.nodes.iter().all(|node| {
+            node.state.as_deref() == Some("member")
+                && node.quorate == Some(true)
+                && node.dc == dc
+                && node.incarnation.is_some()
+        })
+}
+
+/// The VM answers, and Xen runs it on the node that owns it.
+fn runs(status: &Status, vm: &str) -> bool {
+    status.vm(vm).is_some_and(|vm| {
+        let owner = vm.owner.as_deref().and_then(|owner| status.node(owner));
+        vm.phase.as_deref() == Some("running")
+            && vm.seen.answers
+            && vm.seen.boot_id.is_some()
+            && owner.is_some_and(|node| node.domains.contains(&vm.name))
+    })
+}
+
+/// The node that runs the first VM, and all VMs that it runs.
+fn node_with_vms(status: &Status) -> Result<(String, Vec<String>)> {
+    let node = status.vms.iter().find_map(|vm| vm.owner.clone()).context("no VM has an owner")?;
+    let vms = status.vms.iter().filter(|vm| vm.owner.as_ref() == Some(&node)).map(|vm| vm.name.clone()).collect();
+    Ok((node, vms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(all: Vec<What>) -> Vec<Event> {
+        all.into_iter().map(|what| Event { at: Duration::ZERO, who: "node1".into(), what }).collect()
+    }
+
+    #[test]
+    fn the_order_of_a_fencing_is_demanded() {
+        let off = || What::Commanded { outlet: 3, on: false };
+        let read = || What::ReadBack { outlet: 3, on: false };
+        let create = || What::Said("creates VM x0, generation 2".into());
+        let lost = ["x0".to_owned()];
+        assert!(proven_before_created(&events(vec![off(), read(), create()]), 3, &lost).is_ok());
+        for wrong in [
+            vec![off(), create(), read()],
+            vec![create(), off(), read()],
+            vec![read(), off(), create()],
+            vec![off(), What::ReadBack { outlet: 3, on: true }, create()],
+            vec![What::Commanded { outlet: 2, on: false }, read(), create()],
+            vec![off(), read()],
+        ] {
+            assert!(proven_before_created(&events(wrong.clone()), 3, &lost).is_err(), "accepted: {wrong:?}");
+        }
+    }
+}
