@@ -38,8 +38,8 @@ impl Menu {
 
     /// The key of the entry `N) text`.
     fn entry(&self, text: &str) -> Result<String> {
-        // A terminal that was just attached shows nothing until the menu paints again: Ctrl-L asks it to.
-        self.press("\u{c}")?;
+        // Escape leads back to the menu from wherever somebody left it; Ctrl-L paints over what the kernel wrote.
+        self.press("\u{1b}\u{c}")?;
         self.until(text, |screen| {
             screen.lines().filter(|line| line.contains(text)).find_map(|line| {
                 let (before, _) = line.split_once(')')?;
