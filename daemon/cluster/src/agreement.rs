@@ -46,6 +46,8 @@ pub(crate) struct Agreement {
     me: Identity,
     seed: u64,
     applied: u64,
+    /// Whether the membership has changed since the last snapshot. A newcomer takes a snapshot only that names it.
+    changed: bool,
 }
 
 impl core::fmt::Debug for Agreement {
@@ -82,7 +84,7 @@ impl Agreement {
         let Ok(raw) = RawNode::new(&config, log, &logger) else {
             panic!("the agreement's settings are constants that its crate accepts")
         };
-        let mut agreement = Self { raw, me, seed, applied };
+        let mut agreement = Self { raw, me, seed, applied, changed: false };
         agreement.draw_timeout();
         agreement
     }
@@ -253,6 +255,7 @@ impl Agreement {
                     return;
                 };
                 self.raw.mut_store().set_voters(voters);
+                self.changed = true;
                 let id = <[u8; 8]>::try_from(&*change.context).map(u64::from_be_bytes);
                 output.committed.extend(id.ok().and_then(Identity::of_voter).map(Committed::Fill));
             }
@@ -260,10 +263,11 @@ impl Agreement {
         }
     }
 
-    /// Forgets the log behind `state`, which is the state at the applied index, when it has grown long.
+    /// Makes `state`, which is the state at the applied index, the snapshot, when the log has grown long or the membership
+    /// has changed.
     pub(crate) fn compact(&mut self, state: impl FnOnce() -> Vec<u8>) {
         let applied = self.applied;
-        if applied >= self.raw.store().snapshot_index() + limits::LOG_ENTRIES {
+        if core::mem::take(&mut self.changed) || applied >= self.raw.store().snapshot_index() + limits::LOG_ENTRIES {
             self.raw.mut_store().compact(applied, state());
         }
     }

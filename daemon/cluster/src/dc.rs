@@ -23,6 +23,7 @@ struct Power {
     op: Option<OpId>,
     not_before: Instant,
     proven: Option<Proven>,
+    restored: bool,
 }
 
 /// The office.
@@ -75,8 +76,8 @@ impl Dc {
             if !present || *slot == desk.me.slot || desk.config.node(*slot).role != Role::Node {
                 continue;
             }
-            let heard = hearing.peer(*slot).filter(|peer| peer.identity == member.identity);
-            let silence = desk.now.since(heard.map_or(self.since, |peer| peer.last));
+            // Whoever is heard from that slot counts: a new life of it is about to be brought in.
+            let silence = desk.now.since(hearing.peer(*slot).map_or(self.since, |peer| peer.last));
             if silence < desk.config.timing.deadtime {
                 self.suspected.remove(&member.identity);
                 continue;
@@ -102,6 +103,10 @@ impl Dc {
                 && let Some(proven) = &power.proven
             {
                 desk.proposals.push(Command::Proven(proven.clone()));
+                continue;
+            }
+            if member.standing == Standing::Fenced && power.restored {
+                desk.proposals.push(Command::Restored(*slot));
                 continue;
             }
             if power.op.is_some() || desk.now < power.not_before {
@@ -142,8 +147,7 @@ impl Dc {
             },
             (Work::OutletsOff { .. }, Err(reason)) => Some(Trace::NotFenced { node, reason }),
             (_, Ok(readings)) if feeds.iter().all(|feed| readings.get(feed) == Some(&Reading::On)) => {
-                power.not_before = Instant::ZERO;
-                desk.proposals.push(Command::Restored(identity.slot));
+                power.restored = true;
                 None
             }
             (_, Ok(_)) => Some(Trace::NotPoweredOn { node, reason: "an outlet is not on".to_owned() }),

@@ -441,3 +441,6 @@ fn commit(state: &mut Option<State>, config: &Config, step: Committed) -> Vec<Tr
         (Committed::Command(_) | Committed::Fill(_), _) => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;
