@@ -3,7 +3,10 @@
 //! Which applet runs is decided by the name the program was started under (`init`, and the names under which Xen's
 //! toolstack starts its hotplug programs), otherwise by its first argument.
 
+mod hotplug;
 mod init;
+mod netsetup;
+mod rtnetlink;
 mod sys;
 mod xenstore;
 
@@ -30,6 +33,8 @@ fn main() -> ExitCode {
 fn applet(name: &str, arguments: &[String]) -> ExitCode {
     match name {
         "init" => init::run(),
+        "vif-bridge" => hotplug::vif_bridge(arguments),
+        "block" => hotplug::block(arguments),
         _ => refuse(&format!("there is no applet `{name}`")),
     }
 }

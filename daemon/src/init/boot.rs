@@ -7,7 +7,9 @@ use rustix::rand::GetRandomFlags;
 use rustix::system::RebootCommand;
 
 use super::services::{OnEnd, Services, Spec};
-use super::{HOLDFAST, disks, failed, modules, mounts, report, xen};
+use super::site::Site;
+use super::{HOLDFAST, disks, failed, gateway, modules, mounts, report, xen};
+use crate::netsetup;
 
 /// The supervisor's name among the services.
 pub(super) const SUPERVISOR: &str = "supervisor";
@@ -21,20 +23,29 @@ const INCARNATION: &str = "/run/holdfast/incarnation";
 pub(super) struct Boot {
     /// What runs.
     pub(super) services: Services,
+    /// Who this machine is, where it is known.
+    site: Option<Site>,
 }
 
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 10] = [
+const PHASES: [Phase; 14] = [
     ("file systems", |_| mounts::first()),
     ("host", |_| host()),
     ("incarnation", |_| incarnation(Path::new(INCARNATION))),
     ("modules", |_| modules::load()),
     ("file systems of modules", |_| mounts::of_modules()),
     ("disks", |_| disks::link()),
+    ("site", |boot| {
+        boot.site = Some(Site::find()?);
+        Ok(())
+    }),
+    ("network", Boot::set_up_network),
     ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
     ("domain 0", |_| xen::init_dom0()),
+    ("exports", Boot::serve_disks),
+    ("PXE", Boot::serve_boot),
     ("supervisor", |boot| {
         xen::start_xenconsoled(&mut boot.services);
         boot.start_supervisor();
@@ -54,6 +65,32 @@ impl Boot {
         }
     }
 
+    fn set_up_network(&mut self) -> Result<(), String> {
+        netsetup::set_up_loopback().map_err(failed("lo"))?;
+        let Some(site) = &self.site else {
+            return Ok(());
+        };
+        let own = site.own();
+        rustix::system::sethostname(own.name.as_bytes()).map_err(|error| format!("host name: {error}"))?;
+        netsetup::set_up(&site.config, &own.nics)
+    }
+
+    fn serve_disks(&mut self) -> Result<(), String> {
+        match &self.site {
+            Some(site) if site.is_gateway() => gateway::start_nbd_server(&mut self.services, &site.config.exports),
+            _ => Ok(()),
+        }
+    }
+
+    fn serve_boot(&mut self) -> Result<(), String> {
+        match &self.site {
+            Some(site) if site.is_gateway() && site.config.pxe => {
+                gateway::start_dnsmasq(&mut self.services, &site.config, site.own())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn start_supervisor(&mut self) {
         self.services.start(Spec {
             name: SUPERVISOR.to_owned(),
@@ -62,6 +99,8 @@ impl Boot {
             terminal: None,
             oom_score_adj: -1000,
             on_end: OnEnd::Restart,
+            forks: None,
+            socket: None,
         });
     }
 
@@ -74,6 +113,8 @@ impl Boot {
                 terminal: Some(terminal.to_owned()),
                 oom_score_adj: 0,
                 on_end: OnEnd::Restart,
+                forks: None,
+                socket: None,
             });
         }
         Ok(())

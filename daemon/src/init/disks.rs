@@ -39,11 +39,7 @@ fn serial(directory: &Path) -> Option<String> {
     let page = || fs::read(directory.join(SCSI)).ok().and_then(|page| of_page(&page));
     let raw = plain(VIRTIO).or_else(|| plain(NVME)).or_else(page)?;
     let fit = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') {
-            c
-        } else {
-            '_'
-        }
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }
     };
     let name: String = raw.trim().chars().map(fit).collect();
     (!name.is_empty()).then_some(name)
@@ -52,10 +48,7 @@ fn serial(directory: &Path) -> Option<String> {
 /// The text of SCSI's page 80h: four bytes of header, the last two of them the text's length (SPC-4, 7.8.15).
 fn of_page(page: &[u8]) -> Option<String> {
     let (header, text) = page.split_at_checked(4)?;
-    let length = header
-        .get(2..4)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(u16::from_be_bytes)?;
+    let length = header.get(2..4).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes)?;
     let text = text.get(..usize::from(length))?;
     Some(String::from_utf8_lossy(text).into_owned())
 }

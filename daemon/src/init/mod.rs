@@ -7,11 +7,13 @@
 
 mod boot;
 mod disks;
+mod gateway;
 mod modules;
 mod mounts;
 mod report;
 mod services;
 mod shutdown;
+mod site;
 mod xen;
 
 use std::io;
@@ -50,9 +52,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// Blocks the signals that are for init and makes a descriptor from which they are read.
 fn take_signals() -> nix::Result<SignalFd> {
-    let set: SigSet = [Signal::SIGCHLD, Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGINT]
-        .into_iter()
-        .collect();
+    let set: SigSet = [Signal::SIGCHLD, Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     set.thread_block()?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }

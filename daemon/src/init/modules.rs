@@ -27,16 +27,10 @@ pub(super) fn load() -> Result<(), String> {
 
 /// The modules that `list` names. Empty lines and lines that begin with `#` name none.
 fn parse(list: &str) -> impl Iterator<Item = Module<'_>> {
-    let lines = list
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| {
         let (path, parameters) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        Module {
-            path,
-            parameters: parameters.trim(),
-        }
+        Module { path, parameters: parameters.trim() }
     })
 }
 
@@ -57,14 +51,8 @@ mod tests {
     fn a_line_is_a_path_and_its_parameters() {
         let list = "# storage\n\n/lib/modules/a.ko\n  /lib/modules/nbd.ko \t nbds_max=16 max_part=0 \n";
         let expected = [
-            Module {
-                path: "/lib/modules/a.ko",
-                parameters: "",
-            },
-            Module {
-                path: "/lib/modules/nbd.ko",
-                parameters: "nbds_max=16 max_part=0",
-            },
+            Module { path: "/lib/modules/a.ko", parameters: "" },
+            Module { path: "/lib/modules/nbd.ko", parameters: "nbds_max=16 max_part=0" },
         ];
         assert_eq!(parse(list).collect::<Vec<_>>(), expected);
     }

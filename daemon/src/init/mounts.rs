@@ -20,24 +20,9 @@ const DATA_ONLY: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(
 
 /// What the kernel offers before any module is loaded.
 const FIRST: [Mount; 6] = [
-    Mount {
-        kind: "proc",
-        target: "/proc",
-        flags: DATA_ONLY,
-        data: "",
-    },
-    Mount {
-        kind: "sysfs",
-        target: "/sys",
-        flags: DATA_ONLY,
-        data: "",
-    },
-    Mount {
-        kind: "devtmpfs",
-        target: "/dev",
-        flags: NOSUID,
-        data: "mode=0755",
-    },
+    Mount { kind: "proc", target: "/proc", flags: DATA_ONLY, data: "" },
+    Mount { kind: "sysfs", target: "/sys", flags: DATA_ONLY, data: "" },
+    Mount { kind: "devtmpfs", target: "/dev", flags: NOSUID, data: "mode=0755" },
     // xenconsoled makes a terminal a VM.
     Mount {
         kind: "devpts",
@@ -45,34 +30,14 @@ const FIRST: [Mount; 6] = [
         flags: NOSUID.union(MountFlags::NOEXEC),
         data: "mode=0620,ptmxmode=0666",
     },
-    Mount {
-        kind: "tmpfs",
-        target: "/run",
-        flags: DATA_ONLY,
-        data: "mode=0755,size=16m",
-    },
-    Mount {
-        kind: "tmpfs",
-        target: "/tmp",
-        flags: DATA_ONLY,
-        data: "mode=1777,size=16m",
-    },
+    Mount { kind: "tmpfs", target: "/run", flags: DATA_ONLY, data: "mode=0755,size=16m" },
+    Mount { kind: "tmpfs", target: "/tmp", flags: DATA_ONLY, data: "mode=1777,size=16m" },
 ];
 
 /// What only modules offer.
 const OF_MODULES: [Mount; 2] = [
-    Mount {
-        kind: "xenfs",
-        target: "/proc/xen",
-        flags: DATA_ONLY,
-        data: "",
-    },
-    Mount {
-        kind: "configfs",
-        target: "/sys/kernel/config",
-        flags: DATA_ONLY,
-        data: "",
-    },
+    Mount { kind: "xenfs", target: "/proc/xen", flags: DATA_ONLY, data: "" },
+    Mount { kind: "configfs", target: "/sys/kernel/config", flags: DATA_ONLY, data: "" },
 ];
 
 /// Directories that programs of the image expect and none of them makes.
@@ -95,9 +60,7 @@ const DIRECTORIES: [&str; 10] = [
 /// Every mount and directory that could not be made; the others are made nevertheless.
 pub(super) fn first() -> Result<(), String> {
     let mounted = mount_all(&FIRST);
-    let made = all(DIRECTORIES
-        .iter()
-        .map(|path| fs::create_dir_all(path).map_err(failed(path))));
+    let made = all(DIRECTORIES.iter().map(|path| fs::create_dir_all(path).map_err(failed(path))));
     // Without it the kernel drops all but the first lines of a service that has much to say.
     let log = fs::write("/proc/sys/kernel/printk_devkmsg", "on").map_err(failed("printk_devkmsg"));
     all([mounted, made, log].into_iter())
@@ -129,9 +92,5 @@ fn mount_one(mount: &Mount) -> Result<(), String> {
 /// Does all of them and keeps every failure.
 pub(super) fn all(results: impl Iterator<Item = Result<(), String>>) -> Result<(), String> {
     let failures: Vec<String> = results.filter_map(Result::err).collect();
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(failures.join("; "))
-    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }

@@ -1,6 +1,6 @@
 //! The processes that init keeps running.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +16,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// A service that ran for this long was well, and what came before no longer counts.
 const WELL: Duration = Duration::from_secs(60);
+/// How long a program that has gone into the background may take to say its process id.
+const FORK: Duration = Duration::from_secs(5);
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What is done about a service that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,10 @@ pub(super) struct Spec {
     pub(super) oom_score_adj: i16,
     /// What is done when it ends.
     pub(super) on_end: OnEnd,
+    /// The file that a program which goes into the background writes its process id to.
+    pub(super) forks: Option<&'static str>,
+    /// The socket that it binds, and that must not be left over from an earlier life.
+    pub(super) socket: Option<&'static str>,
 }
 
 /// How long to wait before a service is started again.
@@ -64,8 +72,19 @@ impl BackOff {
 /// Where a service stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Running { pid: Pid, since: Instant },
-    Due { at: Instant },
+    Running {
+        pid: Pid,
+        since: Instant,
+        forked: bool,
+    },
+    /// It has gone into the background and its process id is looked for.
+    Forking {
+        since: Instant,
+        look: Instant,
+    },
+    Due {
+        at: Instant,
+    },
     Over,
 }
 
@@ -84,11 +103,7 @@ impl Services {
     /// Starts a service and keeps it.
     pub(super) fn start(&mut self, spec: Spec) {
         let now = Instant::now();
-        let mut service = Service {
-            spec,
-            state: State::Due { at: now },
-            back_off: BackOff::default(),
-        };
+        let mut service = Service { spec, state: State::Due { at: now }, back_off: BackOff::default() };
         service.start(now);
         self.0.push(service);
     }
@@ -97,15 +112,17 @@ impl Services {
     pub(super) fn ended(&mut self, pid: Pid, status: WaitStatus, now: Instant) {
         let here = |service: &&mut Service| service.pid() == Some(pid);
         if let Some(service) = self.0.iter_mut().find(here) {
-            service.ended(&how(status), now);
+            service.ended(status, now);
         }
     }
 
-    /// Starts again what is due.
+    /// Does what is due: starts again what has ended, looks for what has gone into the background.
     pub(super) fn start_due(&mut self, now: Instant) {
         for service in &mut self.0 {
-            if matches!(service.state, State::Due { at } if at <= now) {
-                service.start(now);
+            match service.state {
+                State::Due { at } if at <= now => service.start(now),
+                State::Forking { since, look } if look <= now => service.look(since, now),
+                State::Due { .. } | State::Forking { .. } | State::Running { .. } | State::Over => {}
             }
         }
     }
@@ -113,7 +130,7 @@ impl Services {
     /// When the next service is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let due = |service: &Service| match service.state {
-            State::Due { at } => Some(at),
+            State::Due { at } | State::Forking { look: at, .. } => Some(at),
             State::Running { .. } | State::Over => None,
         };
         self.0.iter().filter_map(due).min()
@@ -121,9 +138,7 @@ impl Services {
 
     /// Whether the service called `name` runs.
     pub(super) fn runs(&self, name: &str) -> bool {
-        self.0
-            .iter()
-            .any(|service| service.spec.name == name && service.pid().is_some())
+        self.0.iter().any(|service| service.spec.name == name && service.pid().is_some())
     }
 
     /// The running services, the last started first.
@@ -137,23 +152,42 @@ impl Service {
     fn pid(&self) -> Option<Pid> {
         match self.state {
             State::Running { pid, .. } => Some(pid),
-            State::Due { .. } | State::Over => None,
+            State::Due { .. } | State::Forking { .. } | State::Over => None,
         }
     }
 
     fn start(&mut self, now: Instant) {
+        for leftover in [self.spec.forks, self.spec.socket].into_iter().flatten() {
+            // What is not there cannot be removed, and what cannot be removed the program will complain about.
+            let _ = fs::remove_file(leftover);
+        }
         match spawn(&self.spec) {
-            Ok(pid) => self.state = State::Running { pid, since: now },
+            Ok(pid) => self.state = State::Running { pid, since: now, forked: false },
             Err(error) => self.end(&format!("cannot be started: {error}"), Duration::ZERO, now),
         }
     }
 
-    fn ended(&mut self, how: &str, now: Instant) {
-        let lived = match self.state {
-            State::Running { since, .. } => now.saturating_duration_since(since),
-            State::Due { .. } | State::Over => Duration::ZERO,
+    fn ended(&mut self, status: WaitStatus, now: Instant) {
+        let State::Running { since, forked, .. } = self.state else {
+            return;
         };
-        self.end(&format!("has ended: {how}"), lived, now);
+        if self.spec.forks.is_some() && !forked && status.exit_status() == Some(0) {
+            return self.look(since, now);
+        }
+        self.end(&format!("has ended: {}", how(status)), now.saturating_duration_since(since), now);
+    }
+
+    /// Looks for the process that has gone into the background, for as long as it may take to say who it is.
+    fn look(&mut self, since: Instant, now: Instant) {
+        let said = self.spec.forks.and_then(|file| fs::read_to_string(file).ok());
+        let pid = said.and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
+        match pid {
+            Some(pid) => self.state = State::Running { pid, since, forked: true },
+            None if now.saturating_duration_since(since) < FORK => {
+                self.state = State::Forking { since, look: now + LOOK };
+            }
+            None => self.end("does not say its process id", Duration::ZERO, now),
+        }
     }
 
     fn end(&mut self, what: &str, lived: Duration, now: Instant) {
@@ -162,16 +196,11 @@ impl Service {
             OnEnd::Restart => {
                 let pause = self.back_off.pause(lived);
                 let deaths = self.back_off.deaths;
-                report::failure(&format!(
-                    "{name} {what} ({deaths} in a row); again in {} ms",
-                    pause.as_millis()
-                ));
+                report::failure(&format!("{name} {what} ({deaths} in a row); again in {} ms", pause.as_millis()));
                 self.state = State::Due { at: now + pause };
             }
             OnEnd::Report => {
-                report::problem(&format!(
-                    "{name} {what}; it cannot be started again while VMs run: move them away"
-                ));
+                report::problem(&format!("{name} {what}; it cannot be started again while VMs run: move them away"));
                 self.state = State::Over;
             }
         }
@@ -194,25 +223,10 @@ fn how(status: WaitStatus) -> String {
 fn spawn(spec: &Spec) -> io::Result<Pid> {
     let [input, output, error] = streams(spec)?;
     let mut command = Command::new(spec.program);
-    command
-        .args(&spec.arguments)
-        .stdin(input)
-        .stdout(output)
-        .stderr(error)
-        .current_dir("/");
-    command
-        .env_clear()
-        .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
-        .env("HOME", "/")
-        .env("TERM", "vt100");
+    command.args(&spec.arguments).stdin(input).stdout(output).stderr(error).current_dir("/");
+    command.env_clear().env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin").env("HOME", "/").env("TERM", "vt100");
     let terminal = spec.terminal.is_some();
-    sys::set_up_child(
-        &mut command,
-        ChildSetup {
-            oom_score_adj: spec.oom_score_adj,
-            terminal,
-        },
-    );
+    sys::set_up_child(&mut command, ChildSetup { oom_score_adj: spec.oom_score_adj, terminal });
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     pid.ok_or_else(|| io::Error::other("the kernel gave a child no process id"))

@@ -21,19 +21,14 @@ const GRACE: Duration = Duration::from_millis(300);
 /// How long all of it may take: a disk that hangs must not keep the machine on.
 const LAST_RESORT: Duration = Duration::from_secs(30);
 /// File systems that hold nothing worth an orderly end.
-const OF_THE_KERNEL: [&str; 9] = [
-    "rootfs", "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs", "xenfs", "configfs",
-];
+const OF_THE_KERNEL: [&str; 9] =
+    ["rootfs", "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs", "xenfs", "configfs"];
 /// Every process but init itself.
 const EVERYONE: Pid = Pid::from_raw(-1);
 
 /// Ends everything, and the machine with it.
 pub(super) fn run(services: &Services, command: RebootCommand) -> ! {
-    report::progress(if command == RebootCommand::PowerOff {
-        "powering off"
-    } else {
-        "rebooting"
-    });
+    report::progress(if command == RebootCommand::PowerOff { "powering off" } else { "rebooting" });
     thread::spawn(move || {
         thread::sleep(LAST_RESORT);
         report::failure("something hangs; the machine goes without it");

@@ -13,11 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks whether it does: there is no event to wait for before its socket exists.
 const LOOK: Duration = Duration::from_millis(20);
 /// What `xen-init-dom0` writes for domain 0 and for the one pool of processors there is at boot.
-const NODES: [(&str, &str); 3] = [
-    ("/local/domain/0/domid", "0"),
-    ("/local/domain/0/name", "Domain-0"),
-    ("/local/pool/0/name", "Pool-0"),
-];
+const NODES: [(&str, &str); 3] =
+    [("/local/domain/0/domid", "0"), ("/local/domain/0/name", "Domain-0"), ("/local/pool/0/name", "Pool-0")];
 
 /// Starts xenstored and waits until it answers a request.
 ///
@@ -33,6 +30,8 @@ pub(super) fn start_xenstored(services: &mut Services) -> Result<(), String> {
         terminal: None,
         oom_score_adj: -1000,
         on_end: OnEnd::Report,
+        forks: None,
+        socket: None,
     });
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -70,5 +69,7 @@ pub(super) fn start_xenconsoled(services: &mut Services) {
         terminal: None,
         oom_score_adj: -900,
         on_end: OnEnd::Restart,
+        forks: None,
+        socket: None,
     });
 }

@@ -6,14 +6,7 @@ use super::{BackOff, OnEnd, PAUSE_MAX, PAUSE_MIN, Services, Spec, WELL};
 
 fn spec(program: &'static str, on_end: OnEnd) -> Spec {
     let (name, arguments) = ("it".to_owned(), Vec::new());
-    Spec {
-        name,
-        program,
-        arguments,
-        terminal: None,
-        oom_score_adj: 0,
-        on_end,
-    }
+    Spec { name, program, arguments, terminal: None, oom_score_adj: 0, on_end, forks: None, socket: None }
 }
 
 #[test]
@@ -60,9 +53,7 @@ fn an_orphan_is_nobody_s_death() {
     let due = services.next_due();
     let child = std::process::Command::new("true").spawn().unwrap();
     let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-    let (pid, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty())
-        .unwrap()
-        .unwrap();
+    let (pid, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
     services.ended(pid, status, Instant::now());
     assert_eq!(services.next_due(), due);
 }

@@ -1,0 +1,187 @@
+//! What only the gateway runs: `nbd-server` for the VMs' disks, and `dnsmasq` for the nodes that boot from the network.
+//!
+//! Both are Debian's; their configuration is written from `cluster.toml` at boot.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cluster::config::{Config, Export, Mac, NodeConfig};
+use rustix::mount::MountFlags;
+
+use super::services::{OnEnd, Services, Spec};
+use super::{disks, failed, report};
+use crate::netsetup;
+
+const NBD_SERVER: &str = "/bin/nbd-server";
+const NBD_CONFIGURATION: &str = "/run/holdfast/nbd-server.conf";
+const NBD_PID: &str = "/run/holdfast/nbd-server.pid";
+/// Where nbd-server answers, and nowhere else: our own stream carries it to the nodes.
+const NBD_SOCKET: &str = "/run/holdfast/nbd.sock";
+
+const DNSMASQ: &str = "/usr/sbin/dnsmasq";
+const DNSMASQ_CONFIGURATION: &str = "/run/holdfast/dnsmasq.conf";
+
+/// The label of the partition that the gateway has booted from.
+const LABEL: &str = "HOLDFAST";
+/// Where that partition is seen; `pxe` in it is what the nodes boot.
+const MEDIA: &str = "/media";
+/// How long the gateway's disks may take to be found.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks for them.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Starts serving disks.
+///
+/// # Errors
+/// Where the configuration cannot be written, and every export whose device is not there: the others are served.
+pub(super) fn start_nbd_server(services: &mut Services, exports: &[Export]) -> Result<(), String> {
+    let is_there = |export: &Export| Path::new(&export.device).exists();
+    wait_for(|| exports.iter().all(is_there).then_some(()));
+    let (there, missing): (Vec<&Export>, Vec<&Export>) = exports.iter().partition(|export| is_there(export));
+    if !there.is_empty() {
+        fs::write(NBD_CONFIGURATION, nbd_configuration(&there)).map_err(failed(NBD_CONFIGURATION))?;
+        services.start(Spec {
+            name: "nbd-server".to_owned(),
+            program: NBD_SERVER,
+            arguments: ["-C", NBD_CONFIGURATION, "-p", NBD_PID].map(str::to_owned).to_vec(),
+            terminal: None,
+            oom_score_adj: -900,
+            on_end: OnEnd::Restart,
+            // In the foreground it would serve one client and end.
+            forks: Some(NBD_PID),
+            socket: Some(NBD_SOCKET),
+        });
+    }
+    super::mounts::all(missing.into_iter().map(|export| Err(format!("{} is not there", export.device))))
+}
+
+/// nbd-server's configuration: a unix socket, and one section an export.
+fn nbd_configuration(exports: &[&Export]) -> String {
+    let mut text = format!("[generic]\n    unixsock = {NBD_SOCKET}\n    allowlist = true\n");
+    for Export { name, device, read_only } in exports {
+        let _ = write!(text, "[{name}]\n    exportname = {device}\n    readonly = {read_only}\n");
+        text.push_str("    flush = true\n    fua = true\n");
+    }
+    text
+}
+
+/// Starts serving the nodes' boot.
+///
+/// # Errors
+/// Where the boot partition is not found or the configuration cannot be written.
+pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &NodeConfig) -> Result<(), String> {
+    mount_media()?;
+    let card =
+        own.nics.iter().find(|nic| nic.address == Some(own.address)).and_then(|nic| netsetup::interface(nic.mac));
+    let card = card.ok_or("the card of the cluster network is not there")?;
+    fs::write(DNSMASQ_CONFIGURATION, dnsmasq_configuration(config, own, &card))
+        .map_err(failed(DNSMASQ_CONFIGURATION))?;
+    services.start(Spec {
+        name: "dnsmasq".to_owned(),
+        program: DNSMASQ,
+        arguments: vec!["--keep-in-foreground".to_owned(), format!("--conf-file={DNSMASQ_CONFIGURATION}")],
+        terminal: None,
+        oom_score_adj: -500,
+        on_end: OnEnd::Restart,
+        forks: None,
+        socket: None,
+    });
+    Ok(())
+}
+
+/// dnsmasq's configuration: DHCP for the configured cards with their configured addresses, TFTP, and no DNS.
+fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> String {
+    let (subnet, prefix) = config.cluster_network();
+    let mask = std::net::Ipv4Addr::from_bits(!u32::MAX.checked_shr(prefix.into()).unwrap_or(0));
+    let mut text = format!(
+        "port=0\n\
+         interface={interface}\n\
+         except-interface=lo\n\
+         bind-interfaces\n\
+         user=root\n\
+         group=root\n\
+         pid-file\n\
+         log-facility=-\n\
+         leasefile-ro\n\
+         no-ping\n\
+         dhcp-authoritative\n\
+         dhcp-range={subnet},static,{mask}\n\
+         dhcp-ignore=tag:!known\n\
+         dhcp-option=option:router\n\
+         dhcp-option=option:dns-server\n\
+         dhcp-match=set:efi,option:client-arch,7\n\
+         dhcp-match=set:efi,option:client-arch,9\n\
+         dhcp-boot=tag:!efi,boot/grub/i386-pc/core.0\n\
+         dhcp-boot=tag:efi,boot/grub/x86_64-efi/core.efi\n\
+         enable-tftp\n\
+         tftp-root={MEDIA}/pxe\n"
+    );
+    for (mac, address, node) in clients(config, own) {
+        let _ = writeln!(text, "dhcp-host={mac},{address},{node}");
+    }
+    text
+}
+
+/// The cards that may boot from here: every other node's on the cluster network.
+fn clients<'a>(config: &'a Config, own: &'a NodeConfig) -> impl Iterator<Item = (Mac, std::net::Ipv4Addr, &'a str)> {
+    let others = config.nodes.iter().filter(|node| node.name != own.name);
+    others.flat_map(|node| node.nics.iter().filter_map(|nic| Some((nic.mac, nic.address?, node.name.as_str()))))
+}
+
+/// Mounts the partition that the gateway has booted from, for reading.
+fn mount_media() -> Result<(), String> {
+    let device = wait_for(|| {
+        let devices = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+        devices.map(|entry| Path::new("/dev").join(entry.file_name())).find(|path| is_media(path))
+    });
+    let device = device.ok_or_else(|| format!("no partition is labelled {LABEL}"))?;
+    fs::create_dir_all(MEDIA).map_err(failed(MEDIA))?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount(&device, MEDIA, "vfat", flags, None)
+        .map_err(|error| format!("mount {} on {MEDIA}: {error}", device.display()))
+}
+
+fn is_media(device: &Path) -> bool {
+    let sector = || -> io::Result<[u8; 512]> {
+        let mut sector = [0; 512];
+        fs::File::open(device)?.read_exact_at(&mut sector, 0)?;
+        Ok(sector)
+    };
+    sector().is_ok_and(|sector| fat_label(&sector).as_deref() == Some(LABEL))
+}
+
+/// The label in a FAT file system's first sector, if that is what it is (Microsoft's FAT specification 1.03: the
+/// type's name and the label are at 54 and 43 in FAT12 and FAT16, at 82 and 71 in FAT32).
+fn fat_label(sector: &[u8; 512]) -> Option<String> {
+    let signed = sector.get(510..) == Some(&[0x55, 0xaa]);
+    let fat32 = sector.get(82..87) == Some(b"FAT32");
+    let fat16 = sector.get(54..57) == Some(b"FAT");
+    let label = match (signed, fat32, fat16) {
+        (true, true, _) => sector.get(71..82)?,
+        (true, false, true) => sector.get(43..54)?,
+        _ => return None,
+    };
+    Some(String::from_utf8_lossy(label).trim_end().to_owned())
+}
+
+/// Looks until there is something to see, or until it has taken too long. Disks are found while the machine boots.
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Err(error) = disks::link() {
+            report::failure(&error);
+        }
+        match look() {
+            None if Instant::now() < deadline => thread::sleep(LOOK),
+            found => return found,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+use std::path::Path;
+use std::process::Command;
+
+use cluster::config::{Config, Export};
+
+use super::{dnsmasq_configuration, fat_label, nbd_configuration};
+
+const SITE: &str = r#"
+[cluster]
+name = "rack"
+keepalive = "500ms"
+warntime = "2s"
+deadtime = "6s"
+initdead = "60s"
+lease = "30s"
+self_fence = true
+evacuation = "120s"
+
+[network.cluster]
+subnet = "10.77.0.0/24"
+[network.public]
+bridge = "xenbr0"
+
+[[pdu]]
+name = "pdu1"
+model = "ap7921"
+address = "10.77.0.250"
+
+[[node]]
+name = "gateway"
+role = "gateway"
+outlets = [{ pdu = "pdu1", outlet = 1 }]
+nics = [{ mac = "52:54:00:77:00:01", network = "cluster", address = "10.77.0.1" }]
+[[node]]
+name = "node1"
+outlets = [{ pdu = "pdu1", outlet = 2 }]
+nics = [
+  { mac = "52:54:00:77:00:11", network = "cluster", address = "10.77.0.11" },
+  { mac = "52:54:00:78:00:11", network = "public" },
+]
+[[node]]
+name = "node2"
+outlets = [{ pdu = "pdu1", outlet = 3 }]
+nics = [{ mac = "52:54:00:77:00:12", network = "cluster", address = "10.77.0.12" }]
+
+[gateway]
+pxe = true
+[[export]]
+name = "x0"
+device = "/dev/disk/x0"
+"#;
+
+fn dnsmasq() -> String {
+    let config = Config::parse(SITE).unwrap();
+    let (_, own) = config.gateway().unwrap();
+    dnsmasq_configuration(&config, own, "eth0")
+}
+
+#[test]
+fn only_the_other_nodes_cards_get_addresses() {
+    let text = dnsmasq();
+    let hosts: Vec<&str> = text.lines().filter(|line| line.starts_with("dhcp-host=")).collect();
+    let expected = ["dhcp-host=52:54:00:77:00:11,10.77.0.11,node1", "dhcp-host=52:54:00:77:00:12,10.77.0.12,node2"];
+    assert_eq!(hosts, expected);
+    for line in ["port=0", "interface=eth0", "dhcp-ignore=tag:!known", "dhcp-range=10.77.0.0,static,255.255.255.0"] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing");
+    }
+}
+
+/// Debian's own dnsmasq reads it, where it is installed.
+#[test]
+fn dnsmasq_takes_its_configuration() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), dnsmasq()).unwrap();
+    let Some(program) = ["/usr/sbin/dnsmasq", "/sbin/dnsmasq"].into_iter().find(|path| Path::new(path).exists()) else {
+        return;
+    };
+    let conf = format!("--conf-file={}", file.path().display());
+    let output = Command::new(program).args(["--test", &conf]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_export_is_a_section() {
+    let export = |name: &str, read_only| Export { name: name.into(), device: format!("/dev/disk/{name}"), read_only };
+    let (disk, shared) = (export("x0", false), export("shared", true));
+    let expected = "\
+[generic]
+    unixsock = /run/holdfast/nbd.sock
+    allowlist = true
+[x0]
+    exportname = /dev/disk/x0
+    readonly = false
+    flush = true
+    fua = true
+[shared]
+    exportname = /dev/disk/shared
+    readonly = true
+    flush = true
+    fua = true
+";
+    assert_eq!(nbd_configuration(&[&disk, &shared]), expected);
+}
+
+#[test]
+fn a_label_is_read_from_both_kinds_of_fat() {
+    let sector = |kind_at: usize, kind: &[u8], label_at: usize| {
+        let mut sector = [0; 512];
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        sector[kind_at..kind_at + kind.len()].copy_from_slice(kind);
+        sector[label_at..label_at + 11].copy_from_slice(b"HOLDFAST   ");
+        sector
+    };
+    assert_eq!(fat_label(&sector(54, b"FAT16   ", 43)).as_deref(), Some("HOLDFAST"));
+    assert_eq!(fat_label(&sector(82, b"FAT32   ", 71)).as_deref(), Some("HOLDFAST"));
+    let mut unsigned = sector(54, b"FAT16   ", 43);
+    unsigned[511] = 0;
+    assert_eq!(fat_label(&unsigned), None);
+    assert_eq!(fat_label(&sector(54, b"NTFS    ", 43)), None);
+}

@@ -1,0 +1,69 @@
+//! Which node this machine is: the slot of `cluster.toml` that names one of its network cards.
+
+use std::fs;
+
+use cluster::config::{Config, Mac, NodeConfig};
+use cluster::words::{Role, Slot};
+
+use super::failed;
+use crate::netsetup;
+
+/// The configuration, the same on every node.
+const FILE: &str = "/etc/holdfast/cluster.toml";
+
+/// A configuration and this machine's place in it.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// The configuration.
+    pub(super) config: Config,
+    slot: Slot,
+}
+
+impl Site {
+    /// Reads the configuration and finds this machine in it.
+    ///
+    /// # Errors
+    /// A file that is missing or refused, and a machine that it does not name.
+    pub(super) fn find() -> Result<Self, String> {
+        let text = fs::read_to_string(FILE).map_err(failed(FILE))?;
+        let config = Config::parse(&text).map_err(|error| error.to_string())?;
+        let macs: Vec<Mac> = netsetup::cards().into_iter().map(|(mac, _)| mac).collect();
+        let slot = config.find(&macs).ok_or_else(|| stranger(&macs))?;
+        Ok(Self { config, slot })
+    }
+
+    /// What the configuration says of this machine.
+    pub(super) fn own(&self) -> &NodeConfig {
+        self.config.node(self.slot)
+    }
+
+    /// Whether this machine is the gateway.
+    pub(super) fn is_gateway(&self) -> bool {
+        self.own().role == Role::Gateway
+    }
+}
+
+/// What an operator is told whose machine is in nobody's list.
+fn stranger(macs: &[Mac]) -> String {
+    match macs {
+        [] => "no network card was found: is its driver in the image?".to_owned(),
+        macs => {
+            let list: Vec<String> = macs.iter().map(Mac::to_string).collect();
+            format!("cluster.toml names none of this machine's cards; add one of {} to its node", list.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::config::Mac;
+
+    use super::stranger;
+
+    #[test]
+    fn a_stranger_is_told_what_to_write() {
+        let macs = [Mac([0x52, 0x54, 0, 0x77, 0, 1]), Mac([2, 0, 0, 0, 0, 1])];
+        assert!(stranger(&macs).contains("52:54:00:77:00:01, 02:00:00:00:00:01"));
+        assert!(stranger(&[]).contains("driver"));
+    }
+}
