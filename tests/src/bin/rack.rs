@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _, stdin, stdout};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -111,22 +111,34 @@ fn run(what: What, dir: &Path) -> Result<()> {
     }
 }
 
+/// What ends the waiting of `up`.
+enum News {
+    /// The rack is up, or not.
+    Started(Result<Rack>),
+    /// Ctrl-C, a signal, or `cargo rack down`.
+    Stop,
+}
+
 fn up(nodes: u8, dir: &Path) -> Result<()> {
-    if ask(dir, &Request::Status).is_ok() {
-        anyhow::bail!("a rack is running here already: see `cargo rack status`, end it with `cargo rack down`");
-    }
     setup::install_missing()?;
     setup::check_machine()?;
-    let (stop, stopped) = channel();
-    let stop_by_signal = stop.clone();
+    let (news, inbox) = channel();
+    let (signal, asked) = (news.clone(), news.clone());
     ctrlc::set_handler(move || {
-        let _ = stop_by_signal.send(());
+        let _ = signal.send(News::Stop);
     })?;
-    let options = Options { nodes, vms: 2, dir: PathBuf::from(dir), print: true };
-    let rack = Arc::new(Rack::start(&options)?);
-    serve(&rack, dir, stop)?;
-    // Ends when somebody says so: Ctrl-C, a signal, or `cargo rack down`.
-    let _ = stopped.recv();
+    let options = Options { nodes, vms: 2, dir: dir.into(), print: true };
+    // By a thread of its own, so that Ctrl-C need not wait for the image; what it started dies with this process.
+    std::thread::spawn(move || {
+        let _ = news.send(News::Started(Rack::start(&options)));
+    });
+    let rack = match inbox.recv()? {
+        News::Started(Ok(rack)) => Arc::new(rack),
+        News::Started(Err(error)) => return leftovers::clean(dir).and(Err(error)),
+        News::Stop => return leftovers::clean(dir).map(drop),
+    };
+    serve(&rack, dir, move || drop(asked.send(News::Stop)))?;
+    inbox.recv()?;
     rack.log.note("going down");
     rack.close();
     Ok(())

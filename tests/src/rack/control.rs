@@ -9,7 +9,6 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -64,21 +63,21 @@ pub enum Request {
     Down,
 }
 
-/// Serves the socket in `dir` from a thread; `down` is told when somebody wants the rack to end.
+/// Serves the socket in `dir` from a thread; `down` is called when somebody wants the rack to end.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn serve(rack: &Arc<Rack>, dir: &Path, down: Sender<()>) -> Result<()> {
+pub fn serve(rack: &Arc<Rack>, dir: &Path, down: impl Fn() + Send + Sync + 'static) -> Result<()> {
     let listener = with_short_path(dir, |path| {
         let _ = fs::remove_file(path);
         UnixListener::bind(path)
     })?;
-    let rack = Arc::clone(rack);
+    let (rack, down) = (Arc::clone(rack), Arc::new(down));
     std::thread::Builder::new().name("control".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            let (rack, down) = (Arc::clone(&rack), down.clone());
+            let (rack, down) = (Arc::clone(&rack), Arc::clone(&down));
             // Who asked and left in the middle is nobody's trouble.
-            std::thread::spawn(move || answer(&rack, stream, &down));
+            std::thread::spawn(move || answer(&rack, stream, &*down));
         }
     })?;
     Ok(())
@@ -109,7 +108,7 @@ fn with_short_path<T>(dir: &Path, run: impl FnOnce(&Path) -> std::io::Result<T>)
     Ok(run(&path)?)
 }
 
-fn answer(rack: &Arc<Rack>, mut stream: UnixStream, down: &Sender<()>) -> Result<()> {
+fn answer(rack: &Arc<Rack>, mut stream: UnixStream, down: &dyn Fn()) -> Result<()> {
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line)?;
     match serde_json::from_str(&line).map_err(Into::into).and_then(|request| carry_out(rack, &stream, down, request)) {
@@ -119,7 +118,7 @@ fn answer(rack: &Arc<Rack>, mut stream: UnixStream, down: &Sender<()>) -> Result
     Ok(())
 }
 
-fn carry_out(rack: &Arc<Rack>, mut stream: &UnixStream, down: &Sender<()>, request: Request) -> Result<()> {
+fn carry_out(rack: &Arc<Rack>, mut stream: &UnixStream, down: &dyn Fn(), request: Request) -> Result<()> {
     match request {
         Request::Status => writeln!(stream, "+{}", serde_json::to_string(&rack.status())?)?,
         Request::Power { node, push } => rack.power(&node, push).and_then(|()| Ok(stream.write_all(b"+")?))?,
@@ -133,7 +132,7 @@ fn carry_out(rack: &Arc<Rack>, mut stream: &UnixStream, down: &Sender<()>, reque
         }
         Request::Down => {
             stream.write_all(b"+")?;
-            down.send(())?;
+            down();
             // The stream ends with the process: that is how the asker knows.
             loop {
                 std::thread::park();

@@ -34,21 +34,24 @@ pub fn record(dir: &Path, machines: &[u32]) -> Result<()> {
     Ok(fs::write(dir.join(RECORD), serde_json::to_vec(&processes)?)?)
 }
 
+/// The recorded processes that run, but for the calling one.
+pub fn running(dir: &Path) -> Vec<u32> {
+    // A record that is missing or cut short names nobody.
+    let text = fs::read(dir.join(RECORD)).unwrap_or_default();
+    let processes: BTreeMap<u32, String> = serde_json::from_slice(&text).unwrap_or_default();
+    let runs = |(pid, start): &(u32, String)| *pid != std::process::id() && start_time(*pid).as_ref() == Some(start);
+    processes.into_iter().filter(runs).map(|(pid, _)| pid).collect()
+}
+
 /// Ends what a rack left running, and removes all its files but the logs. Tells what it found.
 ///
 /// # Errors
 /// A file cannot be removed.
 pub fn clean(dir: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    if let Ok(text) = fs::read(dir.join(RECORD)) {
-        // A record that was cut short names nobody.
-        let processes: BTreeMap<u32, String> = serde_json::from_slice(&text).unwrap_or_default();
-        for (pid, start) in processes {
-            if pid != std::process::id() && start_time(pid).is_some_and(|now| now == start) {
-                let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL);
-                found.push(format!("process {pid} ended"));
-            }
-        }
+    for pid in running(dir) {
+        let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL);
+        found.push(format!("process {pid} ended"));
     }
     let Ok(entries) = fs::read_dir(dir) else {
         return Ok(found);

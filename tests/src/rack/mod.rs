@@ -86,7 +86,11 @@ impl Rack {
     /// Rights, devices, programs or artefacts are missing; the text names what, and the remedy.
     pub fn start(options: &Options) -> Result<Self> {
         fs::create_dir_all(&options.dir)?;
+        if let Some(pid) = leftovers::running(&options.dir).first() {
+            bail!("a rack runs here already (process {pid}): see `cargo rack status`, end it with `cargo rack down`");
+        }
         leftovers::clean(&options.dir)?;
+        leftovers::record(&options.dir, &[])?;
         let run_dir = leftovers::run_dir(&options.dir);
         fs::create_dir_all(&run_dir)?;
         let layout = Layout::new(options.nodes, options.vms);
