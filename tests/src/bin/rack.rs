@@ -133,8 +133,7 @@ fn up(nodes: u8, dir: &Path) -> Result<()> {
         let _ = news.send(News::Started(Rack::start(&options)));
     });
     let rack = match inbox.recv()? {
-        News::Started(Ok(rack)) => Arc::new(rack),
-        News::Started(Err(error)) => return leftovers::clean(dir).and(Err(error)),
+        News::Started(rack) => Arc::new(rack?),
         News::Stop => return leftovers::clean(dir).map(drop),
     };
     serve(&rack, dir, move || drop(asked.send(News::Stop)))?;

@@ -91,6 +91,13 @@ impl Rack {
         }
         leftovers::clean(&options.dir)?;
         leftovers::record(&options.dir, &[])?;
+        Self::build(options).map_err(|error| match leftovers::clean(&options.dir) {
+            Ok(_) => error,
+            Err(and) => error.context(format!("and its files could not be removed: {and}")),
+        })
+    }
+
+    fn build(options: &Options) -> Result<Self> {
         let run_dir = leftovers::run_dir(&options.dir);
         fs::create_dir_all(&run_dir)?;
         let layout = Layout::new(options.nodes, options.vms);
