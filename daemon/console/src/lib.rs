@@ -1,1 +1,25 @@
-//! The console menu: pure, keys and status in, a screen and requests out.
+//! The console menu: pure, keys and news in, a screen and requests out.
+//!
+//! ```text
+//!  terminal ---bytes--> Keys --Key--> +------+ --Request-------> supervisor
+//!                                     | Menu |
+//!  supervisor --------------Input---> +------+ --Screen--> render --bytes--> terminal
+//! ```
+//!
+//! Whoever carries the bytes decides nothing: that is the applet `menu` of `holdfast`. One file an entry in `entries`;
+//! what every screen looks like is written down in `cases/*.txt`.
+#![forbid(unsafe_code)]
+
+mod entries;
+mod facts;
+mod keys;
+mod menu;
+mod render;
+mod screen;
+mod text;
+
+pub use facts::Line;
+pub use keys::{Key, Keys};
+pub use menu::{Input, Menu};
+pub use render::{RESTORE, render};
+pub use screen::{COLUMNS, Cell, ROWS, Screen, Style};

@@ -1,0 +1,191 @@
+//! Every screen as it is seen: `cases/*.txt`.
+//!
+//! A case is a sentence of intent, what the menu is told, a line `----`, and what comes of it: every `screen` (its text;
+//! behind it, what is bold or reversed) and every request. `UPDATE_EXPECT=1 cargo test -p console` writes what comes.
+//!
+//! ```text
+//! connected | lost                     the supervisor answers, or does not any more
+//! status NODE WORD=VALUE ..            the status of this node, until the next `status`
+//! node NAME WORD=VALUE .. | vm ..      one more node or VM in it
+//! log N                                N lines of the log, the first one long
+//! problem TEXT | press KEY .. | screen
+//! ```
+#![expect(clippy::disallowed_methods, reason = "the cases are files")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use cluster::status::{NodeStatus, Status, VmStatus};
+use cluster::words::{Instant, Mebibytes, Role};
+use console::{Input, Key, Line, Menu, Screen, Style};
+
+#[test]
+fn every_case_comes_out_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let mut cases: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    assert!(!cases.is_empty());
+    let mut wrong = Vec::new();
+    for path in cases {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (given, expected) = text.split_once("\n----\n").unwrap_or((text.trim_end(), ""));
+        let (_intent, commands) = given.split_once("\n\n").expect("an intent, an empty line, the input");
+        let output = run(commands);
+        if output == expected {
+            continue;
+        }
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, format!("{given}\n----\n{output}")).unwrap();
+        } else {
+            wrong.push(format!("{}:\n{output}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "not as written:\n{}", wrong.join("\n"));
+}
+
+/// What comes of the commands of a case.
+fn run(commands: &str) -> String {
+    let mut menu = Menu::new();
+    let mut status = Status::default();
+    let mut output = String::new();
+    for command in commands.lines() {
+        let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let words = Words::of(rest);
+        let inputs = match word {
+            "connected" => vec![Input::Connected],
+            "lost" => vec![Input::Lost],
+            "problem" => vec![Input::Problem(rest.to_owned())],
+            "log" => vec![Input::Log(log(rest.parse().unwrap()))],
+            "press" => rest.split(' ').map(|key| Input::Key(key_named(key))).collect(),
+            "status" | "node" | "vm" => {
+                match word {
+                    "status" => status = words.status(),
+                    "node" => status.nodes.push(words.node()),
+                    _ => status.vms.push(words.vm()),
+                }
+                vec![Input::Status(Box::new(status.clone()))]
+            }
+            "screen" => {
+                output += &seen(&menu.screen());
+                vec![]
+            }
+            _ => panic!("no such command: {command}"),
+        };
+        for input in inputs {
+            if let Some(request) = menu.handle(input) {
+                writeln!(output, "asks: {request:?}").unwrap();
+            }
+        }
+    }
+    output
+}
+
+/// A name, and `WORD=VALUE`s behind it; `_` in a value is a blank.
+struct Words<'a>(&'a str, Vec<(&'a str, String)>);
+
+impl<'a> Words<'a> {
+    fn of(rest: &'a str) -> Self {
+        let mut words = rest.split(' ');
+        let name = words.next().unwrap_or_default();
+        let pairs = words.filter_map(|word| word.split_once('='));
+        Self(name, pairs.map(|(word, value)| (word, value.replace('_', " "))).collect())
+    }
+
+    fn find(&self, word: &str) -> Option<String> {
+        self.1.iter().find(|(name, _)| *name == word).map(|(_, value)| value.clone())
+    }
+
+    fn text(&self, word: &str) -> String {
+        self.find(word).unwrap_or_default()
+    }
+
+    fn list(&self, word: &str) -> Vec<String> {
+        let list = self.find(word);
+        list.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect()
+    }
+
+    fn number(&self, word: &str) -> u32 {
+        self.find(word).map_or(0, |number| number.parse().unwrap())
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            cluster: "rack".to_owned(),
+            node: self.0.to_owned(),
+            incarnation: self.text("incarnation"),
+            generation: self.find("generation"),
+            view: self.number("view").into(),
+            dc: self.find("dc"),
+            quorate: self.find("quorate").is_some(),
+            leaving: self.find("leaving").is_some(),
+            free_mib: self.number("free"),
+            domains: self.list("domains"),
+            nodes: vec![],
+            vms: vec![],
+        }
+    }
+
+    fn node(&self) -> NodeStatus {
+        NodeStatus {
+            name: self.0.to_owned(),
+            role: if self.text("role") == "gateway" { Role::Gateway } else { Role::Node },
+            state: self.text("state"),
+            incarnation: self.text("incarnation"),
+            heard_ms: self.find("heard").map(|millis| millis.parse().unwrap()),
+            free: Mebibytes(self.number("free")),
+            outlets: self.list("outlets"),
+        }
+    }
+
+    fn vm(&self) -> VmStatus {
+        VmStatus {
+            name: self.0.to_owned(),
+            owner: self.find("owner"),
+            phase: self.text("phase"),
+            generation: self.number("generation").into(),
+            memory: Mebibytes(self.number("memory")),
+        }
+    }
+}
+
+fn log(lines: u64) -> Vec<Line> {
+    let text = |number| match number {
+        1 => format!("fences node2: commands off {}", vec!["pdu1 outlet 3"; 6].join(", ")),
+        _ => format!("line {number}"),
+    };
+    let line =
+        |number| Line { at: Instant::from_millis(number * 3_600_017), node: "node1".to_owned(), text: text(number) };
+    (1..=lines).map(line).collect()
+}
+
+fn key_named(name: &str) -> Key {
+    match name {
+        "Enter" => Key::Enter,
+        "Esc" => Key::Back,
+        "Up" => Key::Up,
+        "Down" => Key::Down,
+        "PageUp" => Key::PageUp,
+        "PageDown" => Key::PageDown,
+        "Home" => Key::Home,
+        "End" => Key::End,
+        _ => Key::Char(name.parse().expect("a key's name or one character")),
+    }
+}
+
+/// The text, then what is not plain in it.
+fn seen(screen: &Screen) -> String {
+    let mut seen = screen.to_string();
+    for (number, row) in screen.rows().iter().enumerate() {
+        for run in row.chunk_by(|a, b| a.style == b.style) {
+            let text: String = run.iter().map(|cell| char::from(cell.character)).collect();
+            match run[0].style {
+                Style::Plain => {}
+                style @ (Style::Bold | Style::Reverse) => {
+                    writeln!(seen, "{style:?}, row {number}: {}", text.trim()).unwrap()
+                }
+            }
+        }
+    }
+    seen
+}
