@@ -151,7 +151,7 @@ impl<'a> Words<'a> {
 
 fn log(lines: u64) -> Vec<Line> {
     let text = |number| match number {
-        1 => format!("fences node2: commands off {}", vec!["pdu1 outlet 3"; 6].join(", ")),
+        1 => format!("fences node2: commands off {}", ["pdu1 outlet 3"; 6].join(", ")),
         _ => format!("line {number}"),
     };
     let line =

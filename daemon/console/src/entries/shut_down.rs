@@ -24,7 +24,7 @@ fn leaves(facts: &Facts) -> bool {
 
 pub(super) fn lines(facts: &Facts) -> Vec<String> {
     let vms: Vec<_> = facts.vms_here().iter().map(|vm| vm.name.clone()).collect();
-    let text = if !facts.connected {
+    let text = if !knows(facts) {
         "The supervisor does not answer, so it cannot be asked. It is started again by itself: wait a moment."
             .to_owned()
     } else if leaves(facts) {

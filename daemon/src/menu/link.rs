@@ -1,0 +1,116 @@
+//! The menu's end of the supervisor's socket; what is said on it is [`menu_link`](crate::supervise::menu_link)'s.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use cluster::event::Request;
+use cluster::words::Instant;
+use console::{Input, Line};
+
+use crate::supervise::menu_link::{FromMenu, ToMenu};
+
+/// The longest line from the supervisor, in bytes: its whole log at once is far less.
+const LINE_BYTES: usize = 4 << 20;
+
+/// The connection, while there is one.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: PathBuf,
+    stream: Option<UnixStream>,
+    /// What has come of a line that has not ended.
+    begun: Vec<u8>,
+}
+
+impl Link {
+    /// To the supervisor behind `socket`, not connected yet.
+    pub(super) fn new(socket: &str) -> Self {
+        Self { socket: PathBuf::from(socket), stream: None, begun: Vec::new() }
+    }
+
+    /// The stream, to be waited on.
+    pub(super) fn stream(&self) -> Option<&UnixStream> {
+        self.stream.as_ref()
+    }
+
+    /// Connects where there is no connection; whether there is a new one.
+    pub(super) fn connect(&mut self) -> bool {
+        if self.stream.is_some() {
+            return false;
+        }
+        let stream = UnixStream::connect(&self.socket);
+        self.stream = stream.and_then(|stream| stream.set_nonblocking(true).map(|()| stream)).ok();
+        self.stream.is_some()
+    }
+
+    /// Asks the supervisor for something.
+    ///
+    /// # Errors
+    /// There is no supervisor any more; the connection is closed.
+    pub(super) fn ask(&mut self, request: Request) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&FromMenu::Request(request))?;
+        line.push(b'\n');
+        let end = match &mut self.stream {
+            Some(stream) => stream.write_all(&line),
+            None => Err(ErrorKind::NotConnected.into()),
+        };
+        self.closed_if(end)
+    }
+
+    /// Takes all that the supervisor has said.
+    ///
+    /// # Errors
+    /// The supervisor has closed the connection or speaks nonsense; the connection is closed.
+    pub(super) fn read(&mut self, news: &mut Vec<Input>) -> io::Result<()> {
+        let end = self.read_lines(news);
+        self.closed_if(end)
+    }
+
+    fn read_lines(&mut self, news: &mut Vec<Input>) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else {
+            return Err(ErrorKind::NotConnected.into());
+        };
+        let mut buffer = [0; 4096];
+        loop {
+            let read = match stream.read(&mut buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(length) => buffer.get(..length).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            for piece in read.split_inclusive(|byte| *byte == b'\n') {
+                self.begun.extend_from_slice(piece);
+                if piece.ends_with(b"\n") {
+                    news.push(input(serde_json::from_slice(&self.begun)?));
+                    self.begun.clear();
+                }
+            }
+            if self.begun.len() > LINE_BYTES {
+                return Err(ErrorKind::InvalidData.into());
+            }
+        }
+    }
+
+    fn closed_if(&mut self, end: io::Result<()>) -> io::Result<()> {
+        if end.is_err() {
+            self.stream = None;
+            self.begun.clear();
+        }
+        end
+    }
+}
+
+/// The same in the menu's words.
+fn input(message: ToMenu) -> Input {
+    match message {
+        ToMenu::Problem(text) => Input::Problem(text),
+        ToMenu::Status(status) => Input::Status(Box::new(status)),
+        ToMenu::Log(lines) => Input::Log(
+            lines
+                .into_iter()
+                .map(|line| Line { at: Instant::from_millis(line.at_ms), node: line.node, text: line.text })
+                .collect(),
+        ),
+    }
+}

@@ -1,0 +1,159 @@
+//! The console menu of one terminal: carries bytes between the terminal, the crate `console`, and the supervisor.
+//!
+//! It decides nothing. Whatever goes wrong with the terminal ends it, and init starts it again; a supervisor that is not
+//! there is waited for.
+
+mod link;
+mod terminal;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use console::{Key, Keys, Menu, Screen, render};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use crate::supervise::menu_link::SOCKET;
+use link::Link;
+use terminal::Terminal;
+
+/// How long after an `ESC` the rest of its sequence may come: ten times what a line of 2400 baud needs for a byte.
+const ESCAPE_PAUSE: Duration = Duration::from_millis(50);
+/// How often a supervisor that is not there is looked for.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs until the terminal ends or a signal says so. The argument, if there is one, is the supervisor's socket.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let socket = arguments.first().map_or(SOCKET, String::as_str);
+    match serve(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The terminal is what failed, most likely.
+            let _ = writeln!(io::stderr().lock(), "holdfast menu: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is there to be looked at.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    signal: bool,
+    keys: bool,
+    link: bool,
+}
+
+fn serve(socket: &str) -> io::Result<()> {
+    let signals = take_signals()?;
+    let mut session = Session {
+        terminal: Terminal::take()?,
+        link: Link::new(socket),
+        keys: Keys::default(),
+        key_at: Instant::now(),
+        menu: Menu::new(),
+        shown: None,
+    };
+    loop {
+        session.reconnect();
+        session.draw()?;
+        let ready = session.wait(&signals)?;
+        if ready.signal {
+            return Ok(());
+        }
+        session.take_keys(ready.keys)?;
+        if ready.link {
+            session.take_news();
+        }
+    }
+}
+
+/// Blocks the signals that end a program and makes a descriptor of them, so that the terminal is given back.
+fn take_signals() -> io::Result<SignalFd> {
+    let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+#[derive(Debug)]
+struct Session {
+    terminal: Terminal,
+    link: Link,
+    keys: Keys,
+    /// When a key, or a part of one, came last.
+    key_at: Instant,
+    menu: Menu,
+    /// What the terminal shows, as far as this program knows.
+    shown: Option<Screen>,
+}
+
+impl Session {
+    fn reconnect(&mut self) {
+        if self.link.connect() {
+            self.menu.handle(console::Input::Connected);
+        }
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let screen = self.menu.screen();
+        self.terminal.write(&render(self.shown.as_ref(), &screen))?;
+        self.shown = Some(screen);
+        Ok(())
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&self, signals: &SignalFd) -> io::Result<Ready> {
+        let escape = self.keys.waits().then(|| ESCAPE_PAUSE.saturating_sub(self.key_at.elapsed()));
+        let retry = self.link.stream().is_none().then_some(RETRY_PAUSE);
+        let pause = escape.into_iter().chain(retry).min();
+        let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+        let mut fds = vec![PollFd::new(signals, PollFlags::IN), PollFd::new(&self.terminal, PollFlags::IN)];
+        fds.extend(self.link.stream().map(|stream| PollFd::new(stream, PollFlags::IN)));
+        match rustix::event::poll(&mut fds, pause.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = || ready.next().unwrap_or(false);
+        Ok(Ready { signal: next(), keys: next(), link: next() })
+    }
+
+    /// Takes the keys that were pressed, and the silence after them.
+    fn take_keys(&mut self, ready: bool) -> io::Result<()> {
+        let mut keys = Vec::new();
+        if ready {
+            let mut buffer = [0; 64];
+            for byte in self.terminal.read(&mut buffer)? {
+                keys.extend(self.keys.push(*byte).into_iter().flatten());
+            }
+            self.key_at = Instant::now();
+        } else if self.keys.waits() && self.key_at.elapsed() >= ESCAPE_PAUSE {
+            keys.extend(self.keys.silence());
+        }
+        for key in keys {
+            if key == Key::Redraw {
+                self.shown = None;
+            }
+            if let Some(request) = self.menu.handle(console::Input::Key(key))
+                && self.link.ask(request).is_err()
+            {
+                self.menu.handle(console::Input::Lost);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the supervisor says.
+    fn take_news(&mut self) {
+        let mut news = Vec::new();
+        let end = self.link.read(&mut news);
+        for input in news {
+            self.menu.handle(input);
+        }
+        if end.is_err() {
+            self.menu.handle(console::Input::Lost);
+        }
+    }
+}

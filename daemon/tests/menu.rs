@@ -1,0 +1,165 @@
+//! The applet `menu`, on a real terminal (a pty, read by a VT100) and with a supervisor of the test's on its socket.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const STATUS: &str = r#"{"status":{"cluster":"rack","node":"node2","incarnation":"5d01c0ffee","generation":"1f2e3d4c",
+    "view":7,"dc":"node1","quorate":true,"leaving":false,"free_mib":412,"domains":["x0"],"nodes":[
+    {"name":"node2","role":"node","state":"member","incarnation":"5d01c0ffee","heard_ms":0,"free":412,"outlets":[]}],
+    "vms":[{"name":"x0","owner":"node2","phase":"running","generation":3,"memory":128}]}}"#;
+
+/// What the terminal shows, and a bell for whoever waits for it to show something else.
+type Shown = Arc<(Mutex<vt100::Parser>, Condvar)>;
+
+/// A menu at work on a terminal.
+struct AtWork {
+    menu: Child,
+    keyboard: File,
+    terminal: File,
+    shown: Shown,
+}
+
+impl AtWork {
+    fn start(socket: &Path) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let keyboard = openpt(flags).unwrap();
+        grantpt(&keyboard).unwrap();
+        unlockpt(&keyboard).unwrap();
+        let name = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = File::options().read(true).write(true).open(name).unwrap();
+        let menu = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            .arg("menu")
+            .arg(socket)
+            .stdin(terminal.try_clone().unwrap())
+            .stdout(terminal.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let keyboard = File::from(keyboard);
+        let parser = vt100::Parser::new(24.try_into().unwrap(), 80.try_into().unwrap(), 0);
+        let shown: Shown = Arc::new((Mutex::new(parser), Condvar::new()));
+        let (mut screen, eyes) = (keyboard.try_clone().unwrap(), Arc::clone(&shown));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = screen.read(&mut buffer) {
+                eyes.0.lock().unwrap().process(buffer.get(..length).unwrap());
+                eyes.1.notify_all();
+            }
+        });
+        Self { menu, keyboard, terminal, shown }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until the screen shows `text`.
+    fn see(&self, text: &str) {
+        let (parser, bell) = &*self.shown;
+        let missing = |parser: &mut vt100::Parser| !parser.screen().contents().contains(text);
+        let (parser, waited) = bell.wait_timeout_while(parser.lock().unwrap(), PATIENCE, missing).unwrap();
+        assert!(!waited.timed_out(), "no {text:?} on the screen:\n{}", parser.screen().contents());
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let _ = self.menu.kill();
+        let _ = self.menu.wait();
+    }
+}
+
+fn accept(listener: &UnixListener) -> BufReader<UnixStream> {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    BufReader::new(stream)
+}
+
+fn tell(supervisor: &mut BufReader<UnixStream>, message: &str) {
+    let line = message.replace('\n', "") + "\n";
+    supervisor.get_mut().write_all(line.as_bytes()).unwrap();
+}
+
+#[test]
+fn an_operator_shuts_the_node_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("menu.sock");
+    let mut at = AtWork::start(&socket);
+    at.see("no supervisor");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut supervisor = accept(&listener);
+    tell(&mut supervisor, STATUS);
+    at.see("node2 in rack");
+    at.see("4) Shut down this node");
+    at.see("VMs on this node: x0.");
+
+    // The log, by arrows that arrive in pieces; back with an Esc that nothing follows.
+    tell(&mut supervisor, r#"{"log":[{"at_ms":61042,"node":"node2","text":"is quorate"}]}"#);
+    at.press("\u{1b}[B\u{1b}");
+    at.press("[B\r");
+    at.see("00:01:01.042  node2 is quorate");
+    at.press("\u{1b}");
+    at.see("5) About");
+
+    at.press("4");
+    at.see("Shut down node2? (y/n)");
+    at.see("live: x0.");
+    at.press("y");
+    at.see("This node is leaving.");
+    let mut line = String::new();
+    supervisor.read_line(&mut line).unwrap();
+    assert_eq!(line, "{\"request\":\"ShutDown\"}\n");
+
+    // The supervisor dies and comes back.
+    drop(supervisor);
+    let mut supervisor = accept(&listener);
+    at.see("The supervisor does not answer");
+    tell(&mut supervisor, STATUS);
+    at.see("Shut down node2? (y/n)");
+    tell(&mut supervisor, "nonsense");
+    drop(accept(&listener));
+}
+
+#[test]
+fn what_covers_the_screen_goes_with_ctrl_l() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut at = AtWork::start(&directory.path().join("menu.sock"));
+    at.see("1) Status");
+    (&at.terminal).write_all(b"\x1b[2J\x1b[Hkernel: a message").unwrap();
+    at.see("kernel: a message");
+    at.press("\u{c}");
+    at.see("1) Status");
+    assert!(!at.shown.0.lock().unwrap().screen().contents().contains("kernel"));
+}
+
+#[test]
+fn the_terminal_is_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut at = AtWork::start(&directory.path().join("menu.sock"));
+    at.see("1) Status");
+    let cooked = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
+    assert!(!tcgetattr(&at.terminal).unwrap().local_modes.intersects(cooked));
+    let menu = rustix::process::Pid::from_child(&at.menu);
+    rustix::process::kill_process(menu, rustix::process::Signal::TERM).unwrap();
+    assert!(at.menu.wait().unwrap().success());
+    assert!(tcgetattr(&at.terminal).unwrap().local_modes.contains(cooked));
+}
+
+#[test]
+fn without_a_terminal_it_says_so() {
+    let menu =
+        Command::new(env!("CARGO_BIN_EXE_holdfast")).arg("menu").stdin(std::process::Stdio::null()).output().unwrap();
+    assert!(!menu.status.success());
+    assert!(String::from_utf8_lossy(&menu.stderr).contains("holdfast menu:"));
+}
