@@ -25,8 +25,13 @@ const NEEDS: &[Need] = &[
     need("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "network cards that boot"),
     need("iproute2", "/usr/sbin/ip", "the rack's network"),
     need("squashfs-tools", "/usr/bin/mksquashfs", "the volume of the VMs' files"),
+    need("dosfstools", "/usr/sbin/mkfs.vfat", "the gateway's disk"),
+    need("mtools", "/usr/bin/mcopy", "the gateway's disk"),
     need("grub-pc-bin", "/usr/lib/grub/i386-pc/kernel.img", "the boot loader of the gateway's disk and of PXE"),
-    need("grub-common", "/usr/bin/grub-mkimage", "the boot loader of the gateway's disk and of PXE"),
+    need("zstd", "/usr/bin/zstd", "the initramfs"),
+    need("xz-utils", "/usr/bin/xz", "the kernel of the guests"),
+    need("cpio", "/usr/bin/cpio", "checking the initramfs"),
+    need("grub-common", "/usr/bin/grub-mknetdir", "the boot loader of the gateway's disk and of PXE"),
     need("protobuf-compiler", "/usr/bin/protoc", "the raft crate's messages"),
 ];
 

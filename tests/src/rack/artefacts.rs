@@ -1,17 +1,100 @@
-//! Everything that the machines boot and store, made before they start.
+//! Everything that the machines boot and store, made before they start: the image, the site's configuration with a fresh
+//! key, the gateway's disk, and the VMs' disks.
+//!
+//! The image builder is met as a program, for it links the core, and the rack must be built before that can be.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
-use super::layout::Layout;
+use super::layout::{GATEWAY, Layout};
 use super::machine::Disk;
 
-/// The disks of every machine.
+/// The size of a VM's disk, in bytes.
+const VM_DISK: u64 = 32 << 20;
+
+/// Builds the image, and in `run_dir` the disks of every machine.
 ///
 /// # Errors
-/// The image cannot be built, or a file not be written.
-pub fn make(_layout: &Layout, _run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk>>> {
-    Ok(BTreeMap::new())
+/// The image cannot be built, or a file not be written; the builder says why on standard error.
+pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk>>> {
+    image(&["build"])?;
+    let (cluster, secrets) = (run_dir.join("cluster.toml"), run_dir.join("secrets.toml"));
+    fs::write(&cluster, layout.cluster_toml())?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secrets)?;
+    file.write_all(layout.secrets_toml(&random_key()?).as_bytes())?;
+
+    let boot = run_dir.join("gateway.img");
+    image(&["gateway-disk", "--cluster", text(&cluster)?, "--secrets", text(&secrets)?, "--out", text(&boot)?])?;
+    let mut disks = vec![Disk { file: boot, serial: None, read_only: false }];
+    for vm in &layout.vms {
+        let file = vm_disk(run_dir, &vm.name);
+        File::create_new(&file)?.set_len(VM_DISK)?;
+        disks.push(Disk { file, serial: Some(vm.name.clone()), read_only: false });
+    }
+    let shared = run_dir.join("shared.img");
+    shared_files(layout, &run_dir.join("shared"))?;
+    image(&["shared", text(&run_dir.join("shared"))?, "--out", text(&shared)?])?;
+    disks.push(Disk { file: shared, serial: Some("shared".into()), read_only: true });
+    Ok(BTreeMap::from([(GATEWAY.to_owned(), disks)]))
+}
+
+/// The file that is a VM's disk.
+pub fn vm_disk(run_dir: &Path, vm: &str) -> PathBuf {
+    run_dir.join(format!("{vm}.img"))
+}
+
+/// The workspace's folder.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("")
+}
+
+/// The files of the shared volume: the VMs' descriptions, and what they boot.
+fn shared_files(layout: &Layout, dir: &Path) -> Result<()> {
+    let (vms, boot, guest) = (dir.join("vms"), dir.join("boot"), workspace().join("target/image/guest"));
+    fs::create_dir_all(&vms)?;
+    fs::create_dir_all(&boot)?;
+    for vm in &layout.vms {
+        fs::write(vms.join(&vm.name), vm.xl_file())?;
+    }
+    for file in ["vmlinux", "initramfs"] {
+        fs::copy(guest.join(file), boot.join(format!("guest-{file}")))
+            .with_context(|| format!("the guest's {file}"))?;
+    }
+    Ok(())
+}
+
+/// Runs the image builder.
+fn image(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // It ends with the rack, should that be ended meanwhile.
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "TERM", "--"])
+        .arg(cargo)
+        .args(["run", "-q", "-p", "image", "--bin", "image", "--"])
+        .args(arguments)
+        .current_dir(workspace())
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo image {}: {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// 256 random bits, in hexadecimal.
+fn random_key() -> Result<String> {
+    let mut key = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut key)?;
+    Ok(key.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is no text", path.display()))
 }
