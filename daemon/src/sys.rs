@@ -1,6 +1,8 @@
 //! The system calls for which no safe wrapper exists: the only unsafe code of this package.
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
@@ -8,6 +10,8 @@ use std::process::Command;
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{Mode, OFlags};
+use rustix::ioctl::{Direction, Opcode, Updater, ioctl, opcode};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 /// How a service of init differs from init itself.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +33,82 @@ pub(crate) fn set_up_child(command: &mut Command, setup: ChildSetup) {
             let terminal = unsafe { BorrowedFd::borrow_raw(0) };
             rustix::process::ioctl_tiocsctty(terminal.as_fd())?;
         }
-        let file = rustix::fs::open(
-            "/proc/self/oom_score_adj",
-            OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let file = rustix::fs::open("/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::io::write(file, score.as_bytes())?;
         Ok(())
     };
     // SAFETY: between fork and exec `prepare` makes system calls only; it takes no lock and allocates nothing.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// `struct privcmd_hypercall` of Linux' `xen/privcmd.h`: the hypercall's number and its five arguments.
+type PrivcmdHypercall = [u64; 6];
+/// `IOCTL_PRIVCMD_HYPERCALL`.
+const PRIVCMD_HYPERCALL: Opcode = opcode::from_components(Direction::None, b'P', 0, size_of::<PrivcmdHypercall>());
+/// `__HYPERVISOR_sysctl` of `xen.h`.
+const SYSCTL: u64 = 35;
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
+/// Xen's hypercall `sysctl`, and memory that the hypervisor may read and write. Made once: its memory is never unmapped.
+#[derive(Debug)]
+pub(crate) struct Hypercall {
+    privcmd: File,
+    /// One page for the request, and [`Hypercall::SPACE`] bytes behind it.
+    memory: &'static mut [u8],
+}
+
+impl Hypercall {
+    /// Bytes of a `struct xen_sysctl`.
+    pub(crate) const REQUEST: usize = 136;
+    /// Bytes for what does not fit a request.
+    pub(crate) const SPACE: usize = 8 * PAGE;
+
+    /// Opens the way to the hypervisor.
+    ///
+    /// # Errors
+    /// This is not Xen's first domain.
+    pub(crate) fn open() -> io::Result<Self> {
+        let open = |path| OpenOptions::new().read(true).write(true).open(path);
+        let privcmd = open("/dev/xen/privcmd")?;
+        // The kernel never moves or drops the pages of this device, as it might with ordinary memory.
+        let pages = open("/dev/xen/hypercall")?;
+        let length = PAGE + Self::SPACE;
+        let flags = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe { mmap(std::ptr::null_mut(), length, flags, MapFlags::SHARED, &pages, 0) }?;
+        // SAFETY: the mapping is `length` readable and writable bytes, ours alone, zeroed, and never unmapped; the
+        // hypervisor writes to it only during `sysctl`, which holds it mutably.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start.cast::<u8>(), length) };
+        Ok(Self { privcmd, memory })
+    }
+
+    /// Where [`Hypercall::space`] is, for a request that names a buffer.
+    pub(crate) fn address(&self) -> u64 {
+        u64::try_from(self.space().as_ptr().expose_provenance()).unwrap_or(u64::MAX)
+    }
+
+    /// What the last request filled its buffer with.
+    pub(crate) fn space(&self) -> &[u8] {
+        self.memory.get(PAGE..).unwrap_or_default()
+    }
+
+    /// Makes a request, which becomes its answer. A buffer that it names must be [`Hypercall::address`], and no more than
+    /// [`Hypercall::SPACE`] bytes of it.
+    ///
+    /// # Errors
+    /// What the hypervisor refuses; `PermissionDenied` where its interface is another version's.
+    pub(crate) fn sysctl(&mut self, request: &mut [u8; Self::REQUEST]) -> io::Result<()> {
+        let Some(place) = self.memory.first_chunk_mut() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        *place = *request;
+        let address = place.as_mut_ptr().cast::<c_void>().expose_provenance();
+        let mut call: PrivcmdHypercall = [SYSCTL, u64::try_from(address).unwrap_or(u64::MAX), 0, 0, 0, 0];
+        // SAFETY: the opcode takes a `struct privcmd_hypercall`, which `call` is; the hypervisor writes to the request, and
+        // to the buffer that the caller promises to be our own memory.
+        unsafe { ioctl(&self.privcmd, Updater::<'_, PRIVCMD_HYPERCALL, PrivcmdHypercall>::new(&mut call)) }?;
+        *request = *place;
+        Ok(())
+    }
 }

@@ -27,6 +27,7 @@ use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
 
 use boot::Boot;
+pub(crate) use report::PROBLEMS;
 use services::Services;
 
 /// Our own program, which is also the supervisor and the menu.

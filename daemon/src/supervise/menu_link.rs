@@ -7,8 +7,15 @@
 //! `{"request": "ShutDown"}` (cluster's `Request`). A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
 use cluster::event::Request;
 use cluster::status::Status;
+use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
 use super::events::Line;
@@ -34,4 +41,180 @@ pub(crate) enum ToMenu {
 pub(crate) enum FromMenu {
     /// The operator asks for this.
     Request(Request),
+}
+
+/// Bytes that may wait for a menu that is slow to read.
+const OUTPUT_BYTES: usize = 1 << 20;
+/// Bytes of a line from a menu.
+const INPUT_BYTES: usize = 4096;
+/// Menus at a time: one a terminal, and a few that are on their way out.
+const MENUS: usize = 8;
+
+/// The socket and the menus on it.
+#[derive(Debug)]
+pub(crate) struct Menus {
+    listener: UnixListener,
+    menus: Vec<Menu>,
+}
+
+#[derive(Debug)]
+struct Menu {
+    stream: UnixStream,
+    output: VecDeque<u8>,
+    input: Vec<u8>,
+}
+
+impl Menus {
+    /// Listens at `path`, in place of a former life.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn listen(path: &Path) -> io::Result<Self> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            menus: Vec::new(),
+        })
+    }
+
+    /// Whether anybody looks.
+    pub(crate) fn any(&self) -> bool {
+        !self.menus.is_empty()
+    }
+
+    /// What is worth waking up for.
+    pub(crate) fn waits<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+        fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        for menu in &self.menus {
+            let out = if menu.output.is_empty() {
+                PollFlags::empty()
+            } else {
+                PollFlags::OUT
+            };
+            fds.push(PollFd::new(&menu.stream, PollFlags::IN | out));
+        }
+    }
+
+    /// Lets new menus in, each told `greeting`, and takes what they all ask.
+    pub(crate) fn serve(&mut self, greeting: impl Fn() -> Vec<ToMenu>) -> Vec<FromMenu> {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.menus.len() < MENUS && stream.set_nonblocking(true).is_ok() {
+                let mut menu = Menu {
+                    stream,
+                    output: VecDeque::new(),
+                    input: Vec::new(),
+                };
+                if greeting().iter().all(|message| menu.tell(&encoded(message)).is_ok()) {
+                    self.menus.push(menu);
+                }
+            }
+        }
+        let mut asked = Vec::new();
+        self.menus.retain_mut(|menu| menu.listen(&mut asked).is_ok() && menu.flush().is_ok());
+        asked
+    }
+
+    /// Tells every menu.
+    pub(crate) fn tell(&mut self, message: &ToMenu) {
+        if self.any() {
+            let bytes = encoded(message);
+            self.menus.retain_mut(|menu| menu.tell(&bytes).is_ok());
+        }
+    }
+}
+
+impl Menu {
+    /// Queues a line and writes what can be written.
+    fn tell(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.output.len().saturating_add(bytes.len()) > OUTPUT_BYTES {
+            return Err(io::Error::other("it does not read"));
+        }
+        self.output.extend(bytes);
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            let (front, _) = self.output.as_slices();
+            match self.stream.write(front) {
+                Ok(written) => drop(self.output.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the whole lines that have come.
+    fn listen(&mut self, asked: &mut Vec<FromMenu>) -> io::Result<()> {
+        let mut buffer = [0; 512];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => self.input.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            while let Some(end) = self.input.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.input.drain(..=end).collect();
+                asked.push(serde_json::from_slice(&line)?);
+            }
+            if self.input.len() > INPUT_BYTES {
+                return Err(io::Error::other("a line without end"));
+            }
+        }
+    }
+}
+
+fn encoded(message: &ToMenu) -> Vec<u8> {
+    // Our own types, with text for keys: there is nothing in them that JSON could not say.
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use super::*;
+
+    #[test]
+    fn a_menu_is_greeted_told_and_heard() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("menu.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let mut menus = Menus::listen(&path).unwrap();
+        let mut menu = BufReader::new(UnixStream::connect(&path).unwrap());
+        menu.get_mut().write_all(b"{\"request\":\"ShutDown\"}\n{\"requ").unwrap();
+        let asked = menus.serve(|| vec![ToMenu::Problem("no such MAC".to_owned())]);
+        assert_eq!(asked, [FromMenu::Request(Request::ShutDown)]);
+        menus.tell(&ToMenu::Log(Vec::new()));
+        let mut line = String::new();
+        menu.read_line(&mut line).unwrap();
+        menu.read_line(&mut line).unwrap();
+        assert_eq!(line, "{\"problem\":\"no such MAC\"}\n{\"log\":[]}\n");
+        menu.get_mut().write_all(b"est\": \"Fly\"}\n").unwrap();
+        assert_eq!(menus.serve(Vec::new), []);
+        assert!(!menus.any(), "whoever speaks nonsense is hung up on");
+    }
+
+    #[test]
+    fn a_menu_that_does_not_read_is_let_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("menu.sock");
+        let mut menus = Menus::listen(&path).unwrap();
+        let _menu = UnixStream::connect(&path).unwrap();
+        menus.serve(Vec::new);
+        assert!(menus.any());
+        for _ in 0..64 {
+            menus.tell(&ToMenu::Problem("x".repeat(64 * 1024)));
+        }
+        assert!(!menus.any());
+    }
 }

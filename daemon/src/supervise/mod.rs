@@ -1,4 +1,81 @@
-//! The supervisor: one loop thread around the cluster's core.
+//! The supervisor: one loop thread around the cluster's core, which decides everything.
+//!
+//! ```text
+//!  datagrams (udp) --\                    /--> datagrams (udp)
+//!  menus (menu_link) -+--> Event -> Node -+--> event log, menus, monitor line (events, monitor)
+//!  servants (mailbox)/                    \--> servants (ops, power), watchdog, init
+//! ```
+//!
+//! The loop never waits for anything but its next wake-up. What takes time is done by servant threads (`ops`, `watch`,
+//! `files`), whose ends are messages in the mailbox. What must outlive the supervisor (`xl`, the network disks) is a
+//! process in a session of its own: a new life finds it again by what Xen and `/proc` say.
 
+mod clock;
 pub(crate) mod events;
+mod files;
+mod mailbox;
 pub(crate) mod menu_link;
+mod monitor;
+mod ops;
+mod power;
+mod run;
+mod site;
+mod storage;
+mod udp;
+mod watch;
+mod xen;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::event::{PollFd, Timespec};
+
+use crate::init::PROBLEMS;
+use menu_link::{Menus, SOCKET, ToMenu};
+use site::Site;
+
+/// Runs for as long as the machine does.
+pub(crate) fn run() -> ExitCode {
+    let problem = match Site::read() {
+        Ok(site) => match run::Supervisor::new(site) {
+            Ok(supervisor) => return supervisor.run(),
+            Err(problem) => problem,
+        },
+        Err(problem) => problem,
+    };
+    idle(&problem)
+}
+
+/// Takes no part, and tells whoever looks why. Nothing but a restart ends this, since nothing but a boot can mend it.
+fn idle(problem: &str) -> ExitCode {
+    let Ok(mut menus) = Menus::listen(Path::new(SOCKET)) else {
+        return ExitCode::FAILURE;
+    };
+    let greeting = || {
+        let mut greeting = problems();
+        greeting.push(ToMenu::Problem(problem.to_owned()));
+        greeting
+    };
+    loop {
+        // There is no cluster to ask anything of.
+        drop(menus.serve(greeting));
+        let mut fds = Vec::new();
+        menus.waits(&mut fds);
+        wait(&mut fds, None);
+    }
+}
+
+/// What init found to be wrong.
+fn problems() -> Vec<ToMenu> {
+    let text = fs::read_to_string(PROBLEMS).unwrap_or_default();
+    text.lines().map(|line| ToMenu::Problem(line.to_owned())).collect()
+}
+
+/// Sleeps until something happens to one of `fds`, for `longest` at most.
+fn wait(fds: &mut [PollFd<'_>], longest: Option<Duration>) {
+    let timeout = longest.and_then(|longest| Timespec::try_from(longest).ok());
+    // An interrupted or failed wait is an early look around, nothing worse.
+    let _ = rustix::event::poll(fds, timeout.as_ref());
+}

@@ -1,0 +1,257 @@
+//! The VM files: the servant that mounts the shared file system and tells the node which VMs there are, and what
+//! operations read of one file.
+//!
+//! A file counts when `xl` itself takes it, in a dry run. One that it refuses is said once, and does not stop the others.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use cluster::event::{Event, VmFile};
+use cluster::limits;
+use cluster::words::{Mebibytes, VmName};
+use rustix::mount::{MountFlags, mount};
+use serde::Deserialize;
+
+use super::clock::now;
+use super::mailbox::{Post, Told};
+use super::storage::{self, Disks, SHARED};
+use crate::xl;
+
+/// Where the shared file system is mounted.
+const MOUNT: &str = "/shared";
+/// Where the VM files are.
+const FILES: &str = "/shared/vms";
+/// Between two looks at the files, and between two attempts to mount what they are on.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long the disk of the shared file system may take to come, and a dry run may take, in emulation.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a VM file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parsed {
+    /// What it needs of Xen's memory.
+    memory: Mebibytes,
+    /// The block devices that it names.
+    disks: Vec<String>,
+}
+
+impl Parsed {
+    /// The network disks that it names.
+    pub(super) fn network_disks(&self) -> Vec<String> {
+        storage::names(&self.disks)
+    }
+}
+
+/// The file of a VM.
+pub(super) fn path_of(vm: &VmName) -> PathBuf {
+    Path::new(FILES).join(vm.as_str())
+}
+
+/// What `xl` makes of a VM's file.
+///
+/// # Errors
+/// Why it refuses it, in words for the operator.
+pub(super) fn parse(vm: &VmName) -> Result<Parsed, String> {
+    let path = path_of(vm);
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let dry_run = xl::dry_run(&path, pvh_unless_said(&text), now() + PATIENCE)?;
+    let parsed = understand(&dry_run)?;
+    if parsed.name == vm.as_str() {
+        return Ok(parsed.parsed);
+    }
+    Err(format!("it names the VM `{}`: write name = \"{vm}\", or rename the file", parsed.name))
+}
+
+/// The override for a file that names no type.
+pub(super) fn pvh_unless_said(text: &str) -> Option<&'static str> {
+    let names_type = |line: &str| {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        line.contains('=') && matches!(key, "type" | "builder")
+    };
+    (!text.lines().any(names_type)).then_some("type=\"pvh\"")
+}
+
+struct Understood {
+    name: String,
+    parsed: Parsed,
+}
+
+/// What matters of libxl's `libxl_domain_config` in JSON.
+#[derive(Deserialize)]
+struct DryRun {
+    config: DomainConfig,
+}
+
+#[derive(Deserialize)]
+struct DomainConfig {
+    c_info: CreateInfo,
+    b_info: BuildInfo,
+    #[serde(default)]
+    disks: Vec<Disk>,
+}
+
+#[derive(Deserialize)]
+struct CreateInfo {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct BuildInfo {
+    max_memkb: u64,
+}
+
+#[derive(Deserialize)]
+struct Disk {
+    #[serde(default)]
+    pdev_path: String,
+}
+
+/// Reads what `xl create -n` prints: a line or two of words, then JSON.
+fn understand(printed: &str) -> Result<Understood, String> {
+    let start = printed.find('{').ok_or("xl says nothing of it")?;
+    let json = printed.get(start..).unwrap_or_default();
+    let dry_run: DryRun = serde_json::from_str(json).map_err(|error| format!("xl's description of it: {error}"))?;
+    let config = dry_run.config;
+    let memory = u32::try_from(config.b_info.max_memkb.div_ceil(1024)).map_err(|_| "it wants too much memory")?;
+    Ok(Understood {
+        name: config.c_info.name,
+        parsed: Parsed {
+            memory: Mebibytes(memory),
+            disks: config.disks.into_iter().map(|disk| disk.pdev_path).collect(),
+        },
+    })
+}
+
+/// Mounts, reads, and tells of every change, for ever.
+pub(super) fn run(post: &Post, disks: &Arc<Disks>) {
+    let mut said = None;
+    while let Err(problem) = mounted(disks) {
+        if said.as_ref() != Some(&problem) {
+            post.tell(Told::Said(format!("no shared file system: {problem}")));
+            said = Some(problem);
+        }
+        thread::sleep(LOOK);
+    }
+    let mut files = Files::default();
+    loop {
+        files.look(post);
+        thread::sleep(LOOK);
+    }
+}
+
+/// Mounts the shared file system unless it is.
+fn mounted(disks: &Arc<Disks>) -> Result<(), String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let here = |line: &str| line.split(' ').nth(1) == Some(MOUNT);
+    // A mounted file system keeps its disk, whatever became of the process that carried it for a former supervisor.
+    let _held = disks.have(&[SHARED.to_owned()], now() + PATIENCE)?;
+    if mounts.lines().any(here) {
+        return Ok(());
+    }
+    fs::create_dir_all(MOUNT).map_err(|error| format!("{MOUNT}: {error}"))?;
+    let device = format!("/dev/gnbd/{SHARED}");
+    mount(&device, MOUNT, "squashfs", MountFlags::RDONLY, None).map_err(|error| format!("mount {device}: {error}"))
+}
+
+/// What is known of the files.
+#[derive(Debug, Default)]
+struct Files {
+    known: BTreeMap<VmName, (Stamp, Result<VmFile, String>)>,
+    told: Option<Vec<VmFile>>,
+    problem: Option<String>,
+}
+
+/// What changes when a file does: its modification, in seconds and nanoseconds, its length and its inode.
+type Stamp = (i64, i64, u64, u64);
+
+impl Files {
+    fn look(&mut self, post: &Post) {
+        match self.read(post) {
+            Ok(()) => self.problem = None,
+            Err(error) => {
+                let text = format!("{FILES}: {error}");
+                if self.problem.as_ref() != Some(&text) {
+                    post.tell(Told::Said(text.clone()));
+                    self.problem = Some(text);
+                }
+                return;
+            }
+        }
+        let good = self.known.values().filter_map(|(_, file)| file.as_ref().ok());
+        let good: Vec<VmFile> = good.take(limits::VMS).cloned().collect();
+        if self.told.as_ref() != Some(&good) {
+            self.told = Some(good.clone());
+            post.tell(Told::Event(Event::Read { files: good }));
+        }
+    }
+
+    fn read(&mut self, post: &Post) -> io::Result<()> {
+        let mut present = BTreeMap::new();
+        for entry in fs::read_dir(FILES)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // What lies beside VM files is no VM: directories, and names that no VM can have.
+            if let Some(vm) = VmName::new(&name).filter(|_| metadata.is_file() && !name.ends_with(".toml")) {
+                present.insert(vm, stamp(&metadata));
+            }
+        }
+        self.known.retain(|vm, _| present.contains_key(vm));
+        for (vm, stamp) in present {
+            if self.known.get(&vm).is_some_and(|(known, _)| *known == stamp) {
+                continue;
+            }
+            let file = parse(&vm).map(|parsed| VmFile {
+                name: vm.clone(),
+                memory: parsed.memory,
+            });
+            if let Err(reason) = &file {
+                post.tell(Told::Said(format!("VM file {vm} is refused: {reason}")));
+            }
+            self.known.insert(vm, (stamp, file));
+        }
+        Ok(())
+    }
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINTED: &str = r#"Parsing config from /shared/vms/x0
+{
+    "domid": null,
+    "config": {
+        "c_info": { "type": "pvh", "name": "x0", "uuid": "c2b4", "run_hotplug_scripts": "True" },
+        "b_info": { "max_vcpus": 1, "max_memkb": 90112, "target_memkb": 90112, "type.pvh": {} },
+        "disks": [ { "pdev_path": "/dev/gnbd/x0", "vdev": "sda1", "format": "raw", "readwrite": 1 } ]
+    }
+}
+"#;
+
+    #[test]
+    fn a_dry_run_says_what_a_vm_needs() {
+        let Understood { name, parsed } = understand(PRINTED).map_err(|_| ()).unwrap();
+        assert_eq!((name.as_str(), parsed.memory), ("x0", Mebibytes(88)));
+        assert_eq!(parsed.network_disks(), ["x0"]);
+        assert!(understand("Parsing config from /shared/vms/x0\n").is_err());
+    }
+
+    #[test]
+    fn a_file_without_a_type_runs_as_pvh() {
+        assert_eq!(pvh_unless_said("name = \"x0\"\nmemory = 88\n"), Some("type=\"pvh\""));
+        assert_eq!(pvh_unless_said("type=\"hvm\"\n"), None);
+        assert_eq!(pvh_unless_said("  builder = 'hvm'\n"), None);
+        assert_eq!(pvh_unless_said("# type = \"hvm\"\n"), Some("type=\"pvh\""));
+    }
+}

@@ -1,0 +1,85 @@
+//! How servant threads reach the loop: a bounded queue and a bell that wakes it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryIter, sync_channel};
+
+use cluster::event::Event;
+use cluster::words::Instant;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+
+/// Messages that may wait; a servant that finds the queue full waits with them, the loop never does.
+const WAITING: usize = 256;
+
+/// What a servant tells the loop.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Something the node must know.
+    Event(Event),
+    /// What Xen runs, as read by somebody who began to look at `began`.
+    Seen {
+        /// When the look began: what ended after that is not in it.
+        began: Instant,
+        /// The whole list.
+        seen: Event,
+    },
+    /// Something for the event log.
+    Said(String),
+}
+
+/// Where messages arrive.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    receiver: Receiver<Told>,
+    post: Post,
+}
+
+/// Where messages are put in.
+#[derive(Clone, Debug)]
+pub(super) struct Post {
+    sender: SyncSender<Told>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The kernel has no descriptor left.
+    pub(super) fn new() -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(WAITING);
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        Ok(Self {
+            receiver,
+            post: Post { sender, bell },
+        })
+    }
+
+    /// Where its messages are put in.
+    pub(super) fn post(&self) -> Post {
+        self.post.clone()
+    }
+
+    /// What is worth waking up for.
+    pub(super) fn waits(&self) -> PollFd<'_> {
+        PollFd::new(&self.post.bell, PollFlags::IN)
+    }
+
+    /// What has come, in order.
+    pub(super) fn take(&self) -> TryIter<'_, Told> {
+        // Silenced before it is emptied: a message that comes in between rings again.
+        let _ = rustix::io::read(&self.post.bell, &mut [0; 8]);
+        self.receiver.try_iter()
+    }
+}
+
+impl Post {
+    /// Puts a message in.
+    pub(super) fn tell(&self, told: Told) {
+        // The loop ends only with the process, and the bell cannot ring too often (2^64 times).
+        if self.sender.send(told).is_ok() {
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The loop: everything that happens becomes an event for the node, and what the node wants is carried out in order.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use cluster::event::{Action, Actions, Event};
+use cluster::node::{Boot, Node};
+use cluster::words::{Instant, Role};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::rand::GetRandomFlags;
+
+use super::clock::{self, now};
+use super::events::{self, EventLog};
+use super::mailbox::{Mailbox, Told};
+use super::menu_link::{FromMenu, Menus, SOCKET, ToMenu};
+use super::monitor::Monitor;
+use super::ops::Ops;
+use super::site::Site;
+use super::storage::Disks;
+use super::udp::Udp;
+use super::{files, watch};
+use crate::watchdog::Watchdog;
+
+/// Between two statuses that a menu is told.
+const STATUS: Duration = Duration::from_secs(1);
+/// Stack of a servant thread: they go nowhere deep, and their memory is dom0's.
+pub(super) const STACK: usize = 256 * 1024;
+
+/// The loop and all that it serves.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    node: Node,
+    udp: Udp,
+    mailbox: Mailbox,
+    menus: Menus,
+    monitor: Monitor,
+    log: EventLog,
+    ops: Ops,
+    watchdog: Option<Watchdog>,
+    /// Has the servant look at Xen now.
+    nudge: SyncSender<()>,
+    /// When an operation ended last: a look that began before does not show how things are now.
+    settled: Instant,
+    next_status: Instant,
+    actions: Actions,
+}
+
+impl Supervisor {
+    /// Begins.
+    ///
+    /// # Errors
+    /// What this machine lacks, in words for the operator.
+    pub(super) fn new(site: Site) -> Result<Self, String> {
+        let me = site.me().clone();
+        let seal = site.secrets.seal();
+        let udp = Udp::bind(&site.config, site.slot, seal).map_err(|error| format!("UDP 694: {error}"))?;
+        let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
+        let menus = Menus::listen(Path::new(SOCKET)).map_err(|error| format!("{SOCKET}: {error}"))?;
+        let mut log = EventLog::open(Path::new(events::FILE), &me.name);
+        let monitor = monitor(me.monitor.as_deref(), &mut log);
+        let disks = Arc::new(Disks::new(&site.config));
+        let nudge = watch(&mailbox, &disks, site.config.timing.keepalive)?;
+        if me.role == Role::Node {
+            files(&mailbox, &disks)?;
+        }
+        let mut actions = Actions::new();
+        let boot = Boot {
+            config: Arc::clone(&site.config),
+            slot: site.slot,
+            incarnation: site.incarnation,
+            start: site.start,
+            seed: seed()?,
+        };
+        let node = Node::new(boot, now(), &mut actions);
+        Ok(Self {
+            node,
+            udp,
+            menus,
+            monitor,
+            log,
+            ops: Ops::new(site, mailbox.post(), disks),
+            mailbox,
+            watchdog: Watchdog::open().ok(),
+            nudge,
+            settled: Instant::ZERO,
+            next_status: Instant::ZERO,
+            actions,
+        })
+    }
+
+    /// Never returns: init ends it.
+    pub(super) fn run(mut self) -> ExitCode {
+        loop {
+            self.carry_out();
+            self.take_datagrams();
+            self.take_messages();
+            self.serve_menus();
+            if self.monitor.serve() {
+                self.monitor.status(&self.node.status(now()));
+            }
+            if self.node.deadline() <= now() {
+                self.handle(Event::Tick);
+            }
+            self.wait();
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.node.handle(now(), event, &mut self.actions);
+        self.carry_out();
+    }
+
+    fn take_datagrams(&mut self) {
+        for datagram in self.udp.take() {
+            self.handle(Event::Heard { datagram });
+        }
+    }
+
+    fn take_messages(&mut self) {
+        let told: Vec<Told> = self.mailbox.take().collect();
+        for told in told {
+            match told {
+                Told::Event(event) => {
+                    if matches!(event, Event::Done { .. }) {
+                        self.settled = now();
+                        // A nudge that finds another one waiting is not needed.
+                        let _ = self.nudge.try_send(());
+                    }
+                    self.handle(event);
+                }
+                Told::Seen { began, .. } if began < self.settled => {}
+                Told::Seen { seen, .. } => self.handle(seen),
+                Told::Said(text) => self.say(text),
+            }
+        }
+    }
+
+    fn serve_menus(&mut self) {
+        let (node, log) = (&self.node, &self.log);
+        let asked = self.menus.serve(|| {
+            let mut greeting = super::problems();
+            greeting.push(ToMenu::Status(node.status(now())));
+            greeting.push(ToMenu::Log(log.kept()));
+            greeting
+        });
+        for FromMenu::Request(request) in asked {
+            self.handle(Event::Asked { request });
+        }
+        if self.menus.any() && self.next_status <= now() {
+            self.next_status = now() + STATUS;
+            self.menus.tell(&ToMenu::Status(self.node.status(now())));
+        }
+    }
+
+    fn carry_out(&mut self) {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Send { to, datagram } => self.udp.send(to, &datagram),
+                Action::Trace(trace) => self.say(trace.to_string()),
+                Action::Begin { op, deadline, work } => self.ops.begin(op, deadline, work),
+                Action::Refuse { stream, reason } => self.ops.refuse(stream, &reason),
+                Action::Pet => {
+                    if let Some(watchdog) = &mut self.watchdog {
+                        watchdog.pet();
+                    }
+                }
+                // Init is asked, and ends us with the rest. Where it cannot be asked there is nobody left to ask.
+                Action::PowerOff => drop(kill(Pid::from_raw(1), Signal::SIGUSR2)),
+            }
+        }
+    }
+
+    fn say(&mut self, text: String) {
+        let line = self.log.say(now(), text);
+        self.monitor.event(&line);
+        self.menus.tell(&ToMenu::Log(vec![line]));
+        // What was said has changed something: it is shown at once.
+        self.next_status = Instant::ZERO;
+    }
+
+    fn wait(&self) {
+        let mut next = self.node.deadline();
+        if self.menus.any() {
+            next = next.min(self.next_status);
+        }
+        let mut fds = vec![self.udp.waits(), self.mailbox.waits()];
+        fds.extend(self.monitor.waits());
+        self.menus.waits(&mut fds);
+        super::wait(&mut fds, Some(clock::until(next)));
+    }
+}
+
+/// The configured monitor line; a line that cannot be opened is no reason to do without the node.
+fn monitor(line: Option<&str>, log: &mut EventLog) -> Monitor {
+    let Some(line) = line else {
+        return Monitor::none();
+    };
+    let path = Path::new("/dev").join(line);
+    Monitor::open(&path).unwrap_or_else(|error| {
+        log.say(now(), format!("no monitor line, {}: {error}", path.display()));
+        Monitor::none()
+    })
+}
+
+/// Starts the servant that looks at Xen.
+fn watch(mailbox: &Mailbox, disks: &Arc<Disks>, pause: Duration) -> Result<SyncSender<()>, String> {
+    let (nudge, nudges) = sync_channel(1);
+    let (post, disks) = (mailbox.post(), Arc::clone(disks));
+    servant("watch", move || watch::run(&post, &disks, &nudges, pause)).map(|()| nudge)
+}
+
+/// Starts the servant that mounts the shared file system and reads the VM files.
+fn files(mailbox: &Mailbox, disks: &Arc<Disks>) -> Result<(), String> {
+    let (post, disks) = (mailbox.post(), Arc::clone(disks));
+    servant("files", move || files::run(&post, &disks))
+}
+
+/// Starts a thread.
+///
+/// # Errors
+/// There is no room for one, in words for the operator.
+pub(super) fn servant(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let builder = thread::Builder::new().name(name.to_owned()).stack_size(STACK);
+    builder.spawn(work).map(drop).map_err(|error| format!("no thread for `{name}`: {error}"))
+}
+
+/// Where the node's randomness comes from.
+fn seed() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| format!("getrandom: {error}"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,126 @@
+//! Who this machine is: its configuration, its place in it, its boot, and which life of the supervisor this is.
+//!
+//! A machine that cannot know all of it takes no part: it stays at its menu, which says why.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cluster::config::{Config, NodeConfig};
+use cluster::words::{Incarnation, Slot};
+
+use crate::netsetup;
+use crate::secrets::Secrets;
+
+/// Where the site's files are.
+pub(crate) const CONFIG: &str = "/etc/holdfast/cluster.toml";
+/// As [`CONFIG`].
+pub(crate) const SECRETS: &str = "/etc/holdfast/secrets.toml";
+/// What init drew for this boot.
+const INCARNATION: &str = "/run/holdfast/incarnation";
+/// How many supervisors were started before in this boot.
+const STARTS: &str = "/run/holdfast/starts";
+
+/// Who this machine is.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// What the operator wrote.
+    pub(super) config: Arc<Config>,
+    /// What must stay secret.
+    pub(super) secrets: Secrets,
+    /// This machine's place.
+    pub(super) slot: Slot,
+    /// This boot.
+    pub(super) incarnation: Incarnation,
+    /// This life.
+    pub(super) start: u8,
+}
+
+impl Site {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the operator.
+    pub(super) fn read() -> Result<Self, String> {
+        let config = Config::parse(&text(CONFIG)?).map_err(|error| error.to_string())?;
+        let secrets = Secrets::parse(&text(SECRETS)?, &config)?;
+        let macs: Vec<_> = netsetup::cards().into_iter().map(|(mac, _)| mac).collect();
+        let Some(slot) = config.find(&macs) else {
+            let known: Vec<String> = macs.iter().map(ToString::to_string).collect();
+            return Err(format!(
+                "this machine is not in {CONFIG}: its network cards are {}; add a [[node]] with one of them",
+                known.join(", ")
+            ));
+        };
+        Ok(Self {
+            config: Arc::new(config),
+            secrets,
+            slot,
+            incarnation: incarnation(&text(INCARNATION)?)?,
+            start: count_start(Path::new(STARTS))?,
+        })
+    }
+
+    /// This machine's part of the configuration.
+    pub(super) fn me(&self) -> &NodeConfig {
+        self.config.node(self.slot)
+    }
+}
+
+fn text(path: &str) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+/// The boot's number, as init wrote it.
+fn incarnation(text: &str) -> Result<Incarnation, String> {
+    let number = u64::from_str_radix(text.trim(), 16).map_err(|error| format!("{INCARNATION}: {error}"))?;
+    Incarnation::new(number).ok_or_else(|| format!("{INCARNATION}: zero is no incarnation"))
+}
+
+/// Takes the number of this life, so that no later one can have it. An identity speaks once: before a number would come
+/// again, the supervisor stays silent.
+fn count_start(path: &Path) -> Result<u8, String> {
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
+    let start = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(failed(error)),
+        Ok(text) => text.trim().parse::<u16>().map_err(|error| format!("{}: {error}", path.display()))?,
+    };
+    let taken = u8::try_from(start).map_err(|_| "the supervisor was started 256 times; reboot this machine".to_owned())?;
+    let fresh: PathBuf = path.with_extension("new");
+    fs::write(&fresh, format!("{}\n", start.saturating_add(1))).map_err(failed)?;
+    fs::rename(&fresh, path).map_err(failed)?;
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_life_has_its_own_number_and_none_comes_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("starts");
+        for life in 0..=255 {
+            assert_eq!(count_start(&path), Ok(life));
+        }
+        assert!(count_start(&path).unwrap_err().contains("256 times"));
+        assert!(count_start(&path).is_err(), "and it stays so");
+    }
+
+    #[test]
+    fn a_torn_count_is_not_taken_for_the_first_life() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("starts");
+        fs::write(&path, "").unwrap();
+        assert!(count_start(&path).is_err());
+    }
+
+    #[test]
+    fn the_boot_has_a_number() {
+        assert_eq!(incarnation("00000000000000ab\n"), Incarnation::new(0xab).ok_or(String::new()));
+        assert!(incarnation("0000000000000000\n").is_err());
+        assert!(incarnation("").is_err());
+    }
+}
