@@ -1,1 +1,20 @@
-//! The image builder.
+//! The image builder: one manifest in, what machines boot out.
+//!
+//! ```text
+//! image/image.toml --+
+//! Debian packages ---+--> build --> target/image/{xen.gz, vmlinuz, initramfs, gateway.cpio, pxe/, guest/}
+//! rootfs/, boot/ ----+
+//! our binary --------+
+//! cluster.toml, secrets.toml -----> media --> the gateway's disk, with all that the nodes boot
+//! ```
+//!
+//! An initramfs is one or more archives behind one another: what every machine has (`initramfs`), what only the gateway
+//! has (`gateway.cpio`), and what only this site has (its configuration and its key).
+
+pub mod build;
+pub mod debian;
+pub mod elf;
+pub mod kernel;
+pub mod manifest;
+pub mod media;
+pub mod tree;

@@ -4,5 +4,7 @@
 //! daemon only as a program; the simulator (feature `world`) links the core and runs it in virtual time.
 
 pub mod drill;
+pub mod journal;
 pub mod rack;
 pub mod setup;
+pub mod sys;

@@ -1,3 +1,62 @@
-//! `cargo image`.
+//! `cargo image`: builds the image, and media from it.
 
-fn main() {}
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use image::build::{self, Places};
+use image::media;
+
+/// Builds what Holdfast's machines boot.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Order>,
+}
+
+#[derive(Subcommand)]
+enum Order {
+    /// Build the image (the default).
+    Build,
+    /// Write the gateway's boot disk, with a site's configuration and key, and with all that its nodes boot.
+    GatewayDisk {
+        /// The cluster.toml.
+        #[arg(long)]
+        cluster: PathBuf,
+        /// The secrets.toml.
+        #[arg(long)]
+        secrets: PathBuf,
+        /// The disk image to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Write the volume of the VM files from a directory.
+    Shared {
+        /// The directory.
+        directory: PathBuf,
+        /// The volume to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    let places = Places::find()?;
+    match Arguments::parse().command.unwrap_or(Order::Build) {
+        Order::Build => {
+            let mut text = String::new();
+            for part in build::build(&places)? {
+                text.push_str(&format!("{:<44} {:>6.2} MB\n", part.name, kilobytes(part.bytes) / 1000.0));
+            }
+            Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+        }
+        Order::GatewayDisk { cluster, secrets, out } => media::gateway_disk(&places, &cluster, &secrets, &out),
+        Order::Shared { directory, out } => media::shared(&directory, &out),
+    }
+}
+
+/// In thousands of bytes, of which there are few enough for a floating point number.
+fn kilobytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1000).unwrap_or(u32::MAX))
+}

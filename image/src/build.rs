@@ -1,0 +1,254 @@
+//! Builds everything that does not depend on a site.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::debian::{self, Packages, output};
+use crate::kernel::{self, Modules};
+use crate::manifest::Manifest;
+use crate::tree::{Entry, Tree};
+
+/// The target that our own programs are built for: static, without a C library of the system's.
+const TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Where things are.
+#[derive(Debug)]
+pub struct Places {
+    /// The source tree.
+    pub source: PathBuf,
+    /// Where what is built goes.
+    pub out: PathBuf,
+    /// Cargo's target directory.
+    pub target: PathBuf,
+}
+
+impl Places {
+    /// The source tree that this program was built from.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn find() -> Result<Self> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no source tree")?.to_path_buf();
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source.join("target"), PathBuf::from);
+        Ok(Self { out: source.join("target/image"), source, target })
+    }
+}
+
+/// One part of what was built, and its size in bytes.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What it is.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Builds the image; returns the size of each part.
+///
+/// # Errors
+/// Something is missing, cannot be built, or exceeds its budget.
+pub fn build(places: &Places) -> Result<Vec<Part>> {
+    let manifest = Manifest::read(&places.source.join("image/image.toml"))?;
+    fs::create_dir_all(&places.out)?;
+    let step = Steps::new(6);
+    step.next("our own programs");
+    let holdfast = our_binary(places, "holdfast", &["-p", "holdfast"])?;
+    let guest = our_binary(places, "guest", &["-p", "holdfast-tests", "--bin", "guest"])?;
+    step.next("Debian's packages");
+    let packages = Packages::new(places.target.join("debian"));
+    let (xen, xen_version) = packages.unpacked(&manifest.xen.package)?;
+    let kernel_package = debian::dependency(&manifest.linux.package, "linux-image-")?;
+    let (linux, linux_version) = packages.unpacked(&kernel_package)?;
+    let all = trees(&manifest, &packages, &linux, &holdfast, &places.source)?;
+    step.next("the initramfs");
+    let release = kernel_package.trim_start_matches("linux-image-");
+    let vmlinuz = linux.join(format!("boot/vmlinuz-{}", release.trim_end_matches("-unsigned")));
+    fs::copy(xen.join(&manifest.xen.file), places.out.join("xen.gz")).context("the hypervisor")?;
+    fs::copy(&vmlinuz, places.out.join("vmlinuz")).with_context(|| vmlinuz.display().to_string())?;
+    write_compressed(&places.out.join("initramfs"), &all.node)?;
+    write_compressed(&places.out.join("gateway.cpio"), &all.gateway)?;
+    step.next("the guest");
+    let guest_out = places.out.join("guest");
+    fs::create_dir_all(&guest_out)?;
+    fs::write(guest_out.join("vmlinux"), kernel::vmlinux(&fs::read(&vmlinuz)?)?)?;
+    let mut guest_tree = Tree::default();
+    Modules::find(&linux)?.add(&manifest.linux.guest_modules, &mut guest_tree)?;
+    guest_tree.put("init", Entry::File(guest.clone(), 0o755));
+    guest_tree.put("sbin/poweroff", Entry::Link("/init".to_owned()));
+    for directory in ["proc", "sys", "dev"] {
+        guest_tree.put(directory, Entry::Directory);
+    }
+    write_compressed(&guest_out.join("initramfs"), &guest_tree)?;
+    step.next("the boot loader");
+    boot_loader(places)?;
+    step.next("done");
+    let parts = sizes(places, &manifest, &holdfast, &all, (&xen_version, &linux_version))?;
+    Ok(parts)
+}
+
+/// The file trees of the segments.
+struct Trees {
+    node: Tree,
+    gateway: Tree,
+}
+
+fn trees(manifest: &Manifest, packages: &Packages, linux: &Path, holdfast: &[u8], source: &Path) -> Result<Trees> {
+    let group = |name: &str| -> Result<Tree> {
+        let programs = manifest.programs.get(name).with_context(|| format!("image.toml has no [programs.{name}]"))?;
+        let unpacked: Result<Vec<PathBuf>> =
+            programs.packages.iter().map(|package| Ok(packages.unpacked(package)?.0)).collect();
+        let mut tree = Tree::default();
+        tree.add_programs(&programs.files, &unpacked?)?;
+        Ok(tree)
+    };
+    let mut node = group("all")?;
+    node.mirror(&source.join("rootfs"))?;
+    Modules::find(linux)?.add(&manifest.linux.modules, &mut node)?;
+    node.put(&manifest.applets.path, Entry::File(holdfast.to_vec(), 0o755));
+    for link in &manifest.applets.links {
+        node.put(link, Entry::Link(format!("/{}", manifest.applets.path)));
+    }
+    // libxl looks for programs by name only along the PATH; xl is called by its place.
+    for directory in ["proc", "sys", "dev", "run", "tmp", "media", "shared", "var/lib/xen", "var/log/xen", "usr/lib"] {
+        node.put(directory, Entry::Directory);
+    }
+    node.put("var/run", Entry::Link("/run".to_owned()));
+    node.put("var/lock", Entry::Link("/run".to_owned()));
+    // What the gateway has beside it: its own programs, and no second copy of a library.
+    let mut gateway = Tree::default();
+    for (path, entry) in group("gateway")?.iter().filter(|(path, _)| node.get(path).is_none()) {
+        gateway.put(path, entry.clone());
+    }
+    Ok(Trees { node, gateway })
+}
+
+/// Builds one of our own programs and returns it.
+fn our_binary(places: &Places, name: &str, what: &[&str]) -> Result<Vec<u8>> {
+    let status = Command::new("cargo")
+        .args(["build", "-q", "--release", "--target", TARGET])
+        .args(what)
+        .current_dir(&places.source)
+        .status()
+        .context("cargo")?;
+    if !status.success() {
+        bail!("cargo could not build {name}");
+    }
+    let file = places.target.join(TARGET).join("release").join(name);
+    fs::read(&file).with_context(|| file.display().to_string())
+}
+
+fn write_compressed(file: &Path, tree: &Tree) -> Result<()> {
+    let plain = file.with_extension("cpio.tmp");
+    fs::write(&plain, tree.cpio())?;
+    // The kernel unpacks zstd with windows of up to 128 MB; one thread, so that the bytes do not depend on the machine.
+    let mut zstd = Command::new("zstd");
+    zstd.args(["-q", "-f", "-T1", "-12", "-o"]).arg(file).arg(&plain);
+    output(&mut zstd, "zstd")?;
+    fs::remove_file(&plain)?;
+    Ok(())
+}
+
+/// GRUB's tree for PXE, and its core for disks.
+fn boot_loader(places: &Places) -> Result<()> {
+    let pxe = places.out.join("pxe");
+    drop(fs::remove_dir_all(&pxe));
+    let net = format!("--net-directory={}", pxe.display());
+    let modules = "--modules=multiboot2 gzio echo";
+    for platform in ["i386-pc", "x86_64-efi"] {
+        let directory = PathBuf::from("/usr/lib/grub").join(platform);
+        if platform == "i386-pc" || directory.join("modinfo.sh").exists() {
+            let from = directory.display().to_string();
+            let mut grub = Command::new("grub-mknetdir");
+            grub.args([&net, "--subdir=boot/grub", "-d", &from, "--locales=", "--fonts=", "--themes=", modules]);
+            output(&mut grub, "grub-pc-bin grub-common")?;
+        }
+    }
+    let core = places.out.join("core.img");
+    let mut grub = Command::new("grub-mkimage");
+    grub.args(["-O", "i386-pc", "-p", "(hd0,msdos1)/boot/grub", "-o"]).arg(&core);
+    grub.args(["biosdisk", "part_msdos", "fat", "normal", "configfile", "multiboot2", "gzio", "echo", "test", "boot"]);
+    output(&mut grub, "grub-pc-bin grub-common")?;
+    for (name, root) in [("pxe/boot/grub/grub.cfg", "(pxe)"), ("disk.cfg", "(hd0,msdos1)")] {
+        fs::write(places.out.join(name), grub_cfg(&places.source, root)?)?;
+    }
+    Ok(())
+}
+
+fn grub_cfg(source: &Path, root: &str) -> Result<String> {
+    let read = |name: &str| {
+        let file = source.join("boot").join(name);
+        fs::read_to_string(&file).with_context(|| file.display().to_string())
+    };
+    let options = |text: &str| -> String {
+        let lines = text.lines().filter_map(|line| line.split('#').next().map(str::trim));
+        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    let template = read("grub.cfg")?;
+    let lines = template.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n"));
+    let text: String = lines.collect();
+    Ok(text
+        .replace("{xen}", &options(&read("xen.conf")?))
+        .replace("{linux}", &options(&read("linux.conf")?))
+        .replace("{root}", root))
+}
+
+fn sizes(
+    places: &Places,
+    manifest: &Manifest,
+    holdfast: &[u8],
+    trees: &Trees,
+    (xen_version, linux_version): (&str, &str),
+) -> Result<Vec<Part>> {
+    let size = |name: &str| -> Result<u64> { Ok(fs::metadata(places.out.join(name))?.len()) };
+    let part = |name: String, bytes: u64| Part { name, bytes };
+    let (xen, linux, initramfs) = (size("xen.gz")?, size("vmlinuz")?, size("initramfs")?);
+    let ours = u64::try_from(holdfast.len())?;
+    let boot = xen + linux + initramfs;
+    let parts = vec![
+        part(format!("Xen {xen_version}"), xen),
+        part(format!("Linux {linux_version}"), linux),
+        part("initramfs".to_owned(), initramfs),
+        part("= what a node boots".to_owned(), boot),
+        part("initramfs, unpacked".to_owned(), u64::try_from(trees.node.bytes())?),
+        part("our binary, unpacked".to_owned(), ours),
+        part("gateway's segment".to_owned(), size("gateway.cpio")?),
+        part("guest kernel".to_owned(), size("guest/vmlinux")?),
+        part("guest initramfs".to_owned(), size("guest/initramfs")?),
+    ];
+    for (what, bytes, budget) in
+        [("Xen + Linux + initramfs", boot, manifest.budgets.boot), ("our binary", ours, manifest.budgets.binary)]
+    {
+        if bytes > budget {
+            bail!("{what}: {bytes} bytes are over the budget of {budget} in image.toml");
+        }
+    }
+    Ok(parts)
+}
+
+/// A bar over the steps of a build.
+struct Steps(ProgressBar);
+
+impl Steps {
+    fn new(steps: u64) -> Self {
+        let bar = ProgressBar::new(steps);
+        if let Ok(style) = ProgressStyle::with_template("image [{bar:24}] {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self(bar)
+    }
+
+    fn next(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,140 @@
+//! What depends on a site: the gateway's disk, with the configuration and the key, and with all that the nodes boot.
+//!
+//! ```text
+//! sector 0        GRUB's boot code and the partition table
+//! sector 1 ...    GRUB's core
+//! 1 MiB ...       FAT, labelled HOLDFAST:  xen.gz vmlinuz initramfs (the gateway's)  boot/grub/grub.cfg
+//!                                          pxe/ ... (GRUB for the network, xen.gz vmlinuz initramfs of the nodes)
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use cluster::config::Config;
+
+use crate::build::Places;
+use crate::debian::{files, output};
+use crate::tree::{self, Entry, Tree};
+
+/// Where the partition begins, in bytes.
+const PARTITION: u64 = 1 << 20;
+/// A sector, in bytes.
+const SECTOR: u64 = 512;
+
+/// Writes the gateway's disk.
+///
+/// # Errors
+/// The configuration is one that the daemon would refuse; or something was not built, or cannot be written.
+pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path) -> Result<()> {
+    let site = site(cluster, secrets)?;
+    let work = out.with_extension("tmp");
+    drop(fs::remove_dir_all(&work));
+    let pxe = work.join("pxe");
+    for file in files(&places.out.join("pxe"))? {
+        copy(&places.out.join("pxe").join(&file), &pxe.join(&file))?;
+    }
+    for directory in [&work, &pxe] {
+        copy(&places.out.join("xen.gz"), &directory.join("xen.gz"))?;
+        copy(&places.out.join("vmlinuz"), &directory.join("vmlinuz"))?;
+    }
+    copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;
+    write_secret(&pxe.join("initramfs"), &joined(&[&places.out.join("initramfs")], &site)?)?;
+    let segments = [places.out.join("initramfs"), places.out.join("gateway.cpio")];
+    write_secret(&work.join("initramfs"), &joined(&segments.each_ref(), &site)?)?;
+    assemble(places, &work, out)?;
+    fs::remove_dir_all(&work)?;
+    Ok(())
+}
+
+/// Writes a read-only volume of a directory's files: the VM files and the guests' kernels.
+///
+/// # Errors
+/// `mksquashfs` is missing or fails.
+pub fn shared(directory: &Path, out: &Path) -> Result<()> {
+    drop(fs::remove_file(out));
+    let mut squash = Command::new("mksquashfs");
+    squash.arg(directory).arg(out).args(["-quiet", "-no-progress", "-all-root", "-all-time", "0", "-mkfs-time", "0"]);
+    squash.args(["-comp", "zstd", "-Xcompression-level", "3"]);
+    output(&mut squash, "squashfs-tools").map(drop)
+}
+
+/// The segment with the site's configuration and its key.
+fn site(cluster: &Path, secrets: &Path) -> Result<Vec<u8>> {
+    let configuration = fs::read_to_string(cluster).with_context(|| cluster.display().to_string())?;
+    if let Err(error) = Config::parse(&configuration) {
+        bail!("{}: {error}", cluster.display());
+    }
+    let secrets = fs::read(secrets).with_context(|| secrets.display().to_string())?;
+    let mut tree = Tree::default();
+    tree.put("etc/holdfast/cluster.toml", Entry::File(configuration.into_bytes(), 0o644));
+    tree.put("etc/holdfast/secrets.toml", Entry::File(secrets, 0o600));
+    Ok(tree.cpio())
+}
+
+/// Segments behind one another, the site's last.
+fn joined(segments: &[&PathBuf], site: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for segment in segments {
+        bytes.extend(fs::read(segment).with_context(|| format!("{}: run cargo image", segment.display()))?);
+        tree::pad(&mut bytes);
+    }
+    bytes.extend(site);
+    Ok(bytes)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::copy(from, to).with_context(|| format!("{}: run cargo image", from.display()))?;
+    Ok(())
+}
+
+fn write_secret(file: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    Ok(file.write_all(bytes)?)
+}
+
+fn assemble(places: &Places, work: &Path, out: &Path) -> Result<()> {
+    let used: u64 = files(work)?.iter().map(|file| fs::metadata(work.join(file)).map_or(0, |data| data.len())).sum();
+    // Room for FAT's own tables and for every file's last cluster.
+    let size = (used + used / 16 + (8 << 20)).next_multiple_of(PARTITION);
+    drop(fs::remove_file(out));
+    let disk = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(out)?;
+    disk.set_len(PARTITION + size)?;
+    let offset = PARTITION / SECTOR;
+    let mut format = Command::new("mkfs.vfat");
+    format.args(["-F", "32", "-n", "HOLDFAST", "-i", "484f4c44", "--offset", &offset.to_string()]);
+    output(format.arg(out).arg((size / 1024).to_string()), "dosfstools")?;
+    let image = format!("{}@@{PARTITION}", out.display());
+    for entry in fs::read_dir(work)? {
+        let mut mcopy = Command::new("mcopy");
+        mcopy.env("MTOOLS_SKIP_CHECK", "1").args(["-s", "-Q", "-i", &image]).arg(entry?.path()).arg("::/");
+        output(&mut mcopy, "mtools")?;
+    }
+    boot_record(places, &disk, offset, size / SECTOR)
+}
+
+/// The first sector (GRUB's boot code finds the core behind it) with one partition, of type FAT32 LBA.
+fn boot_record(places: &Places, disk: &File, first: u64, sectors: u64) -> Result<()> {
+    let boot = Path::new("/usr/lib/grub/i386-pc/boot.img");
+    let code = fs::read(boot).context("GRUB is missing: apt-get install grub-pc-bin")?;
+    let core = fs::read(places.out.join("core.img")).context("core.img is missing: run cargo image")?;
+    if u64::try_from(core.len())? > PARTITION - SECTOR {
+        bail!("GRUB's core does not fit before the partition");
+    }
+    let mut sector = [0; 512];
+    sector.get_mut(..440).context("a sector")?.copy_from_slice(code.get(..440).context("GRUB's boot code is short")?);
+    let mut partition = vec![0x80, 0, 2, 0, 0x0c, 0xff, 0xff, 0xff];
+    partition.extend(u32::try_from(first)?.to_le_bytes());
+    partition.extend(u32::try_from(sectors)?.to_le_bytes());
+    sector.get_mut(446..462).context("a sector")?.copy_from_slice(&partition);
+    sector.get_mut(510..).context("a sector")?.copy_from_slice(&[0x55, 0xaa]);
+    disk.write_all_at(&sector, 0)?;
+    disk.write_all_at(&core, SECTOR)?;
+    Ok(())
+}
