@@ -30,10 +30,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use cluster::event::Request;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustix::event::{PollFd, Timespec};
 
 use crate::init::PROBLEMS;
-use menu_link::{Menus, SOCKET, ToMenu};
+use menu_link::{FromMenu, Menus, SOCKET, ToMenu};
 use site::Site;
 
 /// Runs for as long as the machine does.
@@ -59,8 +62,10 @@ fn idle(problem: &str) -> ExitCode {
         greeting
     };
     loop {
-        // There is no cluster to ask anything of.
-        drop(menus.serve(greeting));
+        if menus.serve(greeting).contains(&FromMenu::Request(Request::ShutDown)) {
+            // There is no cluster to leave.
+            let _ = kill(Pid::from_raw(1), Signal::SIGUSR2);
+        }
         let mut fds = Vec::new();
         menus.waits(&mut fds);
         wait(&mut fds, None);

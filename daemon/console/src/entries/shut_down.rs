@@ -42,7 +42,7 @@ pub(super) fn lines(facts: &Facts) -> Vec<String> {
 /// What a `y` will do.
 fn consequences(status: Option<&Status>, vms: &[String]) -> String {
     let Some(status) = status else {
-        return "It does not take part in the cluster and powers off at once.".to_owned();
+        return "It does not take part in the cluster. It powers off at once, with all that runs on it.".to_owned();
     };
     let gateway = |node: &cluster::status::NodeStatus| node.name == status.node && node.role == Role::Gateway;
     if status.nodes.iter().any(gateway) {
