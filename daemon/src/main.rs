@@ -8,6 +8,7 @@ mod init;
 mod netsetup;
 mod rtnetlink;
 mod sys;
+mod watchdog;
 mod xenstore;
 
 use std::ffi::OsString;

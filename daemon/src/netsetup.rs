@@ -29,11 +29,19 @@ pub(crate) fn interface(mac: Mac) -> Option<String> {
     cards().into_iter().find(|(found, _)| *found == mac).map(|(_, name)| name)
 }
 
-/// Brings the loopback interface up.
+/// Brings the loopback interface up, and keeps every interface there is and will be from giving itself addresses: a
+/// cluster's are IPv4, and on the VMs' bridge the node has none.
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn set_up_loopback() -> io::Result<()> {
+pub(crate) fn set_up_host() -> io::Result<()> {
+    for interfaces in ["all", "default"] {
+        match fs::write(format!("/proc/sys/net/ipv6/conf/{interfaces}/disable_ipv6"), "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // A kernel without IPv6 has nothing to be kept from.
+            _ => {}
+        }
+    }
     Rtnetlink::open()?.change("lo", Change::Up(true))
 }
 
@@ -64,10 +72,9 @@ fn set_up_nic(kernel: &Rtnetlink, config: &Config, nic: &Nic) -> Result<(), Stri
     done.map_err(|error| format!("{interface} (network {name}): {error}"))
 }
 
-/// The VMs' bridge: the node has no address of its own on it, of neither family.
+/// The VMs' bridge.
 fn set_up_bridge(kernel: &Rtnetlink, bridge: &str, interface: &str) -> io::Result<()> {
     kernel.make_bridge(bridge)?;
-    silence(bridge);
     add_port(kernel, bridge, interface)?;
     kernel.change(bridge, Change::Up(true))
 }
@@ -77,13 +84,6 @@ fn set_up_bridge(kernel: &Rtnetlink, bridge: &str, interface: &str) -> io::Resul
 /// # Errors
 /// What the kernel says.
 pub(crate) fn add_port(kernel: &Rtnetlink, bridge: &str, interface: &str) -> io::Result<()> {
-    silence(interface);
     kernel.change(interface, Change::Bridge(bridge))?;
     kernel.change(interface, Change::Up(true))
-}
-
-/// Keeps the kernel from giving an interface an IPv6 address of its own making.
-fn silence(interface: &str) {
-    // A kernel without IPv6 has nothing to be silenced.
-    let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1");
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{Mode, OFlags};
@@ -111,4 +112,18 @@ impl Hypercall {
         *request = *place;
         Ok(())
     }
+}
+
+/// `WDIOC_SETTIMEOUT` of Linux' `linux/watchdog.h`.
+const WDIOC_SETTIMEOUT: Opcode = opcode::read_write::<i32>(b'W', 6);
+
+/// Sets how long a watchdog waits for a pet, in whole seconds, and has it wait anew.
+///
+/// # Errors
+/// What its driver refuses.
+pub(crate) fn set_watchdog_timeout(device: &File, timeout: Duration) -> io::Result<()> {
+    let mut seconds = i32::try_from(timeout.as_secs()).map_err(io::Error::other)?;
+    // SAFETY: the opcode reads and writes one int, which `seconds` is.
+    unsafe { ioctl(device, Updater::<'_, WDIOC_SETTIMEOUT, i32>::new(&mut seconds)) }?;
+    Ok(())
 }

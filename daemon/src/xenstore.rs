@@ -2,9 +2,8 @@
 //!
 //! The wire protocol is Xen's `xen/include/public/io/xs_wire.h`: a header of four little-endian words (type, request,
 //! transaction, length) and up to 4096 bytes. Every request is answered by a message of its own type or by an error
-//! that carries the name of an errno; events of watches may come in between and are kept in order.
+//! that carries the name of an errno. There are no watches and no transactions: nobody here needs them.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -18,9 +17,9 @@ const PAYLOAD_MAX: usize = 4096;
 
 /// What a message is: `enum xsd_sockmsg_type`.
 mod kind {
+    pub(super) const DIRECTORY: u32 = 1;
     pub(super) const READ: u32 = 2;
     pub(super) const WRITE: u32 = 11;
-    pub(super) const WATCH_EVENT: u32 = 15;
     pub(super) const ERROR: u32 = 16;
 }
 
@@ -30,7 +29,6 @@ mod kind {
 pub(crate) struct Xenstore<S = UnixStream> {
     stream: S,
     request: u32,
-    events: VecDeque<(String, String)>,
 }
 
 impl Xenstore {
@@ -50,11 +48,7 @@ impl Xenstore {
 impl<S: Read + Write> Xenstore<S> {
     /// A client of whoever is at the other end of `stream`.
     pub(crate) fn over(stream: S) -> Self {
-        Self {
-            stream,
-            request: 0,
-            events: VecDeque::new(),
-        }
+        Self { stream, request: 0 }
     }
 
     /// The value of a node.
@@ -65,13 +59,21 @@ impl<S: Read + Write> Xenstore<S> {
         text(self.ask(kind::READ, &[path.as_bytes(), b"\0"])?)
     }
 
+    /// The names of the nodes below a node.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such node; `InvalidData` where they are not text.
+    pub(crate) fn list(&mut self, path: &str) -> io::Result<Vec<String>> {
+        let names = text(self.ask(kind::DIRECTORY, &[path.as_bytes(), b"\0"])?)?;
+        Ok(names.split_terminator('\0').map(str::to_owned).collect())
+    }
+
     /// Sets the value of a node, and makes the node and those above it where they are missing.
     ///
     /// # Errors
     /// What xenstored refuses.
     pub(crate) fn write(&mut self, path: &str, value: &str) -> io::Result<()> {
-        self.ask(kind::WRITE, &[path.as_bytes(), b"\0", value.as_bytes()])
-            .map(drop)
+        self.ask(kind::WRITE, &[path.as_bytes(), b"\0", value.as_bytes()]).map(drop)
     }
 
     /// Sends one request and waits for its answer.
@@ -79,15 +81,12 @@ impl<S: Read + Write> Xenstore<S> {
         self.request = self.request.wrapping_add(1);
         let message = encode(kind, self.request, &parts.concat())?;
         self.stream.write_all(&message)?;
-        loop {
-            let (answer, payload) = self.receive()?;
-            match answer.kind {
-                kind::WATCH_EVENT => self.events.push_back(event(&payload)?),
-                _ if answer.request != self.request => return Err(malformed("an answer to another request")),
-                kind::ERROR => return Err(refusal(&text(payload)?)),
-                same if same == kind => return Ok(payload),
-                _ => return Err(malformed("an answer of another type")),
-            }
+        let (answer, payload) = self.receive()?;
+        match answer.kind {
+            _ if answer.request != self.request => Err(malformed("an answer to another request")),
+            kind::ERROR => Err(refusal(&text(payload)?)),
+            same if same == kind => Ok(payload),
+            _ => Err(malformed("an answer of another type")),
         }
     }
 
@@ -119,33 +118,18 @@ impl Header {
         if length > PAYLOAD_MAX {
             return Err(malformed("a message that is too long"));
         }
-        Ok(Self {
-            kind: u32::from_le_bytes([a, b, c, d]),
-            request: u32::from_le_bytes([e, f, g, h]),
-            length,
-        })
+        Ok(Self { kind: u32::from_le_bytes([a, b, c, d]), request: u32::from_le_bytes([e, f, g, h]), length })
     }
 }
 
 /// The bytes of a request outside any transaction.
 fn encode(kind: u32, request: u32, payload: &[u8]) -> io::Result<Vec<u8>> {
-    let length = u32::try_from(payload.len())
-        .ok()
-        .filter(|_| payload.len() <= PAYLOAD_MAX);
+    let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= PAYLOAD_MAX);
     let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "too long for xenstore"))?;
     let words = [kind, request, 0, length];
     let mut message: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     message.extend_from_slice(payload);
     Ok(message)
-}
-
-/// The path and the token of a watch's event.
-fn event(payload: &[u8]) -> io::Result<(String, String)> {
-    let mut strings = payload.split(|&byte| byte == 0);
-    match (strings.next(), strings.next()) {
-        (Some(path), Some(token)) => Ok((text(path.to_vec())?, text(token.to_vec())?)),
-        _ => Err(malformed("an event without a token")),
-    }
 }
 
 /// The value as text; a trailing NUL is not part of it.
@@ -171,3 +155,6 @@ fn refusal(name: &str) -> io::Error {
     };
     io::Error::new(kind, format!("xenstored says {name}"))
 }
+
+#[cfg(test)]
+mod tests;

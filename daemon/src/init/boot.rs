@@ -66,7 +66,7 @@ impl Boot {
     }
 
     fn set_up_network(&mut self) -> Result<(), String> {
-        netsetup::set_up_loopback().map_err(failed("lo"))?;
+        netsetup::set_up_host().map_err(failed("host"))?;
         let Some(site) = &self.site else {
             return Ok(());
         };

@@ -13,13 +13,16 @@ use rustix::system::RebootCommand;
 
 use super::report;
 use super::services::Services;
+use crate::watchdog;
 
 /// How long one service may take to end.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// What processes that are no services get between being asked to end and being ended.
 const GRACE: Duration = Duration::from_millis(300);
 /// How long all of it may take: a disk that hangs must not keep the machine on.
-const LAST_RESORT: Duration = Duration::from_secs(30);
+const LAST_RESORT: Duration = Duration::from_secs(15);
+// The supervisor no longer pets: what hangs must go off before the watchdog has it boot again.
+const _: () = assert!(LAST_RESORT.as_secs() < watchdog::TIMEOUT.as_secs());
 /// File systems that hold nothing worth an orderly end.
 const OF_THE_KERNEL: [&str; 9] =
     ["rootfs", "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs", "xenfs", "configfs"];

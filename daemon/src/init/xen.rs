@@ -1,5 +1,6 @@
 //! What makes this machine Xen's first domain: xenstored, the nodes that Xen's own `xen-init-dom0` writes, xenconsoled.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What `xen-init-dom0` writes for domain 0 and for the one pool of processors there is at boot.
 const NODES: [(&str, &str); 3] =
     [("/local/domain/0/domid", "0"), ("/local/domain/0/name", "Domain-0"), ("/local/pool/0/name", "Pool-0")];
+
+/// Where libxl looks for domain 0's configuration, and what stands there: without it `xl list -l` fails.
+const STUB: &str = "/var/lib/xen/userdata-d.0.00000000-0000-0000-0000-000000000000.libxl-json";
+const STUB_TEXT: &[u8] = b"{\"c_info\":{\"type\":\"pv\"},\"b_info\":{\"type.pv\":{}}}\0";
 
 /// Starts xenstored and waits until it answers a request.
 ///
@@ -50,8 +55,9 @@ pub(super) fn start_xenstored(services: &mut Services) -> Result<(), String> {
 /// Makes this domain known as `xl` wants it known.
 ///
 /// # Errors
-/// What xenstored refuses.
+/// What xenstored or the file system refuses.
 pub(super) fn init_dom0() -> Result<(), String> {
+    fs::write(STUB, STUB_TEXT).map_err(super::failed(STUB))?;
     let mut store = Xenstore::open().map_err(super::failed("xenstored"))?;
     for (path, value) in NODES {
         store.write(path, value).map_err(super::failed(path))?;
