@@ -186,8 +186,12 @@ impl Menu {
             screen.write(2 + number, MARGIN, style, &text);
         }
         let from = 3 + Entry::ALL.len();
-        for (row, line) in (from..BOTTOM).zip(summary(&self.facts)) {
-            screen.write(row, MARGIN, Style::Plain, &line);
+        let lines = summary(&self.facts);
+        for (row, line) in (from..BOTTOM).zip(&lines) {
+            screen.write(row, MARGIN, Style::Plain, line);
+        }
+        if let Some(hidden) = lines.len().checked_sub(BOTTOM - from).filter(|hidden| *hidden > 0) {
+            screen.write(BOTTOM, MARGIN + 1, Style::Plain, &format!(" {hidden} more lines "));
         }
     }
 

@@ -1,6 +1,5 @@
 //! The menu is pure: it depends on the core's words only, and names nothing that it would have to ask a system for.
 #![expect(clippy::disallowed_methods, reason = "the test reads the sources")]
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
 use std::path::Path;
