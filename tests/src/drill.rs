@@ -4,11 +4,15 @@
 //! emulating cores, and nothing asserts a time: a slow machine is not a fault.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::rack::events::{Event, What};
+use serde_json::Value;
+
+use crate::journal;
+use crate::rack::events::{Event, Mark, What};
 use crate::rack::status::Status;
 use crate::rack::{Push, Rack};
 
@@ -108,8 +112,26 @@ pub fn survives_a_crash(rack: &Rack) -> Result<()> {
 /// # Errors
 /// One does not.
 pub fn journals_hold(rack: &Rack) -> Result<()> {
+    let told = rack.status();
     for machine in &rack.layout.machines {
         rack.power(&machine.name, Push::Off)?;
+    }
+    for vm in &told.vms {
+        let disk = fs::read(rack.vm_disk(&vm.name))?;
+        let report = journal::check(&disk).with_context(|| format!("the journal of {}", vm.name))?;
+        let boots: Vec<String> = report.boots.iter().map(|boot| format!("{boot:016x}")).collect();
+        let answered = rack.log.since(Mark::default()).0.into_iter().filter_map(|event| {
+            let What::Answers { boot_id } = event.what else { return None };
+            (event.who == vm.name).then_some(boot_id)
+        });
+        for boot in answered {
+            ensure!(boots.contains(&boot), "{} wrote nothing in its boot {boot}", vm.name);
+        }
+        // A guest counts a record only when it is synchronised.
+        let told = vm.seen.page.get("records").and_then(Value::as_u64).context("the guest's page counts no records")?;
+        ensure!(report.records >= told, "{} told of {told} records, its disk has {}", vm.name, report.records);
+        rack.log
+            .push(&vm.name, What::Note(format!("journal holds: {} records of {} boots", report.records, boots.len())));
     }
     Ok(())
 }
@@ -119,7 +141,7 @@ pub fn journals_hold(rack: &Rack) -> Result<()> {
 /// # Errors
 /// One was.
 pub fn never_in_two_places(rack: &Rack) -> Result<()> {
-    let (events, _) = rack.log.since(crate::rack::events::Mark::default());
+    let (events, _) = rack.log.since(Mark::default());
     match events.iter().find(|e| matches!(e.what, What::TwoPlaces(_))) {
         Some(event) => bail!("{event}"),
         None => Ok(()),

@@ -200,6 +200,11 @@ impl Rack {
         self.consoles.get(node).cloned().with_context(|| format!("there is no machine {node}"))
     }
 
+    /// The file that is a VM's disk.
+    pub fn vm_disk(&self, vm: &str) -> PathBuf {
+        artefacts::vm_disk(&leftovers::run_dir(&self.dir), vm)
+    }
+
     /// Cuts all power, and removes all files but the logs.
     pub fn close(&self) {
         self.power.close();
