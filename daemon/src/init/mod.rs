@@ -28,6 +28,7 @@ use rustix::system::RebootCommand;
 
 use boot::Boot;
 pub(crate) use report::PROBLEMS;
+pub(crate) use site::Site;
 use services::Services;
 
 /// Our own program, which is also the supervisor and the menu.

@@ -13,10 +13,11 @@ const FILE: &str = "/etc/holdfast/cluster.toml";
 
 /// A configuration and this machine's place in it.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(crate) struct Site {
     /// The configuration.
-    pub(super) config: Config,
-    slot: Slot,
+    pub(crate) config: Config,
+    /// The place.
+    pub(crate) slot: Slot,
 }
 
 impl Site {
@@ -24,7 +25,7 @@ impl Site {
     ///
     /// # Errors
     /// A file that is missing or refused, and a machine that it does not name.
-    pub(super) fn find() -> Result<Self, String> {
+    pub(crate) fn find() -> Result<Self, String> {
         let text = fs::read_to_string(FILE).map_err(failed(FILE))?;
         let config = Config::parse(&text).map_err(|error| error.to_string())?;
         let macs: Vec<Mac> = netsetup::cards().into_iter().map(|(mac, _)| mac).collect();

@@ -1,16 +1,17 @@
-//! How servant threads reach the loop: a bounded queue and a bell that wakes it.
+//! How servant threads reach the loop: a queue and a bell that wakes it.
+//!
+//! The queue has no bound of its own, so that nobody ever waits to put something in, the loop itself least of all. What
+//! is in it is bounded by those who put in: an operation ends once, and the others look at something twice a second; a
+//! loop that does not empty it is one that does not pet the watchdog either.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryIter, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, TryIter, channel};
 
 use cluster::event::Event;
 use cluster::words::Instant;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
-
-/// Messages that may wait; a servant that finds the queue full waits with them, the loop never does.
-const WAITING: usize = 256;
 
 /// What a servant tells the loop.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(super) struct Mailbox {
 /// Where messages are put in.
 #[derive(Clone, Debug)]
 pub(super) struct Post {
-    sender: SyncSender<Told>,
+    sender: Sender<Told>,
     bell: Arc<OwnedFd>,
 }
 
@@ -48,7 +49,7 @@ impl Mailbox {
     /// # Errors
     /// The kernel has no descriptor left.
     pub(super) fn new() -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(WAITING);
+        let (sender, receiver) = channel();
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         Ok(Self {
             receiver,

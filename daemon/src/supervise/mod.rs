@@ -34,6 +34,7 @@ use cluster::event::Request;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, Timespec};
+use rustix::mm::{MlockAllFlags, mlockall};
 
 use crate::init::PROBLEMS;
 use menu_link::{FromMenu, Menus, SOCKET, ToMenu};
@@ -41,6 +42,8 @@ use site::Site;
 
 /// Runs for as long as the machine does.
 pub(crate) fn run() -> ExitCode {
+    // Nothing here is ever fetched from a disk again. Where the kernel refuses, there is no disk to fetch it from either.
+    let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
     let problem = match Site::read() {
         Ok(site) => match run::Supervisor::new(site) {
             Ok(supervisor) => return supervisor.run(),
@@ -58,7 +61,10 @@ fn idle(problem: &str) -> ExitCode {
     };
     let greeting = || {
         let mut greeting = problems();
-        greeting.push(ToMenu::Problem(problem.to_owned()));
+        // What init has met with as well is said once.
+        if !greeting.iter().any(|said| matches!(said, ToMenu::Problem(text) if text.ends_with(problem))) {
+            greeting.push(ToMenu::Problem(problem.to_owned()));
+        }
         greeting
     };
     loop {

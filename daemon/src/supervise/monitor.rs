@@ -105,25 +105,19 @@ impl Monitor {
         if self.line.is_none() {
             return;
         }
-        if self.dropped > 0 && self.queue(&Said::Dropped(self.dropped)) {
-            self.dropped = 0;
+        // Our own types, with text for keys: there is nothing in them that JSON could not say.
+        let text = |said: &Said<'_>| serde_json::to_string(said).unwrap_or_default() + "\n";
+        let mut lines = text(said);
+        if self.dropped > 0 {
+            lines.insert_str(0, &text(&Said::Dropped(self.dropped)));
         }
-        if !self.queue(said) {
+        if self.queue.len().saturating_add(lines.len()) <= QUEUED_BYTES {
+            self.queue.extend(lines.bytes());
+            self.dropped = 0;
+        } else {
             self.dropped = self.dropped.saturating_add(1);
         }
         self.flush();
-    }
-
-    /// Whether it fitted.
-    fn queue(&mut self, said: &Said<'_>) -> bool {
-        // Our own types, with text for keys: there is nothing in them that JSON could not say.
-        let text = serde_json::to_vec(said).unwrap_or_default();
-        let fits = self.queue.len().saturating_add(text.len()) < QUEUED_BYTES;
-        if fits {
-            self.queue.extend(text);
-            self.queue.push_back(b'\n');
-        }
-        fits
     }
 
     fn flush(&mut self) {

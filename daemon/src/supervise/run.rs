@@ -28,6 +28,8 @@ use crate::watchdog::Watchdog;
 
 /// Between two statuses that a menu is told.
 const STATUS: Duration = Duration::from_secs(1);
+/// Between two words about datagrams with a bad seal.
+const FORGED: Duration = Duration::from_secs(60);
 /// Stack of a servant thread: they go nowhere deep, and their memory is dom0's.
 pub(super) const STACK: usize = 256 * 1024;
 
@@ -47,6 +49,11 @@ pub(super) struct Supervisor {
     /// When an operation ended last: a look that began before does not show how things are now.
     settled: Instant,
     next_status: Instant,
+    /// Datagrams with a bad seal, when they were said last, and when they may be said again.
+    forged_said: u64,
+    next_forged: Instant,
+    /// Init's problems, as far as the menus were told of them.
+    problems: Vec<ToMenu>,
     actions: Actions,
 }
 
@@ -63,6 +70,7 @@ impl Supervisor {
         let menus = Menus::listen(Path::new(SOCKET)).map_err(|error| format!("{SOCKET}: {error}"))?;
         let mut log = EventLog::open(Path::new(events::FILE), &me.name);
         let monitor = monitor(me.monitor.as_deref(), &mut log);
+        let watchdog = watchdog(site.config.self_fence, &mut log);
         let disks = Arc::new(Disks::new(&site.config));
         let nudge = watch(&mailbox, &disks, site.config.timing.keepalive)?;
         if me.role == Role::Node {
@@ -85,10 +93,13 @@ impl Supervisor {
             log,
             ops: Ops::new(site, mailbox.post(), disks),
             mailbox,
-            watchdog: Watchdog::open().ok(),
+            watchdog,
             nudge,
             settled: Instant::ZERO,
             next_status: Instant::ZERO,
+            forged_said: 0,
+            next_forged: Instant::ZERO,
+            problems: super::problems(),
             actions,
         })
     }
@@ -119,6 +130,12 @@ impl Supervisor {
         for datagram in self.udp.take() {
             self.handle(Event::Heard { datagram });
         }
+        let forged = self.udp.forged();
+        if forged > self.forged_said && self.next_forged <= now() {
+            self.forged_said = forged;
+            self.next_forged = now() + FORGED;
+            self.say(format!("{forged} datagrams with a bad seal so far: another cluster's key, or worse"));
+        }
     }
 
     fn take_messages(&mut self) {
@@ -141,9 +158,9 @@ impl Supervisor {
     }
 
     fn serve_menus(&mut self) {
-        let (node, log) = (&self.node, &self.log);
+        let (node, log, problems) = (&self.node, &self.log, &self.problems);
         let asked = self.menus.serve(|| {
-            let mut greeting = super::problems();
+            let mut greeting = problems.clone();
             greeting.push(ToMenu::Status(node.status(now())));
             greeting.push(ToMenu::Log(log.kept()));
             greeting
@@ -154,6 +171,11 @@ impl Supervisor {
         if self.menus.any() && self.next_status <= now() {
             self.next_status = now() + STATUS;
             self.menus.tell(&ToMenu::Status(self.node.status(now())));
+            let problems = super::problems();
+            for problem in problems.iter().skip(self.problems.len()) {
+                self.menus.tell(problem);
+            }
+            self.problems = problems;
         }
     }
 
@@ -205,6 +227,12 @@ fn monitor(line: Option<&str>, log: &mut EventLog) -> Monitor {
         log.say(now(), format!("no monitor line, {}: {error}", path.display()));
         Monitor::none()
     })
+}
+
+/// Arms the watchdog, if a node that is cut off is to end itself.
+fn watchdog(wanted: bool, log: &mut EventLog) -> Option<Watchdog> {
+    let armed = wanted.then(Watchdog::open)?;
+    armed.inspect_err(|error| drop(log.say(now(), format!("no watchdog: {error}; self-fencing does not work")))).ok()
 }
 
 /// Starts the servant that looks at Xen.

@@ -10,13 +10,11 @@ use std::sync::Arc;
 use cluster::config::{Config, NodeConfig};
 use cluster::words::{Incarnation, Slot};
 
-use crate::netsetup;
+use crate::init;
 use crate::secrets::Secrets;
 
-/// Where the site's files are.
-pub(crate) const CONFIG: &str = "/etc/holdfast/cluster.toml";
-/// As [`CONFIG`].
-pub(crate) const SECRETS: &str = "/etc/holdfast/secrets.toml";
+/// The cluster's key and the like.
+const SECRETS: &str = "/etc/holdfast/secrets.toml";
 /// What init drew for this boot.
 const INCARNATION: &str = "/run/holdfast/incarnation";
 /// How many supervisors were started before in this boot.
@@ -43,16 +41,8 @@ impl Site {
     /// # Errors
     /// What is wrong, in words for the operator.
     pub(super) fn read() -> Result<Self, String> {
-        let config = Config::parse(&text(CONFIG)?).map_err(|error| error.to_string())?;
+        let init::Site { config, slot } = init::Site::find()?;
         let secrets = Secrets::parse(&text(SECRETS)?, &config)?;
-        let macs: Vec<_> = netsetup::cards().into_iter().map(|(mac, _)| mac).collect();
-        let Some(slot) = config.find(&macs) else {
-            let known: Vec<String> = macs.iter().map(ToString::to_string).collect();
-            return Err(format!(
-                "this machine is not in {CONFIG}: its network cards are {}; add a [[node]] with one of them",
-                known.join(", ")
-            ));
-        };
         Ok(Self {
             config: Arc::new(config),
             secrets,
