@@ -6,14 +6,15 @@ use std::io::{self, Write};
 /// One line a problem that an operator should know of; the supervisor and the menu show it.
 pub(crate) const PROBLEMS: &str = "/run/holdfast/problem";
 
-/// Says how things go.
+/// Says how things go, to the kernel's log.
 pub(super) fn progress(text: &str) {
     say(6, text);
 }
 
 /// Says that something has failed, on every console.
 pub(super) fn failure(text: &str) {
-    say(3, text);
+    // Critical, as the kernel counts: it is shown whatever the command line keeps from the console.
+    say(2, text);
 }
 
 /// Says that something has failed, and keeps it for the menu.

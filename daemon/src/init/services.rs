@@ -5,7 +5,8 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitStatus};
+use nix::sys::signal::Signal;
+use rustix::process::{Pid, WaitStatus};
 
 use super::report;
 use crate::sys::{self, ChildSetup};
@@ -212,10 +213,7 @@ fn how(status: WaitStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => "it was done".to_owned(),
         (Some(code), _) => format!("exit code {code}"),
-        (_, Some(signal)) => match Signal::from_named_raw(signal) {
-            Some(signal) => format!("{signal:?}"),
-            None => format!("signal {signal}"),
-        },
+        (_, Some(signal)) => Signal::try_from(signal).map_or("an unknown signal", Signal::as_str).to_owned(),
         (None, None) => "unknown".to_owned(),
     }
 }

@@ -16,7 +16,7 @@ use super::services::Services;
 use crate::watchdog;
 
 /// How long one service may take to end.
-const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+const PATIENCE: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 /// What processes that are no services get between being asked to end and being ended.
 const GRACE: Duration = Duration::from_millis(300);
 /// How long all of it may take: a disk that hangs must not keep the machine on.
