@@ -4,6 +4,7 @@
 //! A file counts when `xl` itself takes it, in a dry run. One that it refuses is said once, and does not stop the others.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -18,10 +19,10 @@ use cluster::words::{Mebibytes, VmName};
 use rustix::mount::{MountFlags, mount};
 use serde::Deserialize;
 
+use super::child::xl;
 use super::clock::now;
 use super::mailbox::{Post, Told};
 use super::storage::{self, Disks, SHARED};
-use crate::xl;
 
 /// Where the shared file system is mounted.
 const MOUNT: &str = "/shared";
@@ -59,17 +60,26 @@ pub(super) fn path_of(vm: &VmName) -> PathBuf {
 /// Why it refuses it, in words for the operator.
 pub(super) fn parse(vm: &VmName) -> Result<Parsed, String> {
     let path = path_of(vm);
-    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let dry_run = xl::dry_run(&path, pvh_unless_said(&text), now() + PATIENCE)?;
-    let parsed = understand(&dry_run)?;
+    let mut arguments = vec![OsStr::new("create"), OsStr::new("-n"), path.as_os_str()];
+    let of_type = type_override(&path)?;
+    arguments.extend(of_type.map(OsStr::new));
+    let parsed = understand(&xl(arguments, now() + PATIENCE)?)?;
     if parsed.name == vm.as_str() {
         return Ok(parsed.parsed);
     }
     Err(format!("it names the VM `{}`: write name = \"{vm}\", or rename the file", parsed.name))
 }
 
-/// The override for a file that names no type.
-pub(super) fn pvh_unless_said(text: &str) -> Option<&'static str> {
+/// What the command line of `xl create` adds to a file that names no type.
+///
+/// # Errors
+/// The file cannot be read, in words for the operator.
+pub(super) fn type_override(path: &Path) -> Result<Option<&'static str>, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(pvh_unless_said(&text))
+}
+
+fn pvh_unless_said(text: &str) -> Option<&'static str> {
     let names_type = |line: &str| {
         let key = line.split('=').next().unwrap_or_default().trim();
         line.contains('=') && matches!(key, "type" | "builder")

@@ -10,6 +10,7 @@
 //! `files`), whose ends are messages in the mailbox. What must outlive the supervisor (`xl`, the network disks) is a
 //! process in a session of its own: a new life finds it again by what Xen and `/proc` say.
 
+mod child;
 mod clock;
 pub(crate) mod events;
 mod files;
