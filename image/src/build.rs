@@ -1,6 +1,6 @@
 //! Builds everything that does not depend on a site.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,15 +54,18 @@ pub struct Part {
 pub fn build(places: &Places) -> Result<Vec<Part>> {
     let manifest = Manifest::read(&places.source.join("image/image.toml"))?;
     fs::create_dir_all(&places.out)?;
+    // Two builds at once would take each other's files away; the second one waits, and then has little to do.
+    let lock = File::create(places.out.join("lock"))?;
+    lock.lock().context("the lock on the build directory")?;
     let step = Steps::new(6);
     step.next("our own programs");
     let holdfast = our_binary(places, "holdfast", &["-p", "holdfast"])?;
     let guest = our_binary(places, "guest", &["-p", "holdfast-tests", "--bin", "guest"])?;
     step.next("Debian's packages");
     let packages = Packages::new(places.target.join("debian"));
-    let (xen, xen_version) = packages.unpacked(&manifest.xen.package)?;
     let kernel_package = debian::dependency(&manifest.linux.package, "linux-image-")?;
-    let (linux, linux_version) = packages.unpacked(&kernel_package)?;
+    let (xen, xen_version) = packages.unpacked_one(&manifest.xen.package)?;
+    let (linux, linux_version) = packages.unpacked_one(&kernel_package)?;
     let all = trees(&manifest, &packages, &linux, &holdfast, &places.source)?;
     step.next("the initramfs");
     let release = kernel_package.trim_start_matches("linux-image-");
@@ -99,10 +102,9 @@ struct Trees {
 fn trees(manifest: &Manifest, packages: &Packages, linux: &Path, holdfast: &[u8], source: &Path) -> Result<Trees> {
     let group = |name: &str| -> Result<Tree> {
         let programs = manifest.programs.get(name).with_context(|| format!("image.toml has no [programs.{name}]"))?;
-        let unpacked: Result<Vec<PathBuf>> =
-            programs.packages.iter().map(|package| Ok(packages.unpacked(package)?.0)).collect();
+        let unpacked: Vec<PathBuf> = packages.unpacked(&programs.packages)?.into_iter().map(|(path, _)| path).collect();
         let mut tree = Tree::default();
-        tree.add_programs(&programs.files, &unpacked?)?;
+        tree.add_programs(programs, &unpacked)?;
         Ok(tree)
     };
     let mut node = group("all")?;

@@ -1,5 +1,6 @@
 //! Debian's packages: fetched once into a cache, unpacked, and never installed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,40 +36,76 @@ impl Packages {
         Self { cache }
     }
 
-    /// The directory into which a package is unpacked, and its version.
+    /// Every package's unpacked directory and its version; what is not in the cache is fetched in one go.
     ///
     /// # Errors
-    /// Debian does not have it, or it cannot be fetched or unpacked.
-    pub fn unpacked(&self, package: &str) -> Result<(PathBuf, String)> {
-        let version = candidate(package)?;
-        let directory = self.cache.join(format!("{package}_{}", version.replace(':', "%3a")));
-        if directory.exists() {
-            return Ok((directory, version));
-        }
-        let fetched = self.cache.join(format!("fetch-{package}"));
+    /// Debian does not have one, or it cannot be fetched or unpacked.
+    pub fn unpacked(&self, packages: &[String]) -> Result<Vec<(PathBuf, String)>> {
+        let versions = candidates(packages)?;
+        let found: Vec<(PathBuf, String)> = packages
+            .iter()
+            .map(|package| {
+                let version = versions.get(package).with_context(|| unknown(package))?;
+                let directory = self.cache.join(format!("{package}_{}", version.replace(':', "%3a")));
+                Ok((directory, version.clone()))
+            })
+            .collect::<Result<_>>()?;
+        let fetched = self.cache.join("fetched");
         drop(fs::remove_dir_all(&fetched));
-        fs::create_dir_all(&fetched)?;
-        // apt-get gives its rights away to fetch, and complains where it then may not write; it fetches all the same.
-        let request = format!("{package}={version}");
-        output(Command::new("apt-get").args(["download", "-q", &request]).current_dir(&fetched), "apt")?;
-        let archive = fs::read_dir(&fetched)?.next().context("apt-get fetched nothing")??.path();
-        let unpacked = fetched.join("root");
-        output(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked), "dpkg")?;
-        fs::rename(&unpacked, &directory)?;
+        fs::create_dir_all(&fetched).with_context(|| fetched.display().to_string())?;
+        let missing = || packages.iter().zip(&found).filter(|(_, (directory, _))| !directory.exists());
+        let requests: Vec<String> = missing().map(|(package, (_, version))| format!("{package}={version}")).collect();
+        if !requests.is_empty() {
+            // apt gives its rights away to fetch, and complains where it then may not write; it fetches all the same.
+            output(Command::new("apt-get").args(["download", "-q"]).args(&requests).current_dir(&fetched), "apt")?;
+        }
+        for (package, (directory, _)) in missing() {
+            let archive = archive_of(&fetched, package)?;
+            let unpacked = fetched.join("root");
+            output(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked), "dpkg")?;
+            fs::rename(&unpacked, directory)?;
+        }
         fs::remove_dir_all(&fetched)?;
-        Ok((directory, version))
+        Ok(found)
+    }
+
+    /// As [`Packages::unpacked`], for one package.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn unpacked_one(&self, package: &str) -> Result<(PathBuf, String)> {
+        self.unpacked(&[package.to_owned()])?.pop().with_context(|| unknown(package))
     }
 }
 
-/// The version of a package that apt would install.
-fn candidate(package: &str) -> Result<String> {
-    let told = |program: &str| -> Result<Option<String>> {
-        let text = output(Command::new(program).args(["policy", package]).env("LC_ALL", "C"), "apt")?;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
-        Ok(line.filter(|version| *version != "(none)").map(str::to_owned))
-    };
-    told("apt-cache")?.with_context(|| format!("apt knows no package {package}: run apt-get update"))
+/// A package's file among those that apt has fetched: `NAME_VERSION_ARCHITECTURE.deb`.
+fn archive_of(directory: &Path, package: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().split('_').next() == Some(package) {
+            return Ok(entry.path());
+        }
+    }
+    bail!("apt-get fetched no {package}")
+}
+
+/// The versions that apt would install, by package.
+fn candidates(packages: &[String]) -> Result<BTreeMap<String, String>> {
+    let text = output(Command::new("apt-cache").arg("policy").args(packages).env("LC_ALL", "C"), "apt")?;
+    let mut versions = BTreeMap::new();
+    let mut package = String::new();
+    for line in String::from_utf8_lossy(&text).lines() {
+        if let Some(name) = line.strip_suffix(':').filter(|name| !name.starts_with(' ')) {
+            package = name.to_owned();
+        } else if let Some(version) = line.trim().strip_prefix("Candidate: ").filter(|version| *version != "(none)") {
+            versions.insert(package.clone(), version.to_owned());
+        }
+    }
+    Ok(versions)
+}
+
+fn unknown(package: &str) -> String {
+    format!("apt knows no package {package}: run apt-get update")
 }
 
 /// The package that a meta-package depends on and whose name begins with `prefix`.

@@ -61,6 +61,9 @@ pub struct Linux {
 pub struct Programs {
     /// Their paths, in the packages and in the image alike.
     pub files: Vec<String>,
+    /// Libraries that they open by name while they run, which their ELF headers do not tell.
+    #[serde(default)]
+    pub opened: Vec<String>,
     /// The Debian packages that they and their libraries come from.
     pub packages: Vec<String>,
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::manifest::Programs;
 use crate::{debian, elf};
 
 /// What stands at a path.
@@ -71,11 +72,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Adds programs, and every library that they need, from unpacked packages.
+    /// Adds programs, and every library that they need or open, from unpacked packages.
     ///
     /// # Errors
     /// A program or a library is in none of the packages.
-    pub fn add_programs(&mut self, programs: &[String], packages: &[PathBuf]) -> Result<()> {
+    pub fn add_programs(&mut self, programs: &Programs, packages: &[PathBuf]) -> Result<()> {
         let mut libraries = BTreeMap::new();
         for package in packages {
             for file in debian::files(package)? {
@@ -86,7 +87,11 @@ impl Tree {
             }
         }
         let mut wanted: Vec<(PathBuf, PathBuf)> = Vec::new();
-        for program in programs {
+        for name in &programs.opened {
+            let (path, place) = libraries.get(name).with_context(|| format!("no package has {name}"))?;
+            wanted.push((path.clone(), place_of(place)));
+        }
+        for program in &programs.files {
             let found = packages.iter().map(|package| package.join(program)).find(|path| path.exists());
             wanted.push((found.with_context(|| format!("no package has {program}"))?, PathBuf::from(program)));
         }
