@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::check;
 use crate::debian::{self, Packages, output};
 use crate::kernel::{self, Modules};
 use crate::manifest::Manifest;
@@ -74,6 +75,9 @@ pub fn build(places: &Places) -> Result<Vec<Part>> {
     fs::copy(&vmlinuz, places.out.join("vmlinuz")).with_context(|| vmlinuz.display().to_string())?;
     write_compressed(&places.out.join("initramfs"), &all.node)?;
     write_compressed(&places.out.join("gateway.cpio"), &all.gateway)?;
+    let [all_segment, gateway_segment] = ["initramfs", "gateway.cpio"].map(|name| places.out.join(name));
+    check::segments(&manifest, &["all"], &[&all_segment])?;
+    check::segments(&manifest, &["all", "gateway"], &[&all_segment, &gateway_segment])?;
     step.next("the guest");
     let guest_out = places.out.join("guest");
     fs::create_dir_all(&guest_out)?;

@@ -12,6 +12,7 @@
 //! has (`gateway.cpio`), and what only this site has (its configuration and its key).
 
 pub mod build;
+pub mod check;
 pub mod debian;
 pub mod elf;
 pub mod kernel;

@@ -13,6 +13,13 @@ use anyhow::{Context, Result, bail};
 use crate::manifest::Programs;
 use crate::{debian, elf};
 
+/// What every record begins with.
+const MAGIC: &str = "070701";
+/// Bytes of a record's header: the magic and thirteen numbers of eight hexadecimal digits.
+const HEADER: usize = 6 + 13 * 8;
+/// The name of the last record.
+const TRAILER: &str = "TRAILER!!!";
+
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -125,8 +132,41 @@ impl Tree {
             };
             record(&mut archive, number, mode, path, data);
         }
-        record(&mut archive, 0, 0, "TRAILER!!!", &[]);
+        record(&mut archive, 0, 0, TRAILER, &[]);
         archive
+    }
+
+    /// Reads an archive of [`Tree::cpio`] back, over what is there.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn unpack(&mut self, mut archive: &[u8]) -> Result<()> {
+        loop {
+            let (fields, rest) = archive.split_at_checked(HEADER).context("an archive that is cut off")?;
+            let field = |index: usize| -> Result<u32> {
+                let at = MAGIC.len() + 8 * index;
+                let digits = fields.get(at..at + 8).context("a short header")?;
+                Ok(u32::from_str_radix(core::str::from_utf8(digits)?, 16)?)
+            };
+            let (mode, size, name) = (field(1)?, usize::try_from(field(6)?)?, usize::try_from(field(11)?)?);
+            let begin = (HEADER + name).next_multiple_of(4) - HEADER;
+            let path = core::str::from_utf8(rest.get(..name - 1).context("a name that is cut off")?)?;
+            if !fields.starts_with(MAGIC.as_bytes()) {
+                bail!("not an archive of the newc format");
+            }
+            if path == TRAILER {
+                return Ok(());
+            }
+            let data = rest.get(begin..begin + size).context("a file that is cut off")?;
+            let entry = match mode & 0o170_000 {
+                0o040_000 => Entry::Directory,
+                0o100_000 => Entry::File(data.to_vec(), mode & 0o7777),
+                0o120_000 => Entry::Link(core::str::from_utf8(data)?.to_owned()),
+                other => bail!("{path} is of the unknown kind {other:o}"),
+            };
+            self.0.insert(path.to_owned(), entry);
+            archive = rest.get((HEADER + begin + size).next_multiple_of(4) - HEADER..).unwrap_or_default();
+        }
     }
 }
 
@@ -143,7 +183,7 @@ fn place_of(path: &Path) -> PathBuf {
 fn record(archive: &mut Vec<u8>, inode: usize, mode: u32, path: &str, data: &[u8]) {
     let links = 1;
     let header = format!(
-        "070701{inode:08X}{mode:08X}{uid:08X}{gid:08X}{links:08X}{time:08X}{size:08X}{zero:08X}{zero:08X}{zero:08X}{zero:08X}{name:08X}{zero:08X}",
+        "{MAGIC}{inode:08X}{mode:08X}{uid:08X}{gid:08X}{links:08X}{time:08X}{size:08X}{zero:08X}{zero:08X}{zero:08X}{zero:08X}{name:08X}{zero:08X}",
         uid = 0,
         gid = 0,
         time = 0,
