@@ -14,6 +14,7 @@ pub mod machine;
 pub mod menu;
 pub mod monitor;
 pub mod network;
+pub mod outlets;
 pub mod power;
 pub mod probe;
 pub mod serial;
@@ -258,6 +259,8 @@ fn furnish(room: Room) -> Result<(Furniture, power::Owner)> {
     }
     let probe = |vm: &layout::Vm| Ok((vm.name.clone(), Probe::start(vm, Arc::clone(&room.log))?));
     let probes = room.layout.vms.iter().map(probe).collect::<Result<_>>()?;
+    let (layout, log) = (room.layout.clone(), Arc::clone(&room.log));
     let (power, owner) = room.open()?;
+    outlets::start(&layout, power.clone(), log)?;
     Ok((Furniture { power, monitor, consoles, probes }, owner))
 }

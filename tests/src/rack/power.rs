@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -26,6 +26,9 @@ use super::network;
 pub const BY_SNMP: &str = "snmp";
 /// Who switched an outlet: the operator of the rack.
 pub const BY_HAND: &str = "hand";
+
+/// Resets of a machine that are closer together than this are one.
+const ONE_RESET: Duration = Duration::from_secs(1);
 
 /// How a machine stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,7 +268,7 @@ impl Owner {
             state.stands.insert(name.into(), Stand::Runs);
             state.pids.insert(name.into(), child.id());
         }
-        self.running.insert(name.into(), Running { child, powered_off: false });
+        self.running.insert(name.into(), Running { child, powered_off: false, reset: None });
         let pids: Vec<u32> = lock(&self.state).pids.values().copied().collect();
         leftovers::record(&self.room.dir, &pids)?;
         self.room.log.push(name, What::Started);
@@ -289,6 +292,8 @@ impl Owner {
         };
         match report {
             Report::GuestPoweredOff => running.powered_off = true,
+            // One reset of a machine's firmware is several of QEMU's.
+            Report::Reset if running.reset.replace(Instant::now()).is_some_and(|at| at.elapsed() < ONE_RESET) => {}
             Report::Reset => self.room.log.push(name, What::Reset),
             Report::Ended => {
                 // The control line of a QEMU that was cut may be reported closed when the next one runs already.
@@ -331,4 +336,6 @@ struct Running {
     child: Child,
     /// Has its guest switched it off?
     powered_off: bool,
+    /// When it was last reset.
+    reset: Option<Instant>,
 }
