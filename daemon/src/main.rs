@@ -5,8 +5,13 @@
 
 mod hotplug;
 mod init;
+mod menu;
 mod netsetup;
 mod rtnetlink;
+mod seal;
+mod secrets;
+mod stream;
+mod supervise;
 mod sys;
 mod watchdog;
 mod xenstore;
@@ -34,6 +39,8 @@ fn main() -> ExitCode {
 fn applet(name: &str, arguments: &[String]) -> ExitCode {
     match name {
         "init" => init::run(),
+        "supervise" => supervise::run(),
+        "menu" => menu::run(arguments),
         "vif-bridge" => hotplug::vif_bridge(arguments),
         "block" => hotplug::block(arguments),
         _ => refuse(&format!("there is no applet `{name}`")),
@@ -42,7 +49,7 @@ fn applet(name: &str, arguments: &[String]) -> ExitCode {
 
 /// Says what is wrong with the way the program was started.
 fn refuse(text: &str) -> ExitCode {
-    // Where even this cannot be written there is nobody to tell.
-    let _ = writeln!(io::stderr().lock(), "holdfast: {text}");
+    // In one piece: the kernel's log, where it may go, takes every write as a line. Nobody is told if that fails.
+    let _ = io::stderr().lock().write_all(format!("holdfast: {text}\n").as_bytes());
     ExitCode::from(2)
 }

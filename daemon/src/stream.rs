@@ -1,0 +1,291 @@
+//! The cluster's encrypted stream: storage and migration between two members, over TCP port 694.
+//!
+//! Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s (Noise Protocol Framework, revision 34): both ends prove that they hold the
+//! cluster's key in the first message each sends, and the session's own keys are forgotten with it. After the handshake
+//! the client names a [`Service`] in one record and is answered in one; then both ends carry bytes.
+//!
+//! A record is a length of two bytes and that many bytes of Noise message. An empty record is the end of one direction;
+//! a connection that ends without it was cut.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use snow::{Builder, HandshakeState, StatelessTransportState};
+
+use crate::secrets::Key;
+
+/// The port, as heartbeat's own: `ha-cluster` is registered for both protocols.
+pub(crate) const PORT: u16 = 694;
+/// How long connecting and each step of the handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long what was sent may stay unacknowledged before the connection counts as cut.
+const DEAD: Duration = Duration::from_secs(20);
+/// The longest Noise message.
+const MESSAGE: usize = 65_535;
+/// The tag at a message's end.
+const TAG: usize = 16;
+/// The most that one record carries.
+const CARGO: usize = MESSAGE - TAG;
+
+const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+
+/// What a client may ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Service {
+    /// The gateway's NBD server.
+    Storage,
+    /// A VM that is to be pushed here.
+    Pull {
+        /// Its name.
+        vm: String,
+        /// The migration's generation.
+        generation: u64,
+        /// The slot that asks.
+        by: u8,
+    },
+}
+
+/// One encrypted connection.
+pub(crate) struct Stream {
+    tcp: TcpStream,
+    session: Arc<StatelessTransportState>,
+    sent: u64,
+    received: u64,
+    /// What of the last record was not read yet.
+    rest: Vec<u8>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("tcp", &self.tcp).finish_non_exhaustive()
+    }
+}
+
+fn invalid(text: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, text)
+}
+
+fn builder<'a>(key: &'a Key, cluster: &'a [u8]) -> io::Result<Builder<'a>> {
+    let params = PATTERN.parse().map_err(|_| invalid("the Noise pattern"))?;
+    let builder = Builder::new(params).psk(0, key.bytes()).and_then(|builder| builder.prologue(cluster));
+    builder.map_err(io::Error::other)
+}
+
+impl Stream {
+    /// Connects to a member and asks for a service.
+    ///
+    /// # Errors
+    /// It cannot be reached, does not hold the key, or refuses: then with its reason.
+    pub(crate) fn connect(address: (Ipv4Addr, u16), key: &Key, cluster: &str, service: &Service) -> io::Result<Self> {
+        let mut tcp = TcpStream::connect_timeout(&address.into(), PATIENCE)?;
+        prepare(&tcp)?;
+        let key = key.derive("holdfast stream 1");
+        let mut noise = builder(&key, cluster.as_bytes())?.build_initiator().map_err(io::Error::other)?;
+        say(&mut tcp, &mut noise)?;
+        hear(&mut tcp, &mut noise)?;
+        let mut stream = Self::new(tcp, noise)?;
+        stream.send(&postcard::to_allocvec(service).map_err(io::Error::other)?)?;
+        let answer: Result<(), String> =
+            postcard::from_bytes(&stream.receive()?).map_err(|_| invalid("an answer that is none"))?;
+        answer.map_err(io::Error::other)?;
+        stream.tcp.set_read_timeout(None)?;
+        Ok(stream)
+    }
+
+    /// Takes a connection whose client proves that it is a member, up to what it asks for. It is to be answered.
+    ///
+    /// # Errors
+    /// It does not hold the key, or does not speak in time.
+    pub(crate) fn accept(mut tcp: TcpStream, key: &Key, cluster: &str) -> io::Result<(Self, Service)> {
+        prepare(&tcp)?;
+        let key = key.derive("holdfast stream 1");
+        let mut noise = builder(&key, cluster.as_bytes())?.build_responder().map_err(io::Error::other)?;
+        hear(&mut tcp, &mut noise)?;
+        say(&mut tcp, &mut noise)?;
+        let mut stream = Self::new(tcp, noise)?;
+        let service =
+            postcard::from_bytes(&stream.receive()?).map_err(|_| invalid("a request for no known service"))?;
+        stream.tcp.set_read_timeout(None)?;
+        Ok((stream, service))
+    }
+
+    /// Answers the client.
+    ///
+    /// # Errors
+    /// The connection was cut.
+    pub(crate) fn answer(&mut self, answer: &Result<(), String>) -> io::Result<()> {
+        self.send(&postcard::to_allocvec(answer).map_err(io::Error::other)?)
+    }
+
+    fn new(tcp: TcpStream, noise: HandshakeState) -> io::Result<Self> {
+        let session = noise.into_stateless_transport_mode().map_err(io::Error::other)?;
+        Ok(Self { tcp, session: Arc::new(session), sent: 0, received: 0, rest: Vec::new() })
+    }
+
+    fn send(&mut self, cargo: &[u8]) -> io::Result<()> {
+        let mut record = vec![0; cargo.len() + TAG + 2];
+        write_record(&mut self.tcp, &self.session, &mut self.sent, cargo, &mut record)
+    }
+
+    fn receive(&mut self) -> io::Result<Vec<u8>> {
+        let (mut message, mut cargo) = (vec![0; MESSAGE], vec![0; MESSAGE]);
+        let length = read_record(&mut self.tcp, &self.session, &mut self.received, &mut message, &mut cargo)?;
+        cargo.truncate(length);
+        Ok(cargo)
+    }
+
+    /// Carries bytes both ways between the stream and a pair of local ends until both directions have ended.
+    ///
+    /// # Errors
+    /// The connection was cut, or a local end failed. Both ends are closed then.
+    pub(crate) fn pump(
+        self,
+        mut from: impl Read + Send + 'static,
+        mut to: impl Write,
+        close: impl Fn() + Send + 'static,
+    ) -> io::Result<()> {
+        let Self { tcp, session, mut sent, mut received, rest } = self;
+        to.write_all(&rest)?;
+        let (mut out, mut back) = (tcp.try_clone()?, tcp.try_clone()?);
+        let outward = Arc::clone(&session);
+        let sender = thread::spawn(move || -> io::Result<()> {
+            let (mut cargo, mut record) = (vec![0; CARGO], vec![0; MESSAGE + 2]);
+            let mut carry = || -> io::Result<()> {
+                loop {
+                    let length = match from.read(&mut cargo) {
+                        Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                        other => other?,
+                    };
+                    let cargo = cargo.get(..length).unwrap_or_default();
+                    write_record(&mut out, &outward, &mut sent, cargo, &mut record)?;
+                    if length == 0 {
+                        return Ok(());
+                    }
+                }
+            };
+            let result = carry();
+            if result.is_err() {
+                // The other direction is not waited for: what it would bring has nobody to answer it.
+                let _ = out.shutdown(Shutdown::Both);
+            }
+            result
+        });
+        let (mut message, mut cargo) = (vec![0; MESSAGE], vec![0; MESSAGE]);
+        let mut carry = || -> io::Result<()> {
+            loop {
+                match read_record(&mut back, &session, &mut received, &mut message, &mut cargo)? {
+                    0 => return Ok(()),
+                    length => to.write_all(cargo.get(..length).unwrap_or_default())?,
+                }
+            }
+        };
+        let result = carry().and_then(|()| to.flush());
+        drop(to);
+        close();
+        if result.is_err() {
+            // The connection is given up as a whole, so that the sender does not wait for it.
+            let _ = tcp.shutdown(Shutdown::Both);
+        }
+        let sent = sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")));
+        result.and(sent)
+    }
+}
+
+/// Before anything is a pump, both ends speak in turns.
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            self.rest = self.receive()?;
+        }
+        let length = self.rest.len().min(buffer.len());
+        let later = self.rest.split_off(length);
+        for (to, from) in buffer.iter_mut().zip(&self.rest) {
+            *to = *from;
+        }
+        self.rest = later;
+        Ok(length)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let cargo = bytes.get(..CARGO).unwrap_or(bytes);
+        if !cargo.is_empty() {
+            self.send(cargo)?;
+        }
+        Ok(cargo.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.set_write_timeout(None)?;
+    let millis = u32::try_from(DEAD.as_millis()).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(tcp, millis)?;
+    rustix::net::sockopt::set_socket_keepalive(tcp, true)?;
+    rustix::net::sockopt::set_tcp_keepidle(tcp, DEAD / 4)?;
+    rustix::net::sockopt::set_tcp_keepintvl(tcp, DEAD / 4)?;
+    rustix::net::sockopt::set_tcp_keepcnt(tcp, 3)?;
+    Ok(())
+}
+
+fn say(tcp: &mut TcpStream, noise: &mut HandshakeState) -> io::Result<()> {
+    let mut message = [0; 256];
+    let length = noise.write_message(&[], &mut message).map_err(io::Error::other)?;
+    let size = u16::try_from(length).map_err(io::Error::other)?.to_be_bytes();
+    tcp.write_all(&[&size[..], message.get(..length).unwrap_or_default()].concat())
+}
+
+fn hear(tcp: &mut TcpStream, noise: &mut HandshakeState) -> io::Result<()> {
+    let (mut message, mut nothing) = ([0; 256], [0; 256]);
+    let mut size = [0; 2];
+    tcp.read_exact(&mut size)?;
+    let message = message
+        .get_mut(..usize::from(u16::from_be_bytes(size)))
+        .ok_or_else(|| invalid("a handshake that is too long"))?;
+    tcp.read_exact(message)?;
+    noise.read_message(message, &mut nothing).map_err(|_| invalid("the other end does not hold this cluster's key"))?;
+    Ok(())
+}
+
+fn write_record(
+    tcp: &mut TcpStream,
+    session: &StatelessTransportState,
+    number: &mut u64,
+    cargo: &[u8],
+    record: &mut [u8],
+) -> io::Result<()> {
+    let (size, message) = record.split_at_mut(2);
+    let length = session.write_message(*number, cargo, message).map_err(io::Error::other)?;
+    *number += 1;
+    size.copy_from_slice(&u16::try_from(length).map_err(io::Error::other)?.to_be_bytes());
+    tcp.write_all(record.get(..length + 2).unwrap_or_default())
+}
+
+fn read_record(
+    tcp: &mut TcpStream,
+    session: &StatelessTransportState,
+    number: &mut u64,
+    message: &mut [u8],
+    cargo: &mut [u8],
+) -> io::Result<usize> {
+    let mut size = [0; 2];
+    tcp.read_exact(&mut size)?;
+    let message = message.get_mut(..usize::from(u16::from_be_bytes(size))).unwrap_or_default();
+    tcp.read_exact(message)?;
+    let length = session.read_message(*number, message, cargo).map_err(|_| invalid("a record that was tampered with"))?;
+    *number += 1;
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::secrets::tests_key;
+
+fn listen() -> (TcpListener, (Ipv4Addr, u16)) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, (Ipv4Addr::LOCALHOST, port))
+}
+
+fn pair() -> (Stream, Stream) {
+    let (listener, address) = listen();
+    let client = thread::spawn(move || Stream::connect(address, &tests_key(1), "lab", &Service::Storage).unwrap());
+    let (mut server, service) = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab").unwrap();
+    assert_eq!(service, Service::Storage);
+    server.answer(&Ok(())).unwrap();
+    (client.join().unwrap(), server)
+}
+
+#[test]
+fn members_are_served_and_nobody_else() {
+    for (key, cluster) in [(2, "lab"), (1, "other")] {
+        let (listener, address) = listen();
+        let client = thread::spawn(move || Stream::connect(address, &tests_key(key), cluster, &Service::Storage));
+        let refused = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab");
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidData);
+        assert!(client.join().unwrap().is_err());
+    }
+}
+
+#[test]
+fn a_refusal_arrives_with_its_reason() {
+    let (listener, address) = listen();
+    let service = Service::Pull { vm: "x0".to_owned(), generation: 7, by: 2 };
+    let asked = service.clone();
+    let client = thread::spawn(move || Stream::connect(address, &tests_key(1), "lab", &asked));
+    let (mut server, heard) = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab").unwrap();
+    assert_eq!(heard, service);
+    server.answer(&Err("no such migration".to_owned())).unwrap();
+    assert_eq!(client.join().unwrap().unwrap_err().to_string(), "no such migration");
+}
+
+#[test]
+fn garbage_and_silence_are_no_handshake() {
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 400], &[0, 0], &[]] {
+        let (listener, address) = listen();
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(garbage).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab").is_err());
+    }
+}
+
+/// Bytes go both ways, one direction ends before the other, and both ends know that nothing is missing.
+#[test]
+fn each_direction_ends_by_itself() {
+    let (client, server) = pair();
+    let (mut near, near_end) = UnixStream::pair().unwrap();
+    let (mut far, far_end) = UnixStream::pair().unwrap();
+    let pump = |stream: Stream, end: UnixStream| {
+        let (from, to, close) = (end.try_clone().unwrap(), end.try_clone().unwrap(), end);
+        thread::spawn(move || stream.pump(from, to, move || close.shutdown(Shutdown::Write).unwrap()))
+    };
+    let (one, other) = (pump(client, near_end), pump(server, far_end));
+    let data: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
+    let sent = data.clone();
+    let writer = thread::spawn(move || {
+        near.write_all(&sent).unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        near.read_to_end(&mut back).unwrap();
+        back
+    });
+    let mut received = Vec::new();
+    far.read_to_end(&mut received).unwrap();
+    assert!(received == data);
+    far.write_all(b"thanks").unwrap();
+    far.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(writer.join().unwrap(), b"thanks");
+    assert!(one.join().unwrap().is_ok());
+    assert!(other.join().unwrap().is_ok());
+}
+
+#[test]
+fn a_cut_is_not_an_end() {
+    let (client, server) = pair();
+    let (mut near, end) = UnixStream::pair().unwrap();
+    let (from, to) = (end.try_clone().unwrap(), end.try_clone().unwrap());
+    let pump = thread::spawn(move || client.pump(from, to, move || end.shutdown(Shutdown::Both).unwrap()));
+    drop(server);
+    assert_eq!(near.read(&mut [0; 1]).unwrap(), 0, "the local end is closed");
+    assert!(pump.join().unwrap().is_err(), "and whoever pumped is told");
+}
+
+#[test]
+fn what_is_tampered_with_is_not_delivered() {
+    let (mut client, mut server) = pair();
+    client.send(b"one").unwrap();
+    assert_eq!(server.receive().unwrap(), b"one");
+    // The same record once more: its number has passed.
+    client.sent -= 1;
+    client.send(b"one").unwrap();
+    assert_eq!(server.receive().unwrap_err().kind(), ErrorKind::InvalidData);
+}
