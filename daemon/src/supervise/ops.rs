@@ -4,8 +4,8 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use cluster::event::{Event, Outcome, StreamId, Work};
-use cluster::words::{Instant, OpId, Slot, VmName};
+use cluster::event::{Event, Outcome, Work};
+use cluster::words::{Instant, OpId, VmName};
 
 use super::child::xl;
 use super::files;
@@ -51,8 +51,7 @@ impl Desk {
     fn perform(&self, work: Work, deadline: Instant) -> Outcome {
         let done = match work {
             Work::Create { vm, .. } => self.create(&vm, deadline),
-            Work::Receive { vm, generation, from } => Ok(String::new()),
-            Work::Push { vm, stream } => Ok(String::new()),
+            Work::Receive { .. } | Work::Push { .. } => Err("VMs cannot move yet".to_owned()),
             // `-w` waits until the domain is gone, `-F` asks by ACPI where the guest does not listen to xenstore.
             Work::Shutdown { vm } => xl(["shutdown", "-w", "-F", vm.as_str()], deadline),
             Work::Destroy { domain } => xl(["destroy", &domain], deadline),

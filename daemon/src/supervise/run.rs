@@ -24,6 +24,7 @@ use super::site::Site;
 use super::storage::Disks;
 use super::udp::Udp;
 use super::{files, watch};
+use crate::seal::Seal;
 use crate::watchdog::Watchdog;
 
 /// Between two statuses that a menu is told.
@@ -64,7 +65,7 @@ impl Supervisor {
     /// What this machine lacks, in words for the operator.
     pub(super) fn new(site: Site) -> Result<Self, String> {
         let me = site.me().clone();
-        let seal = site.secrets.seal();
+        let seal = Seal::new(&site.secrets.cluster_key);
         let udp = Udp::bind(&site.config, site.slot, seal).map_err(|error| format!("UDP 694: {error}"))?;
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
         let menus = Menus::listen(Path::new(SOCKET)).map_err(|error| format!("{SOCKET}: {error}"))?;
@@ -185,7 +186,7 @@ impl Supervisor {
                 Action::Send { to, datagram } => self.udp.send(to, &datagram),
                 Action::Trace(trace) => self.say(trace.to_string()),
                 Action::Begin { op, deadline, work } => self.ops.begin(op, deadline, work),
-                Action::Refuse { stream, reason } => self.ops.refuse(stream, &reason),
+                Action::Refuse { .. } => {}
                 Action::Pet => {
                     if let Some(watchdog) = &mut self.watchdog {
                         watchdog.pet();
