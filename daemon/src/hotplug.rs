@@ -71,7 +71,7 @@ fn run(act: impl FnOnce(&mut Device) -> Result<(), String>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr().lock(), "holdfast: hotplug: {error}");
+            let _ = io::stderr().lock().write_all(format!("holdfast: hotplug: {error}\n").as_bytes());
             ExitCode::FAILURE
         }
     }

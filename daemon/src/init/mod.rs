@@ -28,8 +28,8 @@ use rustix::system::RebootCommand;
 
 use boot::Boot;
 pub(crate) use report::PROBLEMS;
-pub(crate) use site::Site;
 use services::Services;
+pub(crate) use site::Site;
 
 /// Our own program, which is also the supervisor and the menu.
 const HOLDFAST: &str = "/bin/holdfast";
