@@ -71,7 +71,9 @@ pub fn build(places: &Places) -> Result<Vec<Part>> {
     step.next("the initramfs");
     let release = kernel_package.trim_start_matches("linux-image-");
     let vmlinuz = linux.join(format!("boot/vmlinuz-{}", release.trim_end_matches("-unsigned")));
-    fs::copy(xen.join(&manifest.xen.file), places.out.join("xen.gz")).context("the hypervisor")?;
+    // Uncompressed: not every boot loader unpacks.
+    let xen = output(Command::new("gzip").arg("-dc").arg(xen.join(&manifest.xen.file)), "gzip")?;
+    fs::write(places.out.join("xen"), xen)?;
     fs::copy(&vmlinuz, places.out.join("vmlinuz")).with_context(|| vmlinuz.display().to_string())?;
     write_compressed(&places.out.join("initramfs"), &all.node)?;
     write_compressed(&places.out.join("gateway.cpio"), &all.gateway)?;
@@ -158,33 +160,37 @@ fn write_compressed(file: &Path, tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// GRUB's tree for PXE, and its core for disks.
+/// GRUB's tree for PXE with a script for cards whose firmware is iPXE, and GRUB's core for disks.
 fn boot_loader(places: &Places) -> Result<()> {
     let pxe = places.out.join("pxe");
     drop(fs::remove_dir_all(&pxe));
     let net = format!("--net-directory={}", pxe.display());
-    let modules = "--modules=multiboot2 gzio echo";
     for platform in ["i386-pc", "x86_64-efi"] {
         let directory = PathBuf::from("/usr/lib/grub").join(platform);
         if platform == "i386-pc" || directory.join("modinfo.sh").exists() {
             let from = directory.display().to_string();
             let mut grub = Command::new("grub-mknetdir");
-            grub.args([&net, "--subdir=boot/grub", "-d", &from, "--locales=", "--fonts=", "--themes=", modules]);
-            output(&mut grub, "grub-pc-bin grub-common")?;
+            grub.args([&net, "--subdir=boot/grub", "-d", &from, "--locales=", "--fonts=", "--themes="]);
+            output(grub.arg("--modules=multiboot2 echo"), "grub-pc-bin grub-common")?;
         }
     }
     let core = places.out.join("core.img");
     let mut grub = Command::new("grub-mkimage");
     grub.args(["-O", "i386-pc", "-p", "(hd0,msdos1)/boot/grub", "-o"]).arg(&core);
-    grub.args(["biosdisk", "part_msdos", "fat", "normal", "configfile", "multiboot2", "gzio", "echo", "test", "boot"]);
+    grub.args(["biosdisk", "part_msdos", "fat", "normal", "configfile", "multiboot2", "echo", "test", "boot"]);
     output(&mut grub, "grub-pc-bin grub-common")?;
-    for (name, root) in [("pxe/boot/grub/grub.cfg", "(pxe)"), ("disk.cfg", "(hd0,msdos1)")] {
-        fs::write(places.out.join(name), grub_cfg(&places.source, root)?)?;
+    for (template, name, root) in [
+        ("grub.cfg", "pxe/boot/grub/grub.cfg", "(pxe)"),
+        ("boot.ipxe", "pxe/boot.ipxe", ""),
+        ("grub.cfg", "disk.cfg", "(hd0,msdos1)"),
+    ] {
+        fs::write(places.out.join(name), filled(&places.source, template, root)?)?;
     }
     Ok(())
 }
 
-fn grub_cfg(source: &Path, root: &str) -> Result<String> {
+/// A boot loader's configuration with the command lines filled in.
+fn filled(source: &Path, template: &str, root: &str) -> Result<String> {
     let read = |name: &str| {
         let file = source.join("boot").join(name);
         fs::read_to_string(&file).with_context(|| file.display().to_string())
@@ -193,10 +199,7 @@ fn grub_cfg(source: &Path, root: &str) -> Result<String> {
         let lines = text.lines().filter_map(|line| line.split('#').next().map(str::trim));
         lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
     };
-    let template = read("grub.cfg")?;
-    let lines = template.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n"));
-    let text: String = lines.collect();
-    Ok(text
+    Ok(read(template)?
         .replace("{xen}", &options(&read("xen.conf")?))
         .replace("{linux}", &options(&read("linux.conf")?))
         .replace("{root}", root))
@@ -211,7 +214,7 @@ fn sizes(
 ) -> Result<Vec<Part>> {
     let size = |name: &str| -> Result<u64> { Ok(fs::metadata(places.out.join(name))?.len()) };
     let part = |name: String, bytes: u64| Part { name, bytes };
-    let (xen, linux, initramfs) = (size("xen.gz")?, size("vmlinuz")?, size("initramfs")?);
+    let (xen, linux, initramfs) = (size("xen")?, size("vmlinuz")?, size("initramfs")?);
     let ours = u64::try_from(holdfast.len())?;
     let boot = xen + linux + initramfs;
     let parts = vec![

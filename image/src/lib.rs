@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! image/image.toml --+
-//! Debian packages ---+--> build --> target/image/{xen.gz, vmlinuz, initramfs, gateway.cpio, pxe/, guest/}
+//! Debian packages ---+--> build --> target/image/{xen, vmlinuz, initramfs, gateway.cpio, pxe/, guest/}
 //! rootfs/, boot/ ----+
 //! our binary --------+
 //! cluster.toml, secrets.toml -----> media --> the gateway's disk, with all that the nodes boot

@@ -3,8 +3,8 @@
 //! ```text
 //! sector 0        GRUB's boot code and the partition table
 //! sector 1 ...    GRUB's core
-//! 1 MiB ...       FAT, labelled HOLDFAST:  xen.gz vmlinuz initramfs (the gateway's)  boot/grub/grub.cfg
-//!                                          pxe/ ... (GRUB for the network, xen.gz vmlinuz initramfs of the nodes)
+//! 1 MiB ...       FAT, labelled HOLDFAST:  xen vmlinuz initramfs (the gateway's)  boot/grub/grub.cfg
+//!                                          pxe/ ... (GRUB for the network, xen vmlinuz initramfs of the nodes)
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -38,7 +38,7 @@ pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path)
         copy(&places.out.join("pxe").join(&file), &pxe.join(&file))?;
     }
     for directory in [&work, &pxe] {
-        copy(&places.out.join("xen.gz"), &directory.join("xen.gz"))?;
+        copy(&places.out.join("xen"), &directory.join("xen"))?;
         copy(&places.out.join("vmlinuz"), &directory.join("vmlinuz"))?;
     }
     copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;

@@ -116,7 +116,9 @@ fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> 
          dhcp-option=option:dns-server\n\
          dhcp-match=set:efi,option:client-arch,7\n\
          dhcp-match=set:efi,option:client-arch,9\n\
-         dhcp-boot=tag:!efi,boot/grub/i386-pc/core.0\n\
+         dhcp-match=set:ipxe,175\n\
+         dhcp-boot=tag:!efi,tag:ipxe,boot.ipxe\n\
+         dhcp-boot=tag:!efi,tag:!ipxe,boot/grub/i386-pc/core.0\n\
          dhcp-boot=tag:efi,boot/grub/x86_64-efi/core.efi\n\
          enable-tftp\n\
          tftp-root={MEDIA}/pxe\n"
