@@ -5,6 +5,7 @@
 
 pub mod drill;
 pub mod journal;
+pub mod pdu;
 pub mod rack;
 pub mod setup;
 pub mod sys;
