@@ -32,7 +32,7 @@ use services::Services;
 pub(crate) use site::Site;
 
 /// Our own program, which is also the supervisor and the menu.
-const HOLDFAST: &str = "/bin/holdfast";
+pub(crate) const HOLDFAST: &str = "/bin/holdfast";
 
 /// Boots the machine and serves it until it goes off. Returns only where it is not PID 1 or cannot be told of signals.
 pub(crate) fn run() -> ExitCode {

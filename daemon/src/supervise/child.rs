@@ -132,7 +132,8 @@ mod tests {
         assert!(now().since(began) < Duration::from_secs(10));
         let grandchild = text.strip_prefix("it took too long: ").unwrap();
         // Whoever inherits it may take its time to reap it.
-        let alive = || std::fs::read_to_string(format!("/proc/{grandchild}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        let alive =
+            || std::fs::read_to_string(format!("/proc/{grandchild}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
         while alive() {
             assert!(now() < soon());
             std::thread::yield_now();

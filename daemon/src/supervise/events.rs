@@ -54,11 +54,7 @@ impl EventLog {
 
     /// Says something.
     pub(crate) fn say(&mut self, at: Instant, text: String) -> Line {
-        let line = Line {
-            at_ms: at.millis(),
-            node: self.node.clone(),
-            text,
-        };
+        let line = Line { at_ms: at.millis(), node: self.node.clone(), text };
         self.keep(line.clone());
         // A log that cannot be written is no reason to stop: what is kept is still shown.
         if self.write(&line).is_err() {

@@ -217,10 +217,7 @@ impl Files {
             if self.known.get(&vm).is_some_and(|(known, _)| *known == stamp) {
                 continue;
             }
-            let file = parse(&vm).map(|parsed| VmFile {
-                name: vm.clone(),
-                memory: parsed.memory,
-            });
+            let file = parse(&vm).map(|parsed| VmFile { name: vm.clone(), memory: parsed.memory });
             if let Err(reason) = &file {
                 post.tell(Told::Said(format!("VM file {vm} is refused: {reason}")));
             }

@@ -51,10 +51,7 @@ impl Mailbox {
     pub(super) fn new() -> io::Result<Self> {
         let (sender, receiver) = channel();
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        Ok(Self {
-            receiver,
-            post: Post { sender, bell },
-        })
+        Ok(Self { receiver, post: Post { sender, bell } })
     }
 
     /// Where its messages are put in.

@@ -76,10 +76,7 @@ impl Menus {
         }
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
-            menus: Vec::new(),
-        })
+        Ok(Self { listener, menus: Vec::new() })
     }
 
     /// Whether anybody looks.
@@ -91,11 +88,7 @@ impl Menus {
     pub(crate) fn waits<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         fds.push(PollFd::new(&self.listener, PollFlags::IN));
         for menu in &self.menus {
-            let out = if menu.output.is_empty() {
-                PollFlags::empty()
-            } else {
-                PollFlags::OUT
-            };
+            let out = if menu.output.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(&menu.stream, PollFlags::IN | out));
         }
     }
@@ -104,11 +97,7 @@ impl Menus {
     pub(crate) fn serve(&mut self, greeting: impl Fn() -> Vec<ToMenu>) -> Vec<FromMenu> {
         while let Ok((stream, _)) = self.listener.accept() {
             if self.menus.len() < MENUS && stream.set_nonblocking(true).is_ok() {
-                let mut menu = Menu {
-                    stream,
-                    output: VecDeque::new(),
-                    input: Vec::new(),
-                };
+                let mut menu = Menu { stream, output: VecDeque::new(), input: Vec::new() };
                 if greeting().iter().all(|message| menu.tell(&encoded(message)).is_ok()) {
                     self.menus.push(menu);
                 }

@@ -19,6 +19,7 @@ pub(crate) mod menu_link;
 mod monitor;
 mod ops;
 mod power;
+mod pulls;
 mod run;
 mod site;
 mod storage;

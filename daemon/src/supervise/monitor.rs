@@ -42,11 +42,7 @@ pub(super) struct Monitor {
 impl Monitor {
     /// No line at all.
     pub(super) fn none() -> Self {
-        Self {
-            line: None,
-            queue: VecDeque::new(),
-            dropped: 0,
-        }
+        Self { line: None, queue: VecDeque::new(), dropped: 0 }
     }
 
     /// Opens the terminal at `path`: 115200 bits a second, raw.
@@ -60,19 +56,12 @@ impl Monitor {
         settings.make_raw();
         settings.set_speed(speed::B115200)?;
         tcsetattr(&line, OptionalActions::Now, &settings)?;
-        Ok(Self {
-            line: Some(line),
-            ..Self::none()
-        })
+        Ok(Self { line: Some(line), ..Self::none() })
     }
 
     /// What is worth waking up for.
     pub(super) fn waits(&self) -> Option<PollFd<'_>> {
-        let out = if self.queue.is_empty() {
-            PollFlags::empty()
-        } else {
-            PollFlags::OUT
-        };
+        let out = if self.queue.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         self.line.as_ref().map(|line| PollFd::new(line, PollFlags::IN | out))
     }
 
@@ -152,11 +141,7 @@ mod tests {
     }
 
     fn event(text: &str) -> Line {
-        Line {
-            at_ms: 7,
-            node: "node1".to_owned(),
-            text: text.to_owned(),
-        }
+        Line { at_ms: 7, node: "node1".to_owned(), text: text.to_owned() }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use cluster::event::{Action, Actions, Event};
+use cluster::event::{Action, Actions, Event, Work};
 use cluster::node::{Boot, Node};
 use cluster::words::{Instant, Role};
 use nix::sys::signal::{Signal, kill};
@@ -20,11 +20,13 @@ use super::mailbox::{Mailbox, Told};
 use super::menu_link::{FromMenu, Menus, SOCKET, ToMenu};
 use super::monitor::Monitor;
 use super::ops::Ops;
+use super::pulls::Pulls;
 use super::site::Site;
 use super::storage::Disks;
 use super::udp::Udp;
 use super::{files, watch};
 use crate::seal::Seal;
+use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
 
 /// Between two statuses that a menu is told.
@@ -41,6 +43,7 @@ pub(super) struct Supervisor {
     udp: Udp,
     mailbox: Mailbox,
     menus: Menus,
+    pulls: Pulls,
     monitor: Monitor,
     log: EventLog,
     ops: Ops,
@@ -69,6 +72,7 @@ impl Supervisor {
         let udp = Udp::bind(&site.config, site.slot, seal).map_err(|error| format!("UDP 694: {error}"))?;
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
         let menus = Menus::listen(Path::new(SOCKET)).map_err(|error| format!("{SOCKET}: {error}"))?;
+        let pulls = Pulls::listen(Path::new(PULL_SOCKET)).map_err(|error| format!("{PULL_SOCKET}: {error}"))?;
         let mut log = EventLog::open(Path::new(events::FILE), &me.name);
         let monitor = monitor(me.monitor.as_deref(), &mut log);
         let watchdog = watchdog(site.config.self_fence, &mut log);
@@ -90,6 +94,7 @@ impl Supervisor {
             node,
             udp,
             menus,
+            pulls,
             monitor,
             log,
             ops: Ops::new(site, mailbox.post(), disks),
@@ -111,6 +116,9 @@ impl Supervisor {
             self.carry_out();
             self.take_datagrams();
             self.take_messages();
+            for pull in self.pulls.serve() {
+                self.handle(pull);
+            }
             self.serve_menus();
             if self.monitor.serve() {
                 self.monitor.status(&self.node.status(now()));
@@ -185,8 +193,14 @@ impl Supervisor {
             match action {
                 Action::Send { to, datagram } => self.udp.send(to, &datagram),
                 Action::Trace(trace) => self.say(trace.to_string()),
-                Action::Begin { op, deadline, work } => self.ops.begin(op, deadline, work),
-                Action::Refuse { .. } => {}
+                Action::Begin { op, deadline, work } => {
+                    let socket = match &work {
+                        Work::Push { stream, .. } => self.pulls.give(*stream),
+                        _ => None,
+                    };
+                    self.ops.begin(op, deadline, work, socket);
+                }
+                Action::Refuse { stream, reason } => self.pulls.refuse(stream, &reason),
                 Action::Pet => {
                     if let Some(watchdog) = &mut self.watchdog {
                         watchdog.pet();
@@ -214,6 +228,7 @@ impl Supervisor {
         let mut fds = vec![self.udp.waits(), self.mailbox.waits()];
         fds.extend(self.monitor.waits());
         self.menus.waits(&mut fds);
+        self.pulls.waits(&mut fds);
         super::wait(&mut fds, Some(clock::until(next)));
     }
 }

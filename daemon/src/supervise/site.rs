@@ -77,7 +77,8 @@ fn count_start(path: &Path) -> Result<u8, String> {
         Err(error) => return Err(failed(error)),
         Ok(text) => text.trim().parse::<u16>().map_err(|error| format!("{}: {error}", path.display()))?,
     };
-    let taken = u8::try_from(start).map_err(|_| "the supervisor was started 256 times; reboot this machine".to_owned())?;
+    let taken =
+        u8::try_from(start).map_err(|_| "the supervisor was started 256 times; reboot this machine".to_owned())?;
     let fresh: PathBuf = path.with_extension("new");
     fs::write(&fresh, format!("{}\n", start.saturating_add(1))).map_err(failed)?;
     fs::rename(&fresh, path).map_err(failed)?;

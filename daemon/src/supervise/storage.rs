@@ -19,14 +19,13 @@ use cluster::words::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::now;
+use crate::init::HOLDFAST;
 use crate::sys::{self, ChildSetup};
 
 /// Where the disks appear.
 const DIRECTORY: &str = "/dev/gnbd";
 /// The export that carries the shared file system.
 pub(super) const SHARED: &str = "shared";
-/// Our own program.
-const HOLDFAST: &str = "/bin/holdfast";
 /// Between two looks whether a disk has come.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two attempts to start a process that ends at once.
@@ -73,10 +72,7 @@ impl Drop for Held {
 impl Disks {
     /// Those of the configuration's gateway.
     pub(super) fn new(config: &Config) -> Self {
-        Self {
-            gateway: config.gateway().map(|(_, node)| node.address),
-            hands: Mutex::default(),
-        }
+        Self { gateway: config.gateway().map(|(_, node)| node.address), hands: Mutex::default() }
     }
 
     /// Has all of `names`, for as long as what is returned lives.
@@ -114,10 +110,7 @@ impl Disks {
             let count = hands.held.entry(name.clone()).or_default();
             *count = count.saturating_add(1);
         }
-        Held {
-            disks: Arc::clone(self),
-            names: names.to_vec(),
-        }
+        Held { disks: Arc::clone(self), names: names.to_vec() }
     }
 
     /// Waits until a disk is there, and starts what carries it.
@@ -150,10 +143,7 @@ impl Disks {
         }
         let mut command = Command::new(HOLDFAST);
         command.args(["nbd", name, &gateway.to_string()]).stdin(Stdio::null());
-        let setup = ChildSetup {
-            oom_score_adj: -1000,
-            terminal: false,
-        };
+        let setup = ChildSetup { oom_score_adj: -1000, terminal: false };
         sys::set_up_child(&mut command, setup);
         hands.children.push(command.spawn()?);
         Ok(())

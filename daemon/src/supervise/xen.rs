@@ -39,10 +39,7 @@ impl Xen {
     /// # Errors
     /// This is not Xen's first domain, or xenstored does not run.
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self {
-            hypercall: Hypercall::open()?,
-            store: Xenstore::open()?,
-        })
+        Ok(Self { hypercall: Hypercall::open()?, store: Xenstore::open()? })
     }
 
     /// Everything that runs, and what is free. After an error this must be opened anew.
