@@ -1,1 +1,18 @@
-//! Drivers for power switches and watchdogs: sans-IO dialogues carried by ports.
+//! Drivers for power switches: sans-IO dialogues carried by ports.
+//!
+//! A driver is a [`Dialogue`]: it gives out datagrams and a time to wait until, takes datagrams, and ends with an
+//! outcome. It has no clock, no socket and no randomness of its own. A [`port`] carries it over a real socket. Nothing here
+//! knows of clusters: what an outcome proves is for the caller to say.
+//!
+//! ```text
+//! ap7921   off, on, status of an APC AP7921's outlets
+//! snmp     the bytes of SNMP v1, and one request with its tries
+//! port     dialogues on UDP
+//! ```
+
+pub mod ap7921;
+mod dialogue;
+pub mod port;
+pub mod snmp;
+
+pub use dialogue::{Dialogue, Step};
