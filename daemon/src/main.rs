@@ -3,6 +3,7 @@
 //! Which applet runs is decided by the name the program was started under (`init`, and the names under which Xen's
 //! toolstack starts its hotplug programs), otherwise by its first argument.
 
+mod boot_files;
 mod hotplug;
 mod init;
 mod menu;
@@ -41,6 +42,7 @@ fn applet(name: &str, arguments: &[String]) -> ExitCode {
         "init" => init::run(),
         "supervise" => supervise::run(),
         "menu" => menu::run(arguments),
+        "boot-files" => boot_files::run(arguments),
         "vif-bridge" => hotplug::vif_bridge(arguments),
         "block" => hotplug::block(arguments),
         _ => refuse(&format!("there is no applet `{name}`")),

@@ -14,7 +14,7 @@ use cluster::config::{Config, Export, Mac, NodeConfig};
 use rustix::mount::MountFlags;
 
 use super::services::{OnEnd, Services, Spec};
-use super::{disks, failed, report};
+use super::{HOLDFAST, disks, failed, report};
 use crate::netsetup;
 
 const NBD_SERVER: &str = "/bin/nbd-server";
@@ -28,8 +28,10 @@ const DNSMASQ_CONFIGURATION: &str = "/run/holdfast/dnsmasq.conf";
 
 /// The label of the partition that the gateway has booted from.
 const LABEL: &str = "HOLDFAST";
-/// Where that partition is seen; `pxe` in it is what the nodes boot.
+/// Where that partition is seen.
 const MEDIA: &str = "/media";
+/// What is in it for the nodes.
+const FILES: &str = "/media/pxe";
 /// How long the gateway's disks may take to be found.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks for them.
@@ -91,6 +93,16 @@ pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &Node
         forks: None,
         socket: None,
     });
+    services.start(Spec {
+        name: "boot-files".to_owned(),
+        program: HOLDFAST,
+        arguments: vec!["boot-files".to_owned(), own.address.to_string(), FILES.to_owned()],
+        terminal: None,
+        oom_score_adj: -500,
+        on_end: OnEnd::Restart,
+        forks: None,
+        socket: None,
+    });
     Ok(())
 }
 
@@ -117,11 +129,12 @@ fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> 
          dhcp-match=set:efi,option:client-arch,7\n\
          dhcp-match=set:efi,option:client-arch,9\n\
          dhcp-match=set:ipxe,175\n\
-         dhcp-boot=tag:!efi,tag:ipxe,boot.ipxe\n\
+         dhcp-boot=tag:!efi,tag:ipxe,http://{address}/boot.ipxe\n\
          dhcp-boot=tag:!efi,tag:!ipxe,boot/grub/i386-pc/core.0\n\
          dhcp-boot=tag:efi,boot/grub/x86_64-efi/core.efi\n\
          enable-tftp\n\
-         tftp-root={MEDIA}/pxe\n"
+         tftp-root={FILES}\n",
+        address = own.address
     );
     for (mac, address, node) in clients(config, own) {
         let _ = writeln!(text, "dhcp-host={mac},{address},{node}");
