@@ -1,1 +1,197 @@
+//! Every dialogue as it goes: `dialogues/*.txt`.
+//!
+//! A recording is a sentence of intent, the dialogue and what happens to each datagram it sends, a line `----`, and what
+//! comes of it. `UPDATE_EXPECT=1 cargo test -p hw` writes what comes.
+//!
+//! ```text
+//! off OUTLET.. | on OUTLET.. | status    the dialogue; an outlet is NUMBER or NUMBER=NAME
+//! ap7921                                 the next two are answered as an AP7921 with eight outlets does
+//! is VALUE ..                            answered with these values: a number, "text" (`_` is a blank), null, or an OID
+//! done                                   a SET is answered as it was sent
+//! error NAME                             refused
+//! lost                                   not answered
+//! first SENTENCE                         before what follows, the reply comes that ..
+//!   .. old VALUE                           .. the request before would have had
+//!   .. id | community | object | value     .. differs in that from the right one (which says that all is well)
+//!   .. noise                               .. is no reply at all
+//! after MILLISECONDS SENTENCE            the same as the sentence, so much later
+//! give up                                at this request the caller has no more time
+//! ```
 
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::*;
+use crate::snmp::{Kind, Message};
+
+const COMMUNITY: &str = "private";
+
+#[test]
+fn every_dialogue_goes_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogues");
+    let mut recordings: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    recordings.sort();
+    assert!(!recordings.is_empty());
+    let mut wrong = Vec::new();
+    for path in recordings {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (given, expected) = text.split_once("\n----\n").unwrap_or((text.trim_end(), ""));
+        let (_intent, input) = given.split_once("\n\n").expect("an intent, an empty line, the input");
+        let output = replay(input);
+        if output == expected {
+            continue;
+        }
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, format!("{given}\n----\n{output}")).unwrap();
+        } else {
+            wrong.push(format!("{}:\n{output}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "not as written:\n{}", wrong.join("\n"));
+}
+
+fn replay(input: &str) -> String {
+    let (dialogue, script) = input.split_once('\n').unwrap();
+    let script = script.replace("ap7921", "is 1.3.6.1.4.1.318.1.3.4.5\nis \"AP7921\" 8");
+    let (word, rest) = dialogue.split_once(' ').unwrap_or((dialogue, ""));
+    let outlet = |text: &str| {
+        let (number, name) = text.split_once('=').map_or((text, None), |(number, name)| (number, Some(name.into())));
+        Outlet { number: number.parse().unwrap(), name }
+    };
+    let outlets: Vec<Outlet> = rest.split_whitespace().map(outlet).collect();
+    match word {
+        "off" => go(switch(Relay::Off, &outlets, COMMUNITY, 1), &script, |relay| relay.to_string()),
+        "on" => go(switch(Relay::On, &outlets, COMMUNITY, 1), &script, |relay| relay.to_string()),
+        "status" => go(status(COMMUNITY, 1), &script, |outlets| {
+            outlets.iter().map(|(seen, name)| format!("\n  {seen}, called \"{name}\"")).collect()
+        }),
+        _ => panic!("no such dialogue: {word}"),
+    }
+}
+
+/// The device and the network of a recording.
+struct Script<'a> {
+    lines: std::str::Lines<'a>,
+    now_ms: u64,
+    previous: Option<Message>,
+    output: String,
+}
+
+fn go<T, D: Dialogue<Outcome = Result<T, Error>>>(mut dialogue: D, script: &str, say: impl Fn(&T) -> String) -> String {
+    let mut script = Script { lines: script.lines(), now_ms: 0, previous: None, output: String::new() };
+    let outcome = loop {
+        match dialogue.poll(script.now_ms) {
+            Step::Done(outcome) => break outcome,
+            Step::Wait(until) => script.now_ms = until,
+            Step::Send(datagram) => {
+                let request = Message::decode(&datagram).unwrap();
+                writeln!(script.output, "{:>6} ms  {}", script.now_ms, said(&request)).unwrap();
+                if !script.play(&request, &mut dialogue) {
+                    break dialogue.give_up();
+                }
+                script.previous = Some(request);
+            }
+        }
+    };
+    assert_eq!(script.lines.next(), None, "said and never asked, after:\n{}", script.output);
+    let outcome = match outcome {
+        Ok(answer) => format!("ok: {}", say(&answer)),
+        Err(error) => format!("failed: {error}"),
+    };
+    format!("{}{:>6} ms  {outcome}\n", script.output, script.now_ms)
+}
+
+impl Script<'_> {
+    /// What happens to this request. Is there more time?
+    fn play(&mut self, request: &Message, dialogue: &mut impl Dialogue) -> bool {
+        loop {
+            let mut line = self.lines.next().unwrap_or_else(|| panic!("not said what comes of it:\n{}", self.output));
+            if let Some((millis, rest)) = line.strip_prefix("after ").and_then(|rest| rest.split_once(' ')) {
+                self.now_ms += millis.parse::<u64>().unwrap();
+                line = rest;
+            }
+            if let Some(wrong) = line.strip_prefix("first ") {
+                dialogue.handle(self.now_ms, &self.wrong_reply(wrong, request));
+                writeln!(self.output, "           (a reply: {wrong})").unwrap();
+                continue;
+            }
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let reply = match word {
+                "lost" => return true,
+                "give" => return false,
+                "done" => response(request, request.bindings.iter().map(|(_, value)| value.clone()).collect()),
+                "is" => response(request, values(rest)),
+                "error" => Message { error: Some((refusal(rest), 1)), ..response(request, vec![]) },
+                _ => panic!("not understood: {line}"),
+            };
+            dialogue.handle(self.now_ms, &reply.encode());
+            return true;
+        }
+    }
+
+    fn wrong_reply(&self, wrong: &str, request: &Message) -> Vec<u8> {
+        let well = |request: &Message| {
+            let value = |value: &Value| if *value == Value::Null { Value::Integer(2) } else { value.clone() };
+            response(request, request.bindings.iter().map(|(_, v)| value(v)).collect())
+        };
+        let mut right = well(request);
+        match wrong.split_once(' ').unwrap_or((wrong, "")) {
+            ("old", rest) => return response(self.previous.as_ref().unwrap(), values(rest)).encode(),
+            ("id", _) => right.id ^= 1,
+            ("community", _) => right.community = b"public".to_vec(),
+            ("object", _) => right.bindings[0].0 = Oid::new(RPDU, &[9]),
+            ("value", _) => right.bindings[0].1 = Value::Integer(1),
+            ("kind", _) => right.kind = Kind::Set,
+            ("noise", _) => return right.encode()[..20].to_vec(),
+            _ => panic!("not understood: {wrong}"),
+        }
+        right.encode()
+    }
+}
+
+fn response(request: &Message, values: Vec<Value>) -> Message {
+    let mut values = values.into_iter();
+    let bindings = request.bindings.iter().map(|(oid, _)| (oid.clone(), values.next().unwrap_or(Value::Null)));
+    Message { kind: Kind::Response, bindings: bindings.collect(), ..request.clone() }
+}
+
+fn values(text: &str) -> Vec<Value> {
+    let value = |word: &str| match word.strip_prefix('"') {
+        Some(text) => Value::Text(text.trim_end_matches('"').replace('_', " ").into_bytes()),
+        None if word == "null" => Value::Null,
+        None if word.contains('.') => {
+            Value::Oid(Oid::new(&word.split('.').map(|arc| arc.parse().unwrap()).collect::<Vec<u32>>(), &[]))
+        }
+        None => Value::Integer(word.parse().unwrap()),
+    };
+    text.split_whitespace().map(value).collect()
+}
+
+fn refusal(name: &str) -> ErrorStatus {
+    use ErrorStatus::{BadValue, GenErr, NoSuchName, ReadOnly, TooBig};
+    let all = [TooBig, NoSuchName, BadValue, ReadOnly, GenErr];
+    all.into_iter().find(|status| status.to_string() == name).unwrap()
+}
+
+/// A request in words.
+fn said(request: &Message) -> String {
+    let object = |oid: &Oid| {
+        let Some(rest) = oid.arcs().strip_prefix(RPDU) else { return "sysObjectID".to_owned() };
+        let columns = [
+            (&IDENT_MODEL[..2], "model"),
+            (&IDENT_OUTLETS[..2], "outlets"),
+            (&CONTROL_COMMAND, "command"),
+            (&STATUS_NAME, "name"),
+            (&STATUS_STATE, "state"),
+            (&STATUS_PENDING, "pending"),
+        ];
+        let (column, name) = columns.into_iter().find(|(column, _)| rest.starts_with(column)).unwrap();
+        format!("{name}.{}", rest[column.len()])
+    };
+    let binding = |(oid, value): &(Oid, Value)| match request.kind {
+        Kind::Set => format!("{} = {value}", object(oid)),
+        Kind::Get | Kind::Response => object(oid),
+    };
+    let bindings: Vec<String> = request.bindings.iter().map(binding).collect();
+    format!("{} {}", if request.kind == Kind::Set { "set" } else { "get" }, bindings.join(", "))
+}
