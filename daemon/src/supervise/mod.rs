@@ -37,6 +37,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, Timespec};
 use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::rand::GetRandomFlags;
 
 use crate::init::PROBLEMS;
 use menu_link::{FromMenu, Menus, SOCKET, ToMenu};
@@ -91,4 +92,14 @@ fn wait(fds: &mut [PollFd<'_>], longest: Option<Duration>) {
     let timeout = longest.and_then(|longest| Timespec::try_from(longest).ok());
     // An interrupted or failed wait is an early look around, nothing worse.
     let _ = rustix::event::poll(fds, timeout.as_ref());
+}
+
+/// A random number.
+///
+/// # Errors
+/// The kernel has none, in words for the operator.
+fn seed() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| format!("getrandom: {error}"))?;
+    Ok(u64::from_ne_bytes(bytes))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cluster::event::{Event, Outcome, Work};
 use cluster::words::{Generation, Instant, OpId, Slot, VmName};
+use hw::ap7921::Relay;
 
 use super::child::{self, xl};
 use super::files;
@@ -62,9 +63,9 @@ impl Desk {
             Work::Shutdown { vm } => xl(["shutdown", "-w", "-F", vm.as_str()], deadline),
             Work::Destroy { domain } => xl(["destroy", &domain], deadline),
             Work::OutletsOff { outlets, .. } => {
-                return power::switch(&self.site, &outlets, power::Wanted::Off, deadline);
+                return power::switch(&self.site, &outlets, Relay::Off, deadline);
             }
-            Work::OutletsOn { outlets, .. } => return power::switch(&self.site, &outlets, power::Wanted::On, deadline),
+            Work::OutletsOn { outlets, .. } => return power::switch(&self.site, &outlets, Relay::On, deadline),
         };
         done.map_or_else(Outcome::Failed, |_said| Outcome::Succeeded)
     }

@@ -1,20 +1,68 @@
-//! The outlets of power switches: switched, and read back.
+//! The outlets of power switches: switched, and read back. What the readings prove is the core's to say.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 
 use cluster::event::Outcome;
+use cluster::fencing::{Reading, Readings};
 use cluster::words::{Instant, Outlet};
+use hw::ap7921::{self, Relay};
+use hw::port::udp;
 
+use super::clock::until;
+use super::seed;
 use super::site::Site;
 
-/// What the outlets are wanted to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// With power.
-    On,
-    /// Without.
-    Off,
+/// The port of an SNMP agent.
+const SNMP: u16 = 161;
+
+/// Switches all of `outlets`, which feed one node, and tells how each was read back: all of one power switch together,
+/// one switch after the other.
+pub(super) fn switch(site: &Site, outlets: &[Outlet], relay: Relay, deadline: Instant) -> Outcome {
+    let mut readings = Readings::new();
+    for (pdu, outlets) in by_pdu(outlets) {
+        let reading = match ask(site, &pdu, &outlets, relay, deadline) {
+            Ok(Relay::Off) => Reading::Off,
+            Ok(Relay::On) => Reading::On,
+            Err(why) => Reading::Unknown(why),
+        };
+        readings.extend(outlets.into_iter().map(|outlet| (outlet, reading.clone())));
+    }
+    Outcome::Read(readings)
 }
 
-/// Switches all of `outlets`, and reads them back.
-pub(super) fn switch(_site: &Site, _outlets: &[Outlet], _wanted: Wanted, _deadline: Instant) -> Outcome {
-    Outcome::Failed("power switches cannot be reached yet".to_owned())
+/// The outlets of each power switch.
+fn by_pdu(outlets: &[Outlet]) -> BTreeMap<String, Vec<Outlet>> {
+    let mut pdus: BTreeMap<String, Vec<Outlet>> = BTreeMap::new();
+    for outlet in outlets {
+        pdus.entry(outlet.pdu.clone()).or_default().push(outlet.clone());
+    }
+    pdus
+}
+
+/// What all of `outlets`, of one power switch, were read back as.
+fn ask(site: &Site, name: &str, outlets: &[Outlet], relay: Relay, deadline: Instant) -> Result<Relay, String> {
+    let pdu = site.config.pdus.iter().find(|pdu| pdu.name == name);
+    let pdu = pdu.ok_or_else(|| format!("there is no power switch `{name}`"))?;
+    let community = site.secrets.community(name).ok_or_else(|| format!("no community for `{name}` is known"))?;
+    let outlets: Vec<_> =
+        outlets.iter().map(|outlet| ap7921::Outlet { number: outlet.number, name: None }).collect();
+    let dialogue = ap7921::switch(relay, &outlets, community, seed()?);
+    let device = SocketAddr::from((pdu.address, SNMP));
+    let patience = std::time::Instant::now() + until(deadline);
+    udp::run(dialogue, device, patience, &AtomicBool::new(false)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outlets_are_asked_for_by_their_switch() {
+        let outlet = |pdu: &str, number| Outlet { pdu: pdu.to_owned(), number };
+        let both = by_pdu(&[outlet("left", 1), outlet("right", 7), outlet("left", 2)]);
+        assert_eq!(both["left"], [outlet("left", 1), outlet("left", 2)]);
+        assert_eq!(both["right"], [outlet("right", 7)]);
+    }
 }

@@ -12,7 +12,6 @@ use cluster::node::{Boot, Node};
 use cluster::words::{Instant, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rustix::rand::GetRandomFlags;
 
 use super::clock::{self, now};
 use super::events::{self, EventLog};
@@ -87,7 +86,7 @@ impl Supervisor {
             slot: site.slot,
             incarnation: site.incarnation,
             start: site.start,
-            seed: seed()?,
+            seed: super::seed()?,
         };
         let node = Node::new(boot, now(), &mut actions);
         Ok(Self {
@@ -194,10 +193,8 @@ impl Supervisor {
                 Action::Send { to, datagram } => self.udp.send(to, &datagram),
                 Action::Trace(trace) => self.say(trace.to_string()),
                 Action::Begin { op, deadline, work } => {
-                    let socket = match &work {
-                        Work::Push { stream, .. } => self.pulls.give(*stream),
-                        _ => None,
-                    };
+                    let asked = if let Work::Push { stream, .. } = &work { Some(*stream) } else { None };
+                    let socket = asked.and_then(|stream| self.pulls.give(stream));
                     self.ops.begin(op, deadline, work, socket);
                 }
                 Action::Refuse { stream, reason } => self.pulls.refuse(stream, &reason),
@@ -271,11 +268,4 @@ fn files(mailbox: &Mailbox, disks: &Arc<Disks>) -> Result<(), String> {
 pub(super) fn servant(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
     let builder = thread::Builder::new().name(name.to_owned()).stack_size(STACK);
     builder.spawn(work).map(drop).map_err(|error| format!("no thread for `{name}`: {error}"))
-}
-
-/// Where the node's randomness comes from.
-fn seed() -> Result<u64, String> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| format!("getrandom: {error}"))?;
-    Ok(u64::from_ne_bytes(bytes))
 }
