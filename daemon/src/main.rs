@@ -7,11 +7,15 @@ mod boot_files;
 mod hotplug;
 mod init;
 mod menu;
+mod migrate;
+mod nbd;
+mod netlink;
 mod netsetup;
 mod rtnetlink;
 mod seal;
 mod secrets;
 mod stream;
+mod streams;
 mod supervise;
 mod sys;
 mod watchdog;
@@ -28,7 +32,7 @@ fn main() -> ExitCode {
     let called = Path::new(&called).file_name().map(OsString::from).unwrap_or_default();
     let arguments: Vec<String> = words.collect();
     match called.to_str() {
-        Some(name @ ("init" | "vif-bridge" | "block")) => applet(name, &arguments),
+        Some(name @ ("init" | "vif-bridge" | "block" | "sh")) => applet(name, &arguments),
         _ => match arguments.split_first() {
             Some((name, rest)) => applet(name, rest),
             None => refuse("which applet? Start it as `holdfast APPLET ...`"),
@@ -45,6 +49,10 @@ fn applet(name: &str, arguments: &[String]) -> ExitCode {
         "boot-files" => boot_files::run(arguments),
         "vif-bridge" => hotplug::vif_bridge(arguments),
         "block" => hotplug::block(arguments),
+        "nbd" => nbd::run(arguments),
+        "pull" => migrate::pull(arguments),
+        "sh" => migrate::sh(),
+        "streams" => streams::run(),
         _ => refuse(&format!("there is no applet `{name}`")),
     }
 }

@@ -282,7 +282,8 @@ fn read_record(
     tcp.read_exact(&mut size)?;
     let message = message.get_mut(..usize::from(u16::from_be_bytes(size))).unwrap_or_default();
     tcp.read_exact(message)?;
-    let length = session.read_message(*number, message, cargo).map_err(|_| invalid("a record that was tampered with"))?;
+    let length =
+        session.read_message(*number, message, cargo).map_err(|_| invalid("a record that was tampered with"))?;
     *number += 1;
     Ok(length)
 }

@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -126,4 +126,28 @@ pub(crate) fn set_watchdog_timeout(device: &File, timeout: Duration) -> io::Resu
     // SAFETY: the opcode reads and writes one int, which `seconds` is.
     unsafe { ioctl(device, Updater::<'_, WDIOC_SETTIMEOUT, i32>::new(&mut seconds)) }?;
     Ok(())
+}
+
+/// Lets `command` inherit `descriptor` as its descriptor 3.
+pub(crate) fn give_descriptor_3(command: &mut Command, descriptor: OwnedFd) {
+    let prepare = move || -> io::Result<()> {
+        // SAFETY: the child owns no descriptor 3 that anything refers to; forgotten below, it stays open across exec.
+        let mut three = unsafe { OwnedFd::from_raw_fd(3) };
+        let result = rustix::io::dup2(&descriptor, &mut three);
+        std::mem::forget(three);
+        Ok(result?)
+    };
+    // SAFETY: between fork and exec `prepare` makes one system call; it takes no lock and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// The descriptor 3 that this program was given.
+///
+/// # Errors
+/// It was given none.
+pub(crate) fn take_descriptor_3() -> io::Result<OwnedFd> {
+    // SAFETY: it is only asked whether it is open, and taken once, before this program opens anything itself.
+    rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(3) })?;
+    // SAFETY: it is open, and nothing else in this program refers to it.
+    Ok(unsafe { OwnedFd::from_raw_fd(3) })
 }

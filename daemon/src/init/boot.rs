@@ -30,7 +30,7 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 14] = [
+const PHASES: [Phase; 15] = [
     ("file systems", |_| mounts::first()),
     ("host", |_| host()),
     ("incarnation", |_| incarnation(Path::new(INCARNATION))),
@@ -46,6 +46,10 @@ const PHASES: [Phase; 14] = [
     ("domain 0", |_| xen::init_dom0()),
     ("exports", Boot::serve_disks),
     ("PXE", Boot::serve_boot),
+    ("streams", |boot| {
+        boot.start_streams();
+        Ok(())
+    }),
     ("supervisor", |boot| {
         xen::start_xenconsoled(&mut boot.services);
         boot.start_supervisor();
@@ -88,6 +92,22 @@ impl Boot {
                 gateway::start_dnsmasq(&mut self.services, &site.config, site.own())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What answers other members: storage and migration. It goes on while the supervisor starts again.
+    fn start_streams(&mut self) {
+        if self.site.is_some() {
+            self.services.start(Spec {
+                name: "streams".to_owned(),
+                program: HOLDFAST,
+                arguments: vec!["streams".to_owned()],
+                terminal: None,
+                oom_score_adj: -1000,
+                on_end: OnEnd::Restart,
+                forks: None,
+                socket: None,
+            });
         }
     }
 
