@@ -89,7 +89,9 @@ mod tests {
     fn a_path_stays_below_the_directory() {
         assert_eq!(path_of("GET /boot.ipxe HTTP/1.1\r\n"), Some(PathBuf::from("boot.ipxe")));
         assert_eq!(path_of("GET /a/b HTTP/1.0\r\n"), Some(PathBuf::from("a/b")));
-        for refused in ["GET /../etc/passwd HTTP/1.1", "GET //etc/passwd HTTP/1.1", "GET / HTTP/1.1", "PUT /a HTTP/1.1", ""] {
+        for refused in
+            ["GET /../etc/passwd HTTP/1.1", "GET //etc/passwd HTTP/1.1", "GET / HTTP/1.1", "PUT /a HTTP/1.1", ""]
+        {
             assert_eq!(path_of(refused), None, "{refused}");
         }
     }

@@ -17,7 +17,7 @@ use crate::tree::{Entry, Tree};
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Where things are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Places {
     /// The source tree.
     pub source: PathBuf,

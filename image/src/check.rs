@@ -4,12 +4,13 @@
 //! module of `/etc/modules`; nothing else begins like something that a kernel would run; every link leads to something.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::debian::output;
+use crate::debian::{files, output};
 use crate::elf;
 use crate::manifest::Manifest;
 use crate::tree::{Entry, Tree};
@@ -18,16 +19,33 @@ use crate::tree::{Entry, Tree};
 ///
 /// # Errors
 /// Something runs that must not, something is missing, or a link leads nowhere: with its path.
-pub fn segments(manifest: &Manifest, groups: &[&str], files: &[&Path]) -> Result<()> {
+pub fn segments(manifest: &Manifest, groups: &[&str], archives: &[&Path]) -> Result<()> {
     let mut tree = Tree::default();
-    for file in files {
+    for file in archives {
         let archive = output(Command::new("zstd").arg("-dcq").arg(file), "zstd")?;
         tree.unpack(&archive).with_context(|| file.display().to_string())?;
     }
     let programs: Vec<_> = groups.iter().filter_map(|group| manifest.programs.get(*group)).collect();
-    let files = programs.iter().flat_map(|group| group.files.iter().cloned());
+    let named = programs.iter().flat_map(|group| group.files.iter().cloned());
     let opened = programs.iter().flat_map(|group| group.opened.iter().cloned());
-    check(&tree, files.chain([manifest.applets.path.clone()]).collect(), opened.collect())
+    check(&tree, named.chain([manifest.applets.path.clone()]).collect(), opened.collect())
+}
+
+/// Compares two builds, file by file.
+///
+/// # Errors
+/// A file differs, or only one of them has it: with its path.
+pub fn same(one: &Path, other: &Path) -> Result<()> {
+    let (names, others) = (files(one)?, files(other)?);
+    if names != others {
+        bail!("{} and {} do not have the same files", one.display(), other.display());
+    }
+    for name in names {
+        if fs::read(one.join(&name))? != fs::read(other.join(&name))? {
+            bail!("two builds differ in {}", name.display());
+        }
+    }
+    Ok(())
 }
 
 fn check(tree: &Tree, programs: Vec<String>, opened: Vec<String>) -> Result<()> {
@@ -47,7 +65,9 @@ fn check(tree: &Tree, programs: Vec<String>, opened: Vec<String>) -> Result<()> 
             Entry::File(bytes, _) if elf::is_elf(bytes) && !named.contains(path) => {
                 bail!("/{path} can run, and image.toml does not name it");
             }
-            Entry::File(bytes, _) if bytes.starts_with(b"#!") => bail!("/{path} is a script, and nothing reads scripts"),
+            Entry::File(bytes, _) if bytes.starts_with(b"#!") => {
+                bail!("/{path} is a script, and nothing reads scripts")
+            }
             Entry::Link(target) if tree.get(target.trim_start_matches('/')).is_none() => {
                 bail!("/{path} leads to {target}, which is not there");
             }
@@ -86,7 +106,7 @@ mod tests {
 
     /// A tree with one program (this test's own), the libraries that it needs, and a link to it.
     fn tree() -> Tree {
-        let program = std::fs::read("/proc/self/exe").unwrap();
+        let program = fs::read("/proc/self/exe").unwrap();
         let mut tree = Tree::default();
         for name in elf::libraries(&program).unwrap() {
             tree.put(&format!("lib/{name}"), elf_file());
@@ -121,6 +141,19 @@ mod tests {
         assert_eq!(refusal("etc/script", script), "/etc/script is a script, and nothing reads scripts");
         let link = Entry::Link("/bin/other".to_owned());
         assert_eq!(refusal("sbin/init", link), "/sbin/init leads to /bin/other, which is not there");
+    }
+
+    #[test]
+    fn a_difference_between_two_builds_is_told() {
+        let [one, other] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        for directory in [&one, &other] {
+            fs::write(directory.path().join("initramfs"), "the same").unwrap();
+        }
+        same(one.path(), other.path()).unwrap();
+        fs::write(other.path().join("initramfs"), "the sane").unwrap();
+        assert_eq!(same(one.path(), other.path()).unwrap_err().to_string(), "two builds differ in initramfs");
+        fs::write(other.path().join("more"), "").unwrap();
+        assert!(same(one.path(), other.path()).unwrap_err().to_string().ends_with("the same files"));
     }
 
     #[test]

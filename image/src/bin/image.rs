@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use image::build::{self, Places};
-use image::media;
+use image::{check, media};
 
 /// Builds what Holdfast's machines boot.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ struct Arguments {
 enum Order {
     /// Build the image (the default).
     Build,
+    /// Build the image twice, and compare every byte.
+    Repeat,
     /// Write the gateway's boot disk, with a site's configuration and key, and with all that its nodes boot.
     GatewayDisk {
         /// The cluster.toml.
@@ -50,6 +52,13 @@ fn main() -> Result<()> {
                 text.push_str(&format!("{:<44} {:>6.2} MB\n", part.name, kilobytes(part.bytes) / 1000.0));
             }
             Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+        }
+        Order::Repeat => {
+            let again = Places { out: places.out.with_extension("again"), ..places.clone() };
+            build::build(&places)?;
+            build::build(&again)?;
+            check::same(&places.out, &again.out)?;
+            Ok(std::fs::remove_dir_all(&again.out)?)
         }
         Order::GatewayDisk { cluster, secrets, out } => media::gateway_disk(&places, &cluster, &secrets, &out),
         Order::Shared { directory, out } => media::shared(&directory, &out),
