@@ -60,8 +60,8 @@ fn replay(input: &str) -> String {
     };
     let outlets: Vec<Outlet> = rest.split_whitespace().map(outlet).collect();
     match word {
-        "off" => go(switch(Relay::Off, &outlets, COMMUNITY, 1), &script, |relay| relay.to_string()),
-        "on" => go(switch(Relay::On, &outlets, COMMUNITY, 1), &script, |relay| relay.to_string()),
+        "off" => go(switch(Relay::Off, &outlets, COMMUNITY, 1), &script, |relay| format!(" {relay}")),
+        "on" => go(switch(Relay::On, &outlets, COMMUNITY, 1), &script, |relay| format!(" {relay}")),
         "status" => go(status(COMMUNITY, 1), &script, |outlets| {
             outlets.iter().map(|(seen, name)| format!("\n  {seen}, called \"{name}\"")).collect()
         }),
@@ -95,7 +95,7 @@ fn go<T, D: Dialogue<Outcome = Result<T, Error>>>(mut dialogue: D, script: &str,
     };
     assert_eq!(script.lines.next(), None, "said and never asked, after:\n{}", script.output);
     let outcome = match outcome {
-        Ok(answer) => format!("ok: {}", say(&answer)),
+        Ok(answer) => format!("ok:{}", say(&answer)),
         Err(error) => format!("failed: {error}"),
     };
     format!("{}{:>6} ms  {outcome}\n", script.output, script.now_ms)
