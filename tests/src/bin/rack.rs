@@ -9,6 +9,7 @@ use std::sync::mpsc::channel;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use holdfast_tests::rack::artefacts::rack_dir;
 use holdfast_tests::rack::control::{Request, ask, serve};
 use holdfast_tests::rack::status::Status;
 use holdfast_tests::rack::{Options, Push, Rack, leftovers};
@@ -87,7 +88,7 @@ enum Way {
 }
 
 fn main() -> ExitCode {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("rack");
+    let dir = rack_dir();
     match run(Arguments::parse().command.unwrap_or(What::Up { nodes: 3 }), &dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use holdfast_tests::rack::artefacts::{rack_dir, workspace};
 use holdfast_tests::rack::{Options, Rack};
 use holdfast_tests::{drill, setup};
 
@@ -46,7 +47,7 @@ fn rack(run: &mut Run) {
     if !run.wants("rack") {
         return;
     }
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("rack");
+    let dir = rack_dir();
     let mut started = None;
     run.step("rack: starts", || {
         let options = Options { nodes: 3, vms: 2, dir: dir.clone(), print: true };
@@ -82,7 +83,7 @@ fn cargo(arguments: &[&str]) -> Result<()> {
     let program = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let status = Command::new(program)
         .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(""))
+        .current_dir(workspace())
         .stdin(Stdio::null())
         .status()
         .context("cannot run cargo")?;

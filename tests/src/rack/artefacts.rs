@@ -54,6 +54,12 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("")
 }
 
+/// Where a rack of this checkout keeps its files: in cargo's target folder.
+pub fn rack_dir() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    workspace().join(target).join("rack")
+}
+
 /// The files of the shared volume: the VMs' descriptions, and what they boot.
 fn shared_files(layout: &Layout, dir: &Path) -> Result<()> {
     let (vms, boot, guest) = (dir.join("vms"), dir.join("boot"), workspace().join("target/image/guest"));
