@@ -94,11 +94,6 @@ struct Understood {
 
 /// What matters of libxl's `libxl_domain_config` in JSON.
 #[derive(Deserialize)]
-struct DryRun {
-    config: DomainConfig,
-}
-
-#[derive(Deserialize)]
 struct DomainConfig {
     c_info: CreateInfo,
     b_info: BuildInfo,
@@ -126,8 +121,7 @@ struct Disk {
 fn understand(printed: &str) -> Result<Understood, String> {
     let start = printed.find('{').ok_or("xl says nothing of it")?;
     let json = printed.get(start..).unwrap_or_default();
-    let dry_run: DryRun = serde_json::from_str(json).map_err(|error| format!("xl's description of it: {error}"))?;
-    let config = dry_run.config;
+    let config: DomainConfig = serde_json::from_str(json).map_err(|error| format!("xl's description of it: {error}"))?;
     let memory = u32::try_from(config.b_info.max_memkb.div_ceil(1024)).map_err(|_| "it wants too much memory")?;
     Ok(Understood {
         name: config.c_info.name,
@@ -237,12 +231,9 @@ mod tests {
 
     const PRINTED: &str = r#"Parsing config from /shared/vms/x0
 {
-    "domid": null,
-    "config": {
-        "c_info": { "type": "pvh", "name": "x0", "uuid": "c2b4", "run_hotplug_scripts": "True" },
-        "b_info": { "max_vcpus": 1, "max_memkb": 90112, "target_memkb": 90112, "type.pvh": {} },
-        "disks": [ { "pdev_path": "/dev/gnbd/x0", "vdev": "sda1", "format": "raw", "readwrite": 1 } ]
-    }
+    "c_info": { "type": "pvh", "name": "x0", "uuid": "c2b4", "run_hotplug_scripts": "True" },
+    "b_info": { "max_vcpus": 1, "max_memkb": 90112, "target_memkb": 90112, "type.pvh": {} },
+    "disks": [ { "pdev_path": "/dev/gnbd/x0", "vdev": "sda1", "format": "raw", "readwrite": 1 } ]
 }
 "#;
 
