@@ -3,9 +3,12 @@
 //! Two halves that share nothing: the rack (`rack`, `setup`, `pdu`) starts real machines and meets the
 //! daemon only as a program; the simulator (feature `world`) links the core and runs it in virtual time.
 
+pub mod cases;
 pub mod drill;
 pub mod journal;
 pub mod pdu;
 pub mod rack;
 pub mod setup;
 pub mod sys;
+#[cfg(feature = "world")]
+pub mod world;

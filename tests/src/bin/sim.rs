@@ -1,3 +1,69 @@
-//! `cargo sim`.
+//! `cargo sim`: worlds from seeds, or from a script.
 
-fn main() {}
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use holdfast_tests::cases::Case;
+use holdfast_tests::world::{chaos, script};
+
+/// Runs the core in virtual worlds.
+#[derive(Parser)]
+struct Arguments {
+    /// Live through the world of this seed and print its event log.
+    seed: Option<u64>,
+    /// Live through this many worlds.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed of many.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Run a scenario file and print its event log.
+    #[arg(long)]
+    replay: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut out = std::io::stdout().lock();
+    if let Some(file) = arguments.replay {
+        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let input = Case::parse(&text)?.input;
+        out.write_all(script::run(&input)?.as_bytes())?;
+        return Ok(());
+    }
+    if let Some(seed) = arguments.seed {
+        let story = chaos::live(seed);
+        out.write_all(story.log.concat().as_bytes())?;
+        if let Some(failure) = story.failure {
+            bail!("seed {seed}: {failure}");
+        }
+        writeln!(out, "seed {seed}: all is well")?;
+        return Ok(());
+    }
+    let seeds = arguments.seeds.unwrap_or(1_000);
+    let began = Instant::now();
+    let (mut failed, mut virtual_time) = (0_u64, Duration::ZERO);
+    for seed in arguments.from..arguments.from + seeds {
+        let story = chaos::live(seed);
+        virtual_time += story.time;
+        if let Some(failure) = story.failure {
+            failed += 1;
+            writeln!(out, "seed {seed}: {failure}")?;
+        }
+    }
+    let real = began.elapsed();
+    let ratio = virtual_time.as_secs_f64() / real.as_secs_f64().max(0.001);
+    writeln!(
+        out,
+        "{seeds} worlds, {:.1} virtual hours in {:.1} s: {ratio:.0} times real time; {failed} failed",
+        virtual_time.as_secs_f64() / 3600.0,
+        real.as_secs_f64()
+    )?;
+    if failed > 0 {
+        bail!("{failed} of {seeds} worlds failed; cargo sim SEED prints one");
+    }
+    Ok(())
+}

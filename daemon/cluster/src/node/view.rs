@@ -6,7 +6,7 @@ use crate::node::Node;
 use crate::state::{Phase, Standing, State};
 use crate::status::{NodeStatus, Status, VmStatus};
 use crate::trace::Trace;
-use crate::words::{Instant, Mebibytes, Slot};
+use crate::words::{ClusterGeneration, Instant, Mebibytes, Slot, View};
 
 /// What to say when an operation failed. Of fencing the DC says more, and says it itself.
 pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trace> {
@@ -24,6 +24,14 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
 }
 
 impl Node {
+    /// The generation and the view that this node is in.
+    #[must_use]
+    pub fn position(&self) -> (Option<ClusterGeneration>, View) {
+        let belonging = self.belonging.as_ref().ok();
+        let state = belonging.and_then(|belonging| belonging.state.as_ref());
+        (belonging.map(|belonging| belonging.generation), state.map(|state| state.view).unwrap_or_default())
+    }
+
     /// What this node knows of the cluster.
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
