@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use cluster::event::{Event, VmFile};
 use cluster::limits;
-use cluster::words::{Mebibytes, VmName};
+use cluster::words::{Instant, Mebibytes, VmName};
 use rustix::mount::{MountFlags, mount};
 use serde::Deserialize;
 
@@ -30,6 +30,8 @@ const MOUNT: &str = "/shared";
 const FILES: &str = "/shared/vms";
 /// Between two looks at the files, and between two attempts to mount what they are on.
 const LOOK: Duration = Duration::from_secs(5);
+/// Between two looks whether they are there.
+const GLANCE: Duration = Duration::from_millis(100);
 /// How long the disk of the shared file system may take to come, and a dry run may take, in emulation.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -52,6 +54,20 @@ impl Parsed {
 /// The file of a VM.
 pub(super) fn path_of(vm: &VmName) -> PathBuf {
     Path::new(FILES).join(vm.as_str())
+}
+
+/// Waits until the shared file system is there: an order may come before it.
+///
+/// # Errors
+/// It did not come before `deadline`.
+pub(super) fn wait_for_them(deadline: Instant) -> Result<(), String> {
+    while !Path::new(FILES).is_dir() {
+        if now() >= deadline {
+            return Err(format!("{FILES} is not there: no shared file system"));
+        }
+        thread::sleep(GLANCE);
+    }
+    Ok(())
 }
 
 /// What `xl` makes of a VM's file.
@@ -121,7 +137,8 @@ struct Disk {
 fn understand(printed: &str) -> Result<Understood, String> {
     let start = printed.find('{').ok_or("xl says nothing of it")?;
     let json = printed.get(start..).unwrap_or_default();
-    let config: DomainConfig = serde_json::from_str(json).map_err(|error| format!("xl's description of it: {error}"))?;
+    let config: DomainConfig =
+        serde_json::from_str(json).map_err(|error| format!("xl's description of it: {error}"))?;
     let memory = u32::try_from(config.b_info.max_memkb.div_ceil(1024)).map_err(|_| "it wants too much memory")?;
     Ok(Understood {
         name: config.c_info.name,

@@ -72,6 +72,7 @@ impl Desk {
 
     /// The disks of a VM, for as long as what is returned lives.
     fn disks_of(&self, vm: &VmName, deadline: Instant) -> Result<Held, String> {
+        files::wait_for_them(deadline)?;
         self.disks.have(&files::parse(vm)?.network_disks(), deadline)
     }
 

@@ -46,8 +46,7 @@ fn ask(site: &Site, name: &str, outlets: &[Outlet], relay: Relay, deadline: Inst
     let pdu = site.config.pdus.iter().find(|pdu| pdu.name == name);
     let pdu = pdu.ok_or_else(|| format!("there is no power switch `{name}`"))?;
     let community = site.secrets.community(name).ok_or_else(|| format!("no community for `{name}` is known"))?;
-    let outlets: Vec<_> =
-        outlets.iter().map(|outlet| ap7921::Outlet { number: outlet.number, name: None }).collect();
+    let outlets: Vec<_> = outlets.iter().map(|outlet| ap7921::Outlet { number: outlet.number, name: None }).collect();
     let dialogue = ap7921::switch(relay, &outlets, community, seed()?);
     let device = SocketAddr::from((pdu.address, SNMP));
     let patience = std::time::Instant::now() + until(deadline);
