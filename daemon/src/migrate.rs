@@ -10,10 +10,10 @@
 //! the image; the `sh` that it finds on its own PATH ([`SH_DIRECTORY`]) is this program, which does not read that line
 //! and carries its standard input and output to and from descriptor 3.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{Ipv4Addr, Shutdown};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -41,23 +41,30 @@ pub(crate) fn push(vm: &str, target: &str, socket: OwnedFd) -> Command {
 pub(crate) fn sh() -> ExitCode {
     let ends = || -> io::Result<(File, File, UnixStream)> {
         let socket = UnixStream::from(sys::take_descriptor_3()?);
-        let own = |fd: rustix::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map(File::from);
-        Ok((own(io::stdin().as_fd())?, own(io::stdout().as_fd())?, socket))
+        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map(File::from);
+        let (input, output) = (own(io::stdin().as_fd())?, own(io::stdout().as_fd())?);
+        // Nothing else may hold the pipes open: `xl` waits for their ends.
+        let nothing = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&nothing)?;
+        rustix::stdio::dup2_stdout(&nothing)?;
+        Ok((input, output, socket))
     };
     report("sh", ends().and_then(|(input, output, socket)| exchange(input, output, &socket)))
 }
 
-/// Copies both ways until both directions have ended.
+/// Copies both ways until both directions have ended. Each ends by itself; an error ends its own direction.
 fn exchange(mut input: File, mut output: File, socket: &UnixStream) -> io::Result<()> {
     let mut to_socket = socket.try_clone()?;
     let sender = thread::spawn(move || -> io::Result<()> {
         let result = copy(&mut input, &mut to_socket);
-        to_socket.shutdown(std::net::Shutdown::Write)?;
+        drop(input);
+        to_socket.shutdown(Shutdown::Write)?;
         result
     });
-    copy(&mut socket.try_clone()?, &mut output)?;
+    let received = copy(&mut socket.try_clone()?, &mut output);
     drop(output);
-    sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")))
+    let sent = sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")));
+    received.and(sent)
 }
 
 fn copy(from: &mut impl io::Read, to: &mut impl Write) -> io::Result<()> {
@@ -111,5 +118,53 @@ fn report(applet: &str, result: io::Result<()>) -> ExitCode {
             let _ = writeln!(io::stderr().lock(), "{applet}: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn own(end: impl Into<OwnedFd>) -> File {
+        File::from(end.into())
+    }
+
+    /// The transport between two pipes and a socket, as `xl migrate` has it, and the other ends of all three.
+    fn transport() -> (thread::JoinHandle<io::Result<()>>, File, File, UnixStream) {
+        let (input, to_input) = io::pipe().unwrap();
+        let (from_output, output) = io::pipe().unwrap();
+        let (socket, far) = UnixStream::pair().unwrap();
+        let carrier = thread::spawn(move || exchange(own(input), own(output), &socket));
+        (carrier, own(to_input), own(from_output), far)
+    }
+
+    #[test]
+    fn the_transport_ends_each_direction_by_itself() {
+        let (carrier, mut xl_out, mut xl_in, mut far) = transport();
+        xl_out.write_all(b"domain").unwrap();
+        drop(xl_out);
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"domain");
+        far.write_all(b"thanks").unwrap();
+        drop(far);
+        received.clear();
+        xl_in.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"thanks");
+        carrier.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn xl_hears_the_end_of_a_target_that_is_gone() {
+        let (carrier, mut xl_out, mut xl_in, far) = transport();
+        drop(far);
+        // While `xl` waits for an answer it hears the end, though its own side is still open.
+        assert_eq!(xl_in.read(&mut [0; 1]).unwrap(), 0);
+        // And while it sends, its pipe breaks, however much it still has.
+        while xl_out.write_all(&[0; 4096]).is_ok() {}
+        assert!(carrier.join().unwrap().is_err());
     }
 }

@@ -3,7 +3,8 @@
 //! The kernel's NBD client does the block device; this program negotiates with the server, through the encrypted stream
 //! to the gateway, and gives the kernel one end of a socket pair, the other end of which it carries. When the stream is
 //! cut it connects again and gives the kernel a new socket: requests without an answer wait there ([`PATIENCE`]), and
-//! are sent once more.
+//! are sent once more. The device bears the export's name in the kernel, so that one whose carrier was ended by force is
+//! found, and carried on, by the next.
 
 use std::fs;
 use std::io::{self, Write};
@@ -24,7 +25,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use crate::secrets::Secrets;
 use crate::stream::{PORT, Service, Stream};
 use crate::streams;
-use kernel::Kernel;
+use kernel::{Kernel, find_device};
 use negotiate::Export;
 
 mod kernel;
@@ -87,7 +88,15 @@ impl Disk {
         let (stream, export) = connect(gateway, &secrets, &site.config.name, &name)?;
         let mut kernel = Kernel::open()?;
         let (ours, theirs) = UnixStream::pair()?;
-        let index = kernel.connect(&export, PATIENCE, theirs.as_fd())?;
+        let index = match find_device(Path::new("/sys/block"), &name) {
+            // A carrier before this one was ended by force, and its device is waiting, perhaps with requests.
+            Some((index, size)) if size == export.size => {
+                kernel.reconfigure(index, &name, theirs.as_fd())?;
+                index
+            }
+            Some(_) => return Err(io::Error::other("the export has changed, and its old device is in use")),
+            None => kernel.connect(&name, &export, PATIENCE, theirs.as_fd())?,
+        };
         let disk = Self {
             name,
             gateway,
@@ -141,7 +150,7 @@ impl Disk {
             return Err(io::Error::other("the export has changed"));
         }
         let (ours, theirs) = UnixStream::pair()?;
-        self.kernel.reconfigure(self.index, theirs.as_fd())?;
+        self.kernel.reconfigure(self.index, &self.name, theirs.as_fd())?;
         Ok(Carried { stream, ours })
     }
 

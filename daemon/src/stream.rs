@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DEAD: Duration = Duration::from_secs(20);
 /// The longest Noise message.
 const MESSAGE: usize = 65_535;
+/// Bytes of a thread's stack: where memory is locked, all of it counts.
+pub(crate) const STACK: usize = 256 * 1024;
 /// The tag at a message's end.
 const TAG: usize = 16;
 /// The most that one record carries.
@@ -152,7 +154,7 @@ impl Stream {
         to.write_all(&rest)?;
         let (mut out, mut back) = (tcp.try_clone()?, tcp.try_clone()?);
         let outward = Arc::clone(&session);
-        let sender = thread::spawn(move || -> io::Result<()> {
+        let sender = thread::Builder::new().stack_size(STACK).spawn(move || -> io::Result<()> {
             let (mut cargo, mut record) = (vec![0; CARGO], vec![0; MESSAGE + 2]);
             let mut carry = || -> io::Result<()> {
                 loop {
@@ -173,7 +175,7 @@ impl Stream {
                 let _ = out.shutdown(Shutdown::Both);
             }
             result
-        });
+        })?;
         let (mut message, mut cargo) = (vec![0; MESSAGE], vec![0; MESSAGE]);
         let mut carry = || -> io::Result<()> {
             loop {

@@ -15,7 +15,7 @@ use std::thread;
 
 use crate::init::Site;
 use crate::secrets::{Key, Secrets};
-use crate::stream::{PORT, Service, Stream};
+use crate::stream::{PORT, STACK, Service, Stream};
 
 /// Where the gateway's NBD server answers.
 const NBD_SOCKET: &str = "/run/holdfast/nbd.sock";
@@ -69,12 +69,16 @@ fn serve() -> Result<(), String> {
             server.open.fetch_sub(1, Ordering::SeqCst);
             continue;
         }
-        let server = Arc::clone(&server);
-        thread::spawn(move || {
+        let serving = Arc::clone(&server);
+        let begun = thread::Builder::new().stack_size(STACK).spawn(move || {
             // Whoever asked learns of a failure; there is nobody else to tell.
-            let _ = server.connection(tcp);
-            server.open.fetch_sub(1, Ordering::SeqCst);
+            let _ = serving.connection(tcp);
+            serving.open.fetch_sub(1, Ordering::SeqCst);
         });
+        if begun.is_err() {
+            // No room for one more: it is hung up on, and those that are served stay.
+            server.open.fetch_sub(1, Ordering::SeqCst);
+        }
     }
     Ok(())
 }

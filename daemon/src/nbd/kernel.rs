@@ -1,7 +1,9 @@
 //! The kernel's NBD client, over generic netlink (Linux `linux/nbd-netlink.h`; generic netlink: `linux/genetlink.h`).
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -24,6 +26,7 @@ const NBD_ATTR_BLOCK_SIZE_BYTES: u16 = 3;
 const NBD_ATTR_SERVER_FLAGS: u16 = 5;
 const NBD_ATTR_SOCKETS: u16 = 7;
 const NBD_ATTR_DEAD_CONN_TIMEOUT: u16 = 8;
+const NBD_ATTR_BACKEND_IDENTIFIER: u16 = 10;
 const NBD_SOCK_ITEM: u16 = 1;
 const NBD_SOCK_FD: u16 = 1;
 
@@ -56,16 +59,23 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Makes a device of a connected socket; its number.
+    /// Makes a device of a connected socket; its number. It bears the export's name ([`find_device`]).
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub(super) fn connect(&mut self, export: &Export, patience: Duration, socket: BorrowedFd<'_>) -> io::Result<u32> {
+    pub(super) fn connect(
+        &mut self,
+        name: &str,
+        export: &Export,
+        patience: Duration,
+        socket: BorrowedFd<'_>,
+    ) -> io::Result<u32> {
         let mut request = self.request(NBD_CMD_CONNECT);
         request.attribute(NBD_ATTR_SIZE_BYTES, &export.size.to_ne_bytes());
         request.attribute(NBD_ATTR_BLOCK_SIZE_BYTES, &BLOCK.to_ne_bytes());
         request.attribute(NBD_ATTR_SERVER_FLAGS, &u64::from(export.flags).to_ne_bytes());
         request.attribute(NBD_ATTR_DEAD_CONN_TIMEOUT, &patience.as_secs().to_ne_bytes());
+        request.text(NBD_ATTR_BACKEND_IDENTIFIER, name);
         give(&mut request, socket)?;
         let answer = self.ask(request)?;
         let index = find(&answer, NBD_ATTR_INDEX).and_then(|value| value.try_into().ok());
@@ -76,9 +86,10 @@ impl Kernel {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub(super) fn reconfigure(&mut self, index: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub(super) fn reconfigure(&mut self, index: u32, name: &str, socket: BorrowedFd<'_>) -> io::Result<()> {
         let mut request = self.request(NBD_CMD_RECONFIGURE);
         request.number(NBD_ATTR_INDEX, index);
+        request.text(NBD_ATTR_BACKEND_IDENTIFIER, name);
         give(&mut request, socket)?;
         self.ask(request).map(drop)
     }
@@ -117,6 +128,22 @@ impl Kernel {
     }
 }
 
+/// The device that bears an export's name, as `devices` (sysfs' `/sys/block`) shows it, and its size in bytes.
+pub(super) fn find_device(devices: &Path, name: &str) -> Option<(u32, u64)> {
+    let entries = fs::read_dir(devices).into_iter().flatten().flatten();
+    let mut indexes = entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("nbd")?.parse().ok());
+    indexes.find_map(|index: u32| {
+        let read = |what| fs::read_to_string(devices.join(format!("nbd{index}")).join(what)).ok();
+        // Only a device in use has a backend.
+        let sectors: u64 = read("size")
+            .filter(|_| read("backend").is_some_and(|backend| backend.trim_end() == name))?
+            .trim_end()
+            .parse()
+            .ok()?;
+        Some((index, sectors.saturating_mul(BLOCK)))
+    })
+}
+
 /// The first message of several, and the rest.
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
@@ -151,6 +178,21 @@ fn give(request: &mut Message, socket: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_found_by_the_name_of_its_export() {
+        let devices = tempfile::tempdir().unwrap();
+        for (device, backend) in
+            [("nbd0", None), ("nbd1", Some("x10\n")), ("nbd2", Some("x1\n")), ("vda", Some("x1\n"))]
+        {
+            let device = devices.path().join(device);
+            fs::create_dir(&device).unwrap();
+            fs::write(device.join("size"), "2048\n").unwrap();
+            backend.map(|backend| fs::write(device.join("backend"), backend).unwrap());
+        }
+        assert_eq!(find_device(devices.path(), "x1"), Some((2, 1 << 20)));
+        assert_eq!(find_device(devices.path(), "x2"), None);
+    }
 
     #[test]
     fn attributes_are_found_and_damage_is_not() {
