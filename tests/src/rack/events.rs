@@ -62,9 +62,9 @@ pub enum What {
         /// The guest's own id of this boot.
         boot_id: String,
     },
-    /// A guest answered again after a silence.
+    /// A guest answers again after a silence, or after a live migration.
     Blackout {
-        /// How long no echo came back.
+        /// How long no echo came back, at the longest.
         silent_ms: u64,
         /// Did it come back in the same boot?
         same_boot: bool,
@@ -98,7 +98,7 @@ impl fmt::Display for What {
             Self::Answers { boot_id } => write!(f, "answers, boot id {boot_id}"),
             Self::Blackout { silent_ms, same_boot, tcp_unbroken } => write!(
                 f,
-                "answers again, blackout {}.{:03} s, {}, TCP connection {}",
+                "blackout {}.{:03} s, {}, TCP connection {}",
                 silent_ms / 1000,
                 silent_ms % 1000,
                 if *same_boot { "same boot" } else { "new boot" },

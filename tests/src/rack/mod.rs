@@ -258,7 +258,7 @@ fn furnish(room: Room) -> Result<(Furniture, power::Owner)> {
         monitor.follow(&machine.name, line, vms.clone())?;
     }
     let probe = |vm: &layout::Vm| Ok((vm.name.clone(), Probe::start(vm, Arc::clone(&room.log))?));
-    let probes = room.layout.vms.iter().map(probe).collect::<Result<_>>()?;
+    let probes: BTreeMap<String, Probe> = room.layout.vms.iter().map(probe).collect::<Result<_>>()?;
     let (layout, log) = (room.layout.clone(), Arc::clone(&room.log));
     let (power, owner) = room.open()?;
     outlets::start(&layout, power.clone(), log)?;

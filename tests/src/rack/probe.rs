@@ -1,8 +1,9 @@
 //! What the world outside sees of the VMs: echoes every 10 ms, one TCP connection kept for ever, and their HTTP page.
 //!
-//! A gap in the echoes is a blackout; it is told when it is over, with whether the guest is still in the same boot and
-//! whether the TCP connection lived through it.
+//! A gap in the echoes is a blackout. A long one is told when it is over, and the longest one of a live migration when that
+//! is over; both with whether the guest is still in the same boot and whether the TCP connection lived through it.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::events::{Log, What};
+use super::events::{Log, Mark, What};
 use super::layout::Vm;
 
 /// The echo services, UDP and TCP.
@@ -21,8 +22,12 @@ const ECHO_PORT: u16 = 7;
 const HTTP_PORT: u16 = 80;
 /// How often an echo is asked for.
 const PING: Duration = Duration::from_millis(10);
-/// A gap of echoes that counts as a blackout.
-const BLACKOUT: Duration = Duration::from_millis(250);
+/// A gap of echoes that is told by itself; an emulated machine on a busy host often makes shorter ones.
+const SILENCE: Duration = Duration::from_secs(4);
+/// A gap of echoes that is kept.
+const GAP: Duration = Duration::from_millis(50);
+/// Gaps that are kept, the oldest forgotten first.
+const GAPS: usize = 4096;
 /// How often a counter goes over the TCP connection.
 const EXCHANGE: Duration = Duration::from_millis(100);
 /// How often the page is read.
@@ -43,7 +48,7 @@ pub struct Seen {
     pub tcp_broken: u64,
     /// Counters that went over the TCP connection and back.
     pub tcp_exchanges: u64,
-    /// The blackouts so far, in milliseconds.
+    /// The longest gap of echoes in each live migration, in milliseconds.
     pub blackouts_ms: Vec<u64>,
     /// The guest's page, as last read.
     pub page: Value,
@@ -61,6 +66,8 @@ pub struct Probe {
 struct Known {
     seen: Seen,
     last_echo: Option<Instant>,
+    /// Where echoes were missing: from, and for how long.
+    gaps: VecDeque<(Instant, Duration)>,
     /// When the present boot was first met.
     boot_since: Option<Instant>,
     /// Since when the TCP connection stands.
@@ -90,6 +97,7 @@ impl Probe {
                 std::thread::sleep(POLL);
             }
         })?;
+        probe.thread("migrations", Self::watch_migrations)?;
         Ok(probe)
     }
 
@@ -130,15 +138,54 @@ impl Probe {
             return;
         };
         let gap = now.duration_since(silent_since);
-        if gap > BLACKOUT {
-            let silent_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
-            self.lock().seen.blackouts_ms.push(silent_ms);
+        if gap > GAP {
+            let mut known = self.lock();
+            let gaps = &mut known.gaps;
+            while gaps.len() >= GAPS {
+                gaps.pop_front();
+            }
+            gaps.push_back((silent_since, gap));
+        }
+        if gap > SILENCE {
             // By a thread of its own: to know the boot and the connection takes a moment, and echoes go on.
-            let _ = self.thread("blackout", move |p| p.tell_blackout(silent_since, silent_ms));
+            let _ = self.thread("silence", move |p| p.tell_blackout(silent_since, gap));
         }
     }
 
-    fn tell_blackout(&self, silent_since: Instant, silent_ms: u64) {
+    /// Tells the longest gap of every live migration, from the DC's word that it begins to its word that it is over.
+    fn watch_migrations(&self) {
+        let (begins, ends) = (format!("moves VM {} from ", self.vm.name), format!("VM {} moved to ", self.vm.name));
+        let (mut mark, mut began) = (Mark::default(), None);
+        loop {
+            let _ = self.log.wait(mark, HTTP_LIMIT, |_| true);
+            let (events, next) = self.log.since(mark);
+            mark = next;
+            for event in events {
+                match (&event.what, began) {
+                    (What::Said(text), _) if text.starts_with(&begins) => began = Some(Instant::now()),
+                    (What::Said(text), Some(since)) if text.starts_with(&ends) => {
+                        began = None;
+                        let _ = self.thread("migrated", move |p| p.migrated(since));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn migrated(&self, began: Instant) {
+        // The gap is known when the next echo has come.
+        let ended = Instant::now();
+        while self.lock().last_echo.is_none_or(|at| at < ended) && ended.elapsed() < HTTP_LIMIT * 2 {
+            std::thread::sleep(PING);
+        }
+        let longest = self.lock().gaps.iter().filter(|(at, _)| *at >= began).map(|(_, gap)| *gap).max();
+        let blackout = longest.unwrap_or_default();
+        self.lock().seen.blackouts_ms.push(milliseconds(blackout));
+        self.tell_blackout(began, blackout);
+    }
+
+    fn tell_blackout(&self, silent_since: Instant, blackout: Duration) {
         let exchanged = self.lock().seen.tcp_exchanges;
         let deadline = Instant::now() + HTTP_LIMIT * 2;
         while let Err(true) = self.page().map(|page| self.read(page)).map_err(|_| Instant::now() < deadline) {
@@ -152,6 +199,7 @@ impl Probe {
         let same_boot = known.boot_since.is_some_and(|since| since < silent_since);
         let tcp_unbroken = unbroken(&known) && known.seen.tcp_exchanges > exchanged;
         drop(known);
+        let silent_ms = milliseconds(blackout);
         self.log.push(&self.vm.name, What::Blackout { silent_ms, same_boot, tcp_unbroken });
     }
 
@@ -209,6 +257,10 @@ impl Probe {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn boot_id_of(page: &Value) -> Option<String> {
