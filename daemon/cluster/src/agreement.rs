@@ -11,7 +11,7 @@
 
 use prost::Message as _;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, Message, MessageType};
-use raft::{RawNode, StateRole};
+use raft::{RawNode, SnapshotStatus, StateRole};
 
 use crate::limits;
 use crate::words::Identity;
@@ -231,6 +231,11 @@ impl Agreement {
             }
             messages.extend(light.take_messages());
             committed.extend(light.take_committed_entries());
+            for message in messages.iter().filter(|message| message.msg_type() == MessageType::MsgSnapshot) {
+                // A datagram may be lost, and nobody will say so: without this the crate would wait for its answer for
+                // ever. Now it asks anew with the next heartbeat, and sends the snapshot again if it is still wanted.
+                self.raw.report_snapshot(message.to, SnapshotStatus::Failure);
+            }
             output.messages.extend(messages.iter().filter_map(addressed));
             for entry in committed {
                 self.commit(entry, &mut output);
