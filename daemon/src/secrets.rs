@@ -93,7 +93,7 @@ fn parse_key(text: &str) -> Option<Key> {
         *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
     }
     let first = text.get(..1)?;
-    (text.replace(first, "") != "").then_some(key)
+    (!text.replace(first, "").is_empty()).then_some(key)
 }
 
 #[cfg(test)]
