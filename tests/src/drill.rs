@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::journal;
 use crate::rack::events::{Event, Mark, What};
-use crate::rack::status::Status;
+use crate::rack::status::{Status, Vm};
 use crate::rack::{Push, Rack};
 
 /// How long a step of the cluster may take.
@@ -112,7 +112,12 @@ pub fn survives_a_crash(rack: &Rack) -> Result<()> {
 /// # Errors
 /// One does not.
 pub fn journals_hold(rack: &Rack) -> Result<()> {
-    let told = rack.status();
+    let records = |vm: &Vm| vm.seen.page.get("records").and_then(Value::as_u64);
+    let before = rack.status();
+    // A guest may have answered before it wrote.
+    let told = rack.until(PATIENCE, "every guest writes its journal", |now| {
+        before.vms.iter().zip(&now.vms).all(|(was, is)| records(is) > records(was))
+    })?;
     for machine in &rack.layout.machines {
         rack.power(&machine.name, Push::Off)?;
     }
@@ -128,7 +133,7 @@ pub fn journals_hold(rack: &Rack) -> Result<()> {
             ensure!(boots.contains(&boot), "{} wrote nothing in its boot {boot}", vm.name);
         }
         // A guest counts a record only when it is synchronised.
-        let told = vm.seen.page.get("records").and_then(Value::as_u64).context("the guest's page counts no records")?;
+        let told = records(vm).context("the guest's page counts no records")?;
         ensure!(report.records >= told, "{} told of {told} records, its disk has {}", vm.name, report.records);
         rack.log
             .push(&vm.name, What::Note(format!("journal holds: {} records of {} boots", report.records, boots.len())));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{IsTerminal as _, Write as _, stdout};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,9 @@ use holdfast_tests::rack::{Options, Rack};
 use holdfast_tests::{drill, setup};
 
 /// Lines shown of each console when the rack failed.
-const TAIL: usize = 40;
+const TAIL: NonZero<u16> = NonZero::new(40).expect("not 0");
+/// Columns shown of each console.
+const WIDTH: NonZero<u16> = NonZero::new(132).expect("not 0");
 /// Simulated worlds.
 const SEEDS: &str = "200";
 
@@ -101,11 +104,17 @@ fn show_consoles(dir: &Path) {
         if !name.ends_with(".log") || bytes.is_empty() {
             continue;
         }
-        // Whatever a machine wrote, it must not set the reader's terminal.
-        let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+        // As a terminal would show it: whatever a machine wrote, it must not set the reader's own.
+        let text = if name.ends_with(".console.log") {
+            let mut terminal = vt100::Parser::new(TAIL, WIDTH, 0);
+            terminal.process(&bytes);
+            terminal.screen().contents()
+        } else {
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
         let lines: Vec<&str> = text.lines().collect();
         say(&format!("---- the end of {}", path.display()));
-        lines.iter().skip(lines.len().saturating_sub(TAIL)).for_each(|line| say(line));
+        lines.iter().skip(lines.len().saturating_sub(TAIL.get().into())).for_each(|line| say(line));
     }
 }
 

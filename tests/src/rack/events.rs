@@ -64,6 +64,8 @@ pub enum What {
     },
     /// A guest answers again after a silence, or after a live migration.
     Blackout {
+        /// Was it migrated?
+        migrated: bool,
         /// How long no echo came back, at the longest.
         silent_ms: u64,
         /// Did it come back in the same boot?
@@ -96,9 +98,10 @@ impl fmt::Display for What {
             Self::Hung => f.write_str("machine hangs (stopped by the rack, power on)"),
             Self::Cable { joined } => write!(f, "cluster cable {}", if *joined { "joined" } else { "cut" }),
             Self::Answers { boot_id } => write!(f, "answers, boot id {boot_id}"),
-            Self::Blackout { silent_ms, same_boot, tcp_unbroken } => write!(
+            Self::Blackout { migrated, silent_ms, same_boot, tcp_unbroken } => write!(
                 f,
-                "blackout {}.{:03} s, {}, TCP connection {}",
+                "{} {}.{:03} s, {}, TCP connection {}",
+                if *migrated { "live migration: blackout" } else { "answers again: was silent for" },
                 silent_ms / 1000,
                 silent_ms % 1000,
                 if *same_boot { "same boot" } else { "new boot" },

@@ -129,7 +129,7 @@ impl Layout {
         let mut t = String::from(concat!(
             "# Written by the rack from its layout.\n",
             "[cluster]\nname = \"rack\"\nkeepalive = \"500ms\"\nwarntime = \"3s\"\ndeadtime = \"10s\"\ninitdead = \"60s\"\n",
-            "lease = \"40s\"\nself_fence = true\nevacuation = \"180s\"\n\n",
+            "lease = \"40s\"\nself_fence = true\nevacuation = \"600s\"\n\n",
             "[network.cluster]\nsubnet = \"10.77.0.0/24\"\n[network.public]\nbridge = \"xenbr0\"\n\n",
             "[gateway]\npxe = true\n",
         ));

@@ -148,7 +148,7 @@ impl Probe {
         }
         if gap > SILENCE {
             // By a thread of its own: to know the boot and the connection takes a moment, and echoes go on.
-            let _ = self.thread("silence", move |p| p.tell_blackout(silent_since, gap));
+            let _ = self.thread("silence", move |p| p.tell_blackout(false, silent_since, gap));
         }
     }
 
@@ -182,10 +182,10 @@ impl Probe {
         let longest = self.lock().gaps.iter().filter(|(at, _)| *at >= began).map(|(_, gap)| *gap).max();
         let blackout = longest.unwrap_or_default();
         self.lock().seen.blackouts_ms.push(milliseconds(blackout));
-        self.tell_blackout(began, blackout);
+        self.tell_blackout(true, began, blackout);
     }
 
-    fn tell_blackout(&self, silent_since: Instant, blackout: Duration) {
+    fn tell_blackout(&self, migrated: bool, silent_since: Instant, blackout: Duration) {
         let exchanged = self.lock().seen.tcp_exchanges;
         let deadline = Instant::now() + HTTP_LIMIT * 2;
         while let Err(true) = self.page().map(|page| self.read(page)).map_err(|_| Instant::now() < deadline) {
@@ -200,7 +200,7 @@ impl Probe {
         let tcp_unbroken = unbroken(&known) && known.seen.tcp_exchanges > exchanged;
         drop(known);
         let silent_ms = milliseconds(blackout);
-        self.log.push(&self.vm.name, What::Blackout { silent_ms, same_boot, tcp_unbroken });
+        self.log.push(&self.vm.name, What::Blackout { migrated, silent_ms, same_boot, tcp_unbroken });
     }
 
     /// Keeps one connection until it breaks.
