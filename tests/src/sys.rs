@@ -43,7 +43,9 @@ fn request_for(name: &str) -> io::Result<libc::ifreq> {
     Ok(interface)
 }
 
-fn ioctl(socket: &impl AsRawFd, request: libc::Ioctl, interface: &mut libc::ifreq) -> io::Result<()> {
+fn ioctl(socket: &impl AsRawFd, request: libc::c_ulong, interface: &mut libc::ifreq) -> io::Result<()> {
+    #[allow(clippy::useless_conversion, reason = "musl and glibc differ in the type of a request")]
+    let request = libc::Ioctl::try_from(request).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open, and these requests read and write one ifreq.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), request, core::ptr::from_mut(interface)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -292,9 +292,10 @@ impl Agreement {
         self.is_leader() && self.raw.raft.commit_to_current_term() && self.applied >= self.raw.raft.raft_log.committed
     }
 
-    /// The identities that vote.
-    pub(crate) fn voters(&self) -> impl Iterator<Item = Identity> {
-        self.raw.store().voters().filter_map(Identity::of_voter)
+    /// The identities that vote: one set, or in the middle of a joint change two, each of which must agree.
+    pub(crate) fn voters(&self) -> impl Iterator<Item = Vec<Identity>> {
+        let sets = self.raw.store().voter_sets().into_iter().filter(|set| !set.is_empty());
+        sets.map(|set| set.iter().copied().filter_map(Identity::of_voter).collect())
     }
 }
 

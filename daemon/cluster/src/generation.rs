@@ -10,8 +10,6 @@
 //! generation up ([`Belonging::verdict`]) when so many of its voters were heard in a new life that the rest is no
 //! majority, or when it never became quorate in `initdead`; then it seeks as a new identity, and its VMs keep running.
 
-use std::collections::BTreeSet;
-
 use crate::agreement::{Agreement, mix};
 use crate::config::Config;
 use crate::hearing::Hearing;
@@ -133,15 +131,12 @@ impl Belonging {
         if !self.was_quorate && now.since(self.since) >= config.timing.initdead {
             return Some("it never became quorate");
         }
-        let voters: BTreeSet<Identity> = self.agreement.voters().collect();
-        if voters.is_empty() {
-            return None;
-        }
-        let gone = |voter: &Identity| {
-            voter.is_absent() || hearing.peer(voter.slot).is_some_and(|peer| peer.identity != *voter)
+        let left = |voter: &&Identity| {
+            let replaced = hearing.peer(voter.slot).is_some_and(|peer| peer.identity != **voter);
+            **voter == me || !(voter.is_absent() || replaced)
         };
-        let left = voters.iter().filter(|voter| **voter == me || !gone(voter)).count();
-        (left < config.majority()).then_some("it can never again be quorate")
+        let lost = |set: Vec<Identity>| set.iter().filter(left).count() <= set.len() / 2;
+        self.agreement.voters().any(lost).then_some("it can never again be quorate")
     }
 }
 

@@ -328,8 +328,12 @@ impl Node {
         if let Some(dc) = self.dc.as_mut().filter(|_| belonging.agreement.leads_with_knowledge()) {
             dc.review(&mut desk, &self.hearing, &mut belonging.agreement, &self.host);
         }
+        let standing = state.member(self.me).map(|member| member.standing);
+        if standing == Some(Standing::Leaving) {
+            // An earlier life of this supervisor was asked to, and the cluster remembers.
+            self.leaving.get_or_insert(now);
+        }
         if self.leaving.is_some() {
-            let standing = state.member(self.me).map(|member| member.standing);
             let owns = state.vms.values().any(|vm| vm.concerns(self.me));
             match standing {
                 Some(Standing::Member) => proposals.push(Command::Leave(self.me)),

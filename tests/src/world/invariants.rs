@@ -89,9 +89,11 @@ impl World {
             let generation = self.machines.get(at).and_then(|machine| machine.node.as_ref()?.position().0);
             let Some(generation) = generation.filter(|_| asks) else { continue };
             let name = generation.to_string();
-            let recent = self.history.seen_in.iter().filter(|((other, _), last)| {
-                *other == name && self.now.since(**last) < BELIEF
-            });
+            let recent = self
+                .history
+                .seen_in
+                .iter()
+                .filter(|((other, _), last)| *other == name && self.now.since(**last) < BELIEF);
             let count = recent.count();
             if count < self.config.majority() {
                 breach = Some(format!("nothing starts inquorate: {} with {count} began {work:?}", self.name(at)));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::config::Config;
-use cluster::event::{Domain, Event, Outcome, Request, VmFile, Work};
+use cluster::event::{Domain, Event, Outcome, Request, StreamId, VmFile, Work};
 use cluster::node::{Boot, Node};
 use cluster::words::{Incarnation, Instant, Mebibytes, OpId, Slot, VmName};
 
@@ -119,6 +119,8 @@ enum Happening {
     Look { at: usize, life: u64 },
     /// A domain is built.
     Built { at: usize, boot: u64, life: u64, op: OpId, vm: VmName },
+    /// A target that still waits for its source gives up.
+    GiveUp { stream: StreamId },
     /// A migration comes to its hand-over.
     HandOver(shell::Migration),
     /// Outlets switch, and are read back.
@@ -270,6 +272,7 @@ impl World {
             Happening::Wake { at, life } if self.lives(at, life) => self.wake(at, life),
             Happening::Look { at, life } if self.lives(at, life) => self.look(at, life),
             Happening::Built { at, boot, life, op, vm } => self.built((at, boot, life), op, &vm),
+            Happening::GiveUp { stream } => self.refuse(stream),
             Happening::HandOver(migration) => self.hand_over(&migration),
             Happening::Switch { at, life, op, work } => self.switch(at, life, op, work),
             Happening::Tell { .. } | Happening::Wake { .. } | Happening::Look { .. } => {}
@@ -353,8 +356,7 @@ impl World {
     fn start(&mut self, at: usize, boot: u64) {
         let config = Arc::clone(&self.config);
         let (now, seed) = (self.now, self.chance.number());
-        let files: Vec<VmFile> =
-            self.vms.iter().map(|name| VmFile { name: name.clone(), memory: VM_MEMORY }).collect();
+        let files: Vec<VmFile> = self.vms.iter().map(|name| VmFile { name: name.clone(), memory: VM_MEMORY }).collect();
         let machine = self.machine(at);
         if machine.boot != boot || machine.node.is_some() || !machine.on {
             return;

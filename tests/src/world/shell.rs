@@ -17,6 +17,9 @@ const SWITCH: Duration = Duration::from_millis(1_200);
 /// How long a source may take to answer a request for a VM.
 const PULL: Duration = Duration::from_millis(20);
 
+/// How long a target waits for a source that says nothing.
+const GIVE_UP: Duration = Duration::from_secs(15);
+
 /// A target that waits for its source.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
@@ -93,12 +96,14 @@ impl World {
                 let waiting = Waiting { target: at, boot, life, op, source, vm: vm.clone() };
                 let by = Slot(u8::try_from(at).unwrap_or(u8::MAX));
                 let source_life = self.machine(source).life;
-                let reachable = self.machine(source).node.is_some() && !self.machine(source).cut && !self.machine(at).cut;
+                let reachable =
+                    self.machine(source).node.is_some() && !self.machine(source).cut && !self.machine(at).cut;
                 if !reachable {
                     return self.done(at, life, op, Outcome::Failed("the source does not answer".into()));
                 }
                 self.pulls.insert(stream, waiting);
                 let event = Event::Pulled { stream: StreamId(stream), vm, generation, by };
+                self.plan(GIVE_UP, Happening::GiveUp { stream: StreamId(stream) });
                 self.plan(PULL, Happening::Tell { at: source, life: source_life, event });
             }
             Work::Push { stream, .. } => self.push(at, op, stream),
@@ -116,7 +121,7 @@ impl World {
         }
     }
 
-    fn refuse(&mut self, stream: StreamId) {
+    pub(super) fn refuse(&mut self, stream: StreamId) {
         if let Some(waiting) = self.pulls.remove(&stream.0) {
             self.done(waiting.target, waiting.life, waiting.op, Outcome::Failed("refused".into()));
         }

@@ -34,8 +34,12 @@ impl Log {
 
     /// Every identity that has a say: in a joint change those going out as well as those coming in.
     pub(super) fn voters(&self) -> impl Iterator<Item = u64> {
-        let both = self.voters.voters.iter().chain(&self.voters.voters_outgoing);
-        both.copied()
+        self.voter_sets().into_iter().flatten().copied()
+    }
+
+    /// The voters to be, and in a joint change those going out.
+    pub(super) fn voter_sets(&self) -> [&[u64]; 2] {
+        [&self.voters.voters, &self.voters.voters_outgoing]
     }
 
     pub(super) fn learners(&self) -> &[u64] {
