@@ -96,6 +96,12 @@ fn parse_key(text: &str) -> Option<Key> {
     (!text.replace(first, "").is_empty()).then_some(key)
 }
 
+/// Any key, for the tests of whoever uses one.
+#[cfg(test)]
+pub(crate) fn tests_key(byte: u8) -> Key {
+    Key([byte; 32])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,10 +136,4 @@ mod tests {
             assert!(!error.contains("hunter2") && !error.contains("2233"), "{error}");
         }
     }
-}
-
-/// Any key, for the tests of whoever uses one.
-#[cfg(test)]
-pub(crate) fn tests_key(byte: u8) -> Key {
-    Key([byte; 32])
 }

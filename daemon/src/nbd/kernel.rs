@@ -188,7 +188,9 @@ mod tests {
             let device = devices.path().join(device);
             fs::create_dir(&device).unwrap();
             fs::write(device.join("size"), "2048\n").unwrap();
-            backend.map(|backend| fs::write(device.join("backend"), backend).unwrap());
+            if let Some(backend) = backend {
+                fs::write(device.join("backend"), backend).unwrap();
+            }
         }
         assert_eq!(find_device(devices.path(), "x1"), Some((2, 1 << 20)));
         assert_eq!(find_device(devices.path(), "x2"), None);

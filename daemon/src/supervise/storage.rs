@@ -192,7 +192,7 @@ mod tests {
             fs::create_dir(directory.path().join(pid)).unwrap();
             fs::write(directory.path().join(pid).join("cmdline"), line).unwrap();
         };
-        process("12", b"/bin/holdfast\0nbd\0x0\010.77.0.1\0");
+        process("12", b"/bin/holdfast\0nbd\0x0\x0010.77.0.1\0");
         process("13", b"/bin/holdfast\0supervise\0");
         process("14", b"");
         process("15", b"/usr/sbin/xl\0nbd\0x1\0");
