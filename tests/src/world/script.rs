@@ -55,11 +55,11 @@ fn command(world: &mut World, line: &str) -> Result<()> {
             }
         }
         ["power", "on", rest @ ..] => each(world, rest, World::power_on)?,
+        ["kill", "supervisor", rest @ ..] => each(world, rest, World::restart_supervisor)?,
         ["power", "off", rest @ ..] => each(world, rest, World::power_off)?,
         ["reset", rest @ ..] => each(world, rest, World::reset)?,
         ["cut", rest @ ..] => each(world, rest, |world, at| world.cable(at, true))?,
         ["join", rest @ ..] => each(world, rest, |world, at| world.cable(at, false))?,
-        ["kill", "supervisor", rest @ ..] => each(world, rest, World::restart_supervisor)?,
         ["shut", "down", rest @ ..] => each(world, rest, World::ask_to_shut_down)?,
         _ => bail!("not a command"),
     }
