@@ -54,7 +54,7 @@ impl Dc {
         self.fence(desk);
         let free = free_memory(desk, hearing, host);
         self.place(desk, hearing, host, free.clone());
-        self.evacuate(desk, free);
+        self.evacuate(desk, hearing, host, &free);
     }
 
     fn bring_in(&self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {
@@ -183,8 +183,8 @@ impl Dc {
         }
     }
 
-    /// Moves the VMs of leaving nodes away, one after another.
-    fn evacuate(&mut self, desk: &mut Desk<'_>, free: Vec<Candidate>) {
+    /// Moves the VMs of leaving nodes away, one after another, if they run.
+    fn evacuate(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, free: &[Candidate]) {
         let busy = |vm: &Vm| matches!(vm.phase, Phase::Moving { .. } | Phase::Landing(_));
         let state = desk.state;
         if state.vms.values().any(busy) {
@@ -194,10 +194,13 @@ impl Dc {
             let Phase::Running(at) = vm.phase else { continue };
             let leaving = state.member(at).is_some_and(|member| member.standing == Standing::Leaving);
             let waits = self.moved.get(name).is_some_and(|last| desk.now < *last + limits::RETRY);
-            if !leaving || waits {
+            // What a failed migration has left paused cannot be moved: its host is about to say so.
+            let runs =
+                report(desk, hearing, host, at).is_some_and(|(_, domains)| domains.contains(&(name.clone(), true)));
+            if !leaving || waits || !runs {
                 continue;
             }
-            if let Some(chosen) = placement::choose(&free, vm.memory, vm.avoid) {
+            if let Some(chosen) = placement::choose(free, vm.memory, vm.avoid) {
                 self.moved.insert(name.clone(), desk.now);
                 desk.proposals.push(Command::Migrate(name.clone(), vm.generation.next(), chosen.identity));
                 return;
