@@ -260,7 +260,11 @@ impl World {
             | Happening::Tell { at, .. }
             | Happening::Wake { at, .. }
             | Happening::Look { at, .. } => self.machine(*at).stalled_until.since(self.now),
-            _ => Duration::ZERO,
+            Happening::Start { .. }
+            | Happening::Built { .. }
+            | Happening::GiveUp { .. }
+            | Happening::HandOver(_)
+            | Happening::Switch { .. } => Duration::ZERO,
         };
         if !stalled.is_zero() {
             return self.plan(stalled, happening);

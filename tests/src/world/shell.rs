@@ -193,7 +193,11 @@ impl World {
         let (slot, outlets, on) = match work {
             Work::OutletsOff { slot, outlets } => (slot, outlets, false),
             Work::OutletsOn { slot, outlets } => (slot, outlets, true),
-            _ => return,
+            Work::Create { .. }
+            | Work::Receive { .. }
+            | Work::Push { .. }
+            | Work::Shutdown { .. }
+            | Work::Destroy { .. } => return,
         };
         if self.power_faults.unreachable || self.machine(at).cut {
             return self.done(at, life, op, Outcome::Failed("pdu1 does not answer".into()));

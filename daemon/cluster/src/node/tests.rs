@@ -50,7 +50,7 @@ impl World {
         machine.boots += 1;
         machine.on = true;
         machine.domains.clear();
-        let incarnation = Incarnation::new(machine.boots * 100 + at as u64 + 1).unwrap();
+        let incarnation = Incarnation::new(machine.boots * 100 + u64::try_from(at).unwrap() + 1).unwrap();
         let slot = Slot(u8::try_from(at).unwrap());
         let boot = Boot { config: self.config.clone(), slot, incarnation, start: 0, seed: 7 };
         machine.node = Some(Node::new(boot, self.now, &mut actions));
@@ -109,7 +109,7 @@ impl World {
                 self.done(at, op, Outcome::Succeeded);
             }
             Work::Receive { vm, generation, from } => {
-                let stream = self.pulls.len() as u64;
+                let stream = u64::try_from(self.pulls.len()).unwrap();
                 let from = usize::from(from.0);
                 self.pulls.insert(stream, (at, op, from));
                 let by = Slot(u8::try_from(at).unwrap());
@@ -152,7 +152,7 @@ impl World {
         while self.now < end {
             self.now = self.now + Duration::from_millis(50);
             for at in 0..self.machines.len() {
-                if self.now.millis() % 500 == 0 && self.machines[at].node.is_some() {
+                if self.now.millis().is_multiple_of(500) && self.machines[at].node.is_some() {
                     let domains = self.machines[at].domains.clone();
                     let free = Mebibytes(600 - 150 * u32::try_from(domains.len()).unwrap());
                     self.mail.push_back((at, Event::Seen { domains, free }));
