@@ -1,13 +1,10 @@
 //! House rules that no compiler knows: purity, layers, the direction of dependencies, file sizes, and that everything
 //! worth saying is said in some scenario.
-
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test file: what is not as it should be is a failure"
 )]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot read the sources fails")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
