@@ -32,6 +32,11 @@ const NEEDS: &[Need] = &[
     need("xz-utils", "/usr/bin/xz", "the kernel of the guests"),
     need("cpio", "/usr/bin/cpio", "checking the initramfs"),
     need("grub-common", "/usr/bin/grub-mknetdir", "the boot loader of the gateway's disk and of PXE"),
+    need("nbd-server", "/bin/nbd-server", "checking the network disks' client"),
+    need("dnsmasq-base", "/usr/sbin/dnsmasq", "checking the gateway's DHCP configuration"),
+    need("snmp", "/usr/bin/snmpget", "checking the emulated power switch"),
+    need("snmpd", "/usr/sbin/snmpd", "checking the power switch's driver"),
+    need("fence-agents", "/usr/sbin/fence_apc_snmp", "checking the emulated power switch"),
     need("protobuf-compiler", "/usr/bin/protoc", "the raft crate's messages"),
 ];
 
