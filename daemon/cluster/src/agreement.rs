@@ -182,6 +182,11 @@ impl Agreement {
         if !self.is_leader() || self.raw.raft.has_pending_conf() {
             return;
         }
+        if self.raw.store().is_joint() {
+            // An earlier leader entered a joint change that nobody has left.
+            let _no_leader = self.raw.propose_conf_change(Vec::new(), ConfChangeV2::default());
+            return self.draw_timeout();
+        }
         let id = newcomer.voter();
         let log = self.raw.store();
         let stale = log.learners().iter().copied().filter(|learner| {
@@ -219,27 +224,30 @@ impl Agreement {
                 output.committed.push(Committed::Snapshot(snapshot.data.to_vec()));
                 self.raw.mut_store().restore(snapshot.clone());
             }
-            let mut committed = ready.take_committed_entries();
+            let committed = ready.take_committed_entries();
             self.raw.mut_store().append(ready.entries());
             if let Some(hard) = ready.hs() {
                 self.raw.mut_store().set_hard_state(hard.clone());
             }
             messages.extend(ready.take_persisted_messages());
+            // Before the crate is told that they are applied: it leaves a joint change only if it knows of it by then.
+            for entry in committed {
+                self.commit(entry, &mut output);
+            }
             let mut light = self.raw.advance(ready);
             if let Some(commit) = light.commit_index() {
                 self.raw.mut_store().set_commit(commit);
             }
             messages.extend(light.take_messages());
-            committed.extend(light.take_committed_entries());
+            for entry in light.take_committed_entries() {
+                self.commit(entry, &mut output);
+            }
             for message in messages.iter().filter(|message| message.msg_type() == MessageType::MsgSnapshot) {
                 // A datagram may be lost, and nobody will say so: without this the crate would wait for its answer for
                 // ever. Now it asks anew with the next heartbeat, and sends the snapshot again if it is still wanted.
                 self.raw.report_snapshot(message.to, SnapshotStatus::Failure);
             }
             output.messages.extend(messages.iter().filter_map(addressed));
-            for entry in committed {
-                self.commit(entry, &mut output);
-            }
             self.raw.advance_apply();
             self.draw_timeout();
         }

@@ -273,7 +273,6 @@ impl Node {
         let says = belonging.agreement.is_leader();
         for step in committed {
             let said = commit(&mut belonging.state, &self.config, step);
-            self.proposed.clear();
             if says {
                 actions.extend(said.into_iter().map(Action::Trace));
             }

@@ -42,6 +42,11 @@ impl Log {
         [&self.voters.voters, &self.voters.voters_outgoing]
     }
 
+    /// Whether a joint change was entered and not yet left.
+    pub(super) fn is_joint(&self) -> bool {
+        !self.voters.voters_outgoing.is_empty()
+    }
+
     pub(super) fn learners(&self) -> &[u64] {
         &self.voters.learners
     }
