@@ -15,6 +15,9 @@ struct Need {
     reason: &'static str,
 }
 
+/// What our own programs in the image are built for.
+const TARGET: &str = "x86_64-unknown-linux-musl";
+
 const fn need(package: &'static str, file: &'static str, reason: &'static str) -> Need {
     Need { package, file, reason }
 }
@@ -45,6 +48,7 @@ const NEEDS: &[Need] = &[
 /// # Errors
 /// Not root, or apt-get refused.
 pub fn install_missing() -> Result<()> {
+    install_target()?;
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !Path::new(need.file).exists()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -70,6 +74,16 @@ pub fn install_missing() -> Result<()> {
         None => Ok(()),
         Some(need) => bail!("{} is installed, but there is no {}", need.package, need.file),
     }
+}
+
+/// The static programs' target: rustup adds it by itself with a toolchain that it installs, not to one that is there.
+fn install_target() -> Result<()> {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().context("cannot run rustc")?;
+    let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
+    if Path::new(&sysroot).join("lib/rustlib").join(TARGET).exists() {
+        return Ok(());
+    }
+    run("rustup", &["target", "add", TARGET]).with_context(|| format!("run: rustup target add {TARGET}"))
 }
 
 fn apt_get(packages: &[&str]) -> Result<()> {
