@@ -8,12 +8,13 @@
 //!
 //! A node that has begun never seeks again under the same identity: it would have forgotten what it voted. It gives the
 //! generation up ([`Belonging::verdict`]) when so many of its voters were heard in a new life that the rest is no
-//! majority, or when it never became quorate in `initdead`; then it seeks as a new identity, and its VMs keep running.
+//! majority, or when it never became quorate in `initdead`, or when it is elected while the state holds it for unclean (a
+//! node never fences itself, and who comes back in a new life of the same boot is clean); then it seeks as a new identity, and its VMs keep running.
 
 use crate::agreement::{Agreement, mix};
 use crate::config::Config;
 use crate::hearing::Hearing;
-use crate::state::State;
+use crate::state::{Standing, State};
 use crate::wire::Form;
 use crate::words::{ClusterGeneration, Identity, Instant};
 
@@ -107,6 +108,16 @@ impl Belonging {
         self.inquorate_since.is_none()
     }
 
+    /// Whether this node may act as DC: it leads, knows everything that was committed, and is not itself to be fenced.
+    pub(crate) fn may_act(&self, me: Identity) -> bool {
+        self.agreement.leads_with_knowledge() && !self.is_unclean(me)
+    }
+
+    fn is_unclean(&self, me: Identity) -> bool {
+        let member = self.state.as_ref().and_then(|state| state.member(me));
+        member.is_some_and(|member| member.standing == Standing::Unclean)
+    }
+
     /// Takes note of whether there is a leader; says whether that has changed.
     pub(crate) fn note_quorum(&mut self, now: Instant, me: Identity) -> bool {
         let member = self.state.as_ref().is_some_and(|state| state.member(me).is_some());
@@ -125,6 +136,9 @@ impl Belonging {
         config: &Config,
         hearing: &Hearing,
     ) -> Option<&'static str> {
+        if self.agreement.is_leader() && self.is_unclean(me) {
+            return Some("it leads, but an earlier DC has suspected it");
+        }
         if self.is_quorate() {
             return None;
         }

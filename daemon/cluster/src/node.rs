@@ -293,7 +293,7 @@ impl Node {
             actions.push(Action::Trace(trace));
         }
         let view = belonging.state.as_ref().map(|state| state.view);
-        let in_office = belonging.is_quorate() && belonging.agreement.leads_with_knowledge();
+        let in_office = belonging.is_quorate() && belonging.may_act(self.me);
         match (&self.dc, in_office, view) {
             (None, true, Some(view)) => {
                 actions.push(Action::Trace(Trace::BecameDc { view }));
@@ -318,13 +318,14 @@ impl Node {
         let Some(state) = belonging.state.as_ref().filter(|_| quorate) else {
             return;
         };
+        let may_act = belonging.may_act(self.me);
         let mut proposals = Vec::new();
         let (ops, config) = (&mut self.ops, &*self.config);
         let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
         if config.node(self.me.slot).role == Role::Node {
             self.host.review(&mut desk);
         }
-        if let Some(dc) = self.dc.as_mut().filter(|_| belonging.agreement.leads_with_knowledge()) {
+        if let Some(dc) = self.dc.as_mut().filter(|_| may_act) {
             dc.review(&mut desk, &self.hearing, &mut belonging.agreement, &self.host);
         }
         let standing = state.member(self.me).map(|member| member.standing);

@@ -81,10 +81,15 @@ impl World {
         breach
     }
 
-    /// Nobody begins anything for the cluster without a majority that was in its generation a moment ago.
+    /// Nobody fences itself, or begins anything for the cluster without a majority that was in its generation a moment ago.
     fn nothing_starts_inquorate(&mut self) -> Option<String> {
         let mut breach = None;
         for (at, work) in std::mem::take(&mut self.history.begun) {
+            if let Work::OutletsOff { slot, .. } = &work
+                && usize::from(slot.0) == at
+            {
+                breach = Some(format!("nobody fences itself: {}", self.name(at)));
+            }
             let asks = !matches!(work, Work::Shutdown { .. } | Work::Destroy { .. });
             let generation = self.machines.get(at).and_then(|machine| machine.node.as_ref()?.position().0);
             let Some(generation) = generation.filter(|_| asks) else { continue };
