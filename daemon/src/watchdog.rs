@@ -13,7 +13,7 @@ use crate::sys;
 
 /// How long it waits for a pet. Long enough for a supervisor that is started again and for a stall of the machine;
 /// together with the lease it is the longest that a node which is cut off goes on.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = cluster::limits::WATCHDOG;
 
 const DEVICE: &str = "/dev/watchdog";
 

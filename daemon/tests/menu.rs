@@ -17,8 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const STATUS: &str = r#"{"status":{"cluster":"rack","node":"node2","incarnation":"5d01c0ffee","generation":"1f2e3d4c",
     "view":7,"dc":"node1","quorate":true,"leaving":false,"free_mib":412,"domains":["x0"],"nodes":[
-    {"name":"node2","role":"node","state":"member","incarnation":"5d01c0ffee","heard_ms":0,"free":412,"outlets":[]}],
-    "vms":[{"name":"x0","owner":"node2","phase":"running","generation":3,"memory":128}]}}"#;
+    {"name":"node2","role":"node","state":"member","incarnation":"5d01c0ffee","heard_ms":0,"free":412,
+    "standby":false,"maintenance":false,"disarmed":false,"outlets":[]}],
+    "vms":[{"name":"x0","owner":"node2","phase":"running","generation":3,"memory":128,
+    "wanted":true,"priority":50}]}}"#;
 
 /// What the terminal shows, and a bell for whoever waits for it to show something else.
 type Shown = Arc<(Mutex<vt100::Parser>, Condvar)>;
@@ -119,7 +121,7 @@ fn an_operator_shuts_the_node_down() {
     at.see("This node is leaving.");
     let mut line = String::new();
     supervisor.read_line(&mut line).unwrap();
-    assert_eq!(line, "{\"request\":\"ShutDown\"}\n");
+    assert_eq!(line, "{\"request\":\"shut_down\"}\n");
 
     // The supervisor dies and comes back.
     drop(supervisor);

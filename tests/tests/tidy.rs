@@ -71,7 +71,7 @@ const IMPURE: [&str; 10] = [
 ];
 
 /// What no scenario says, and why.
-const UNSAID: [(&str, &str); 11] = [
+const UNSAID: [(&str, &str); 24] = [
     ("Malformed", "no datagram of the world is made by a stranger"),
     ("Abandoned", "its scenario is being written"),
     ("Absent", "its scenario is being written"),
@@ -83,6 +83,19 @@ const UNSAID: [(&str, &str); 11] = [
     ("NotShutDown", "its scenario is being written"),
     ("NotStarted", "its scenario is being written"),
     ("ShuttingDown", "its scenario is being written"),
+    ("Barring", "its scenario is being written"),
+    ("AwaitingWatchdog", "its scenario is being written"),
+    ("NotArmed", "its scenario is being written"),
+    ("FencedAlive", "its scenario is being written"),
+    ("Duty", "its scenario is being written"),
+    ("Disarmed", "its scenario is being written"),
+    ("Armed", "its scenario is being written"),
+    ("Wanted", "its scenario is being written"),
+    ("Unwanted", "its scenario is being written"),
+    ("Refused", "its scenario is being written"),
+    ("Suspending", "its scenario is being written"),
+    ("NotSuspended", "its scenario is being written"),
+    ("Resuming", "its scenario is being written"),
 ];
 
 fn workspace() -> PathBuf {

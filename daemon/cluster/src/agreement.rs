@@ -177,8 +177,8 @@ impl Agreement {
     }
 
     /// The leader brings `newcomer` into its slot, a step a call: first as a learner; when it has caught up, as a voter
-    /// in place of the slot's present identity.
-    pub(crate) fn bring_in(&mut self, newcomer: Identity, present: Identity) {
+    /// in place of whoever fills the slot.
+    pub(crate) fn bring_in(&mut self, newcomer: Identity) {
         if !self.is_leader() || self.raw.raft.has_pending_conf() {
             return;
         }
@@ -201,7 +201,9 @@ impl Agreement {
             if !caught_up {
                 return;
             }
-            change.changes.push(single(ConfChangeType::RemoveNode, present.voter()));
+            let old =
+                log.voters().filter(|voter| Identity::of_voter(*voter).is_some_and(|old| old.slot == newcomer.slot));
+            change.changes.extend(old.map(|voter| single(ConfChangeType::RemoveNode, voter)));
             change.changes.push(single(ConfChangeType::AddNode, id));
             change.context = id.to_be_bytes().to_vec();
         } else {

@@ -8,9 +8,14 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use serde::Deserialize;
+
 use crate::words::{Outlet, Role, Slot};
 
 mod file;
+mod vm;
+
+pub use vm::{Contract, VmSpec};
 
 /// A configuration that was refused: where, why, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +116,29 @@ pub struct Nic {
     pub address: Option<Ipv4Addr>,
 }
 
+/// A way to fence a node. Levels are tried in the configured order, one attempt after another, until one proves it off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Every outlet, over SNMP, by the DC.
+    Snmp,
+    /// Every outlet, over the power switches' serial lines, by the node that holds the cables.
+    Serial,
+    /// The gateway bars it from the storage.
+    Storage,
+    /// Its own watchdog has reset it by now.
+    Watchdog,
+}
+
+/// Who carries out an attempt at fencing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Whoever is DC.
+    Dc,
+    /// This node.
+    Node(Slot),
+}
+
 /// One slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -118,8 +146,12 @@ pub struct NodeConfig {
     pub name: String,
     /// What it is for.
     pub role: Role,
+    /// Its votes; a majority of all votes is a quorum.
+    pub votes: u8,
     /// Every outlet that feeds it.
     pub outlets: Vec<Outlet>,
+    /// How it is fenced, in order; empty for a gateway, which is never fenced.
+    pub fencing: Vec<Level>,
     /// Its network cards.
     pub nics: Vec<Nic>,
     /// A serial line that carries events and status, such as `ttyS1`.
@@ -135,6 +167,17 @@ pub struct Pdu {
     pub name: String,
     /// Where its SNMP agent answers (UDP 161).
     pub address: Ipv4Addr,
+    /// Its serial line, if a node holds the cable.
+    pub serial: Option<SerialLine>,
+}
+
+/// A serial line to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SerialLine {
+    /// The node that holds the cable.
+    pub holder: Slot,
+    /// The line there, such as `ttyS0`.
+    pub device: String,
 }
 
 /// One block device that the gateway exports.
@@ -214,10 +257,30 @@ impl Config {
         self.slots().find(|(_, node)| node.role == Role::Gateway)
     }
 
-    /// How many slots are a majority.
+    /// How many votes are a majority.
     #[must_use]
     pub fn majority(&self) -> usize {
-        self.nodes.len() / 2 + 1
+        self.votes(self.slots().map(|(slot, _)| slot)) / 2 + 1
+    }
+
+    /// The votes of these slots together.
+    pub fn votes(&self, slots: impl Iterator<Item = Slot>) -> usize {
+        slots.map(|slot| usize::from(self.node(slot).votes)).sum()
+    }
+
+    /// Who carries out an attempt at fencing `slot` at that level; `None` if nobody can.
+    #[must_use]
+    pub fn fenced_by(&self, slot: Slot, level: Level) -> Option<By> {
+        match level {
+            Level::Snmp | Level::Watchdog => Some(By::Dc),
+            Level::Storage => self.gateway().map(|(gateway, _)| By::Node(gateway)),
+            Level::Serial => {
+                let line = |outlet: &Outlet| self.pdus.iter().find(|pdu| pdu.name == outlet.pdu)?.serial.as_ref();
+                let holders: Option<BTreeSet<Slot>> =
+                    self.node(slot).outlets.iter().map(|outlet| line(outlet).map(|line| line.holder)).collect();
+                holders.filter(|set| set.len() == 1).and_then(|set| set.first().copied()).map(By::Node)
+            }
+        }
     }
 
     /// The cluster network's address and prefix.

@@ -4,35 +4,35 @@
 //! who is heard, at every turn; what it remembers between turns are open operations and when to try again. A DC that
 //! loses its office forgets all of it, and the next one begins from the state.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agreement::Agreement;
-use crate::event::{Outcome, Work};
-use crate::fencing::{Proven, Reading};
+use crate::config::Contract;
+use crate::event::Transfer;
 use crate::hearing::Hearing;
 use crate::host::{Desk, Host};
 use crate::limits;
 use crate::placement::{self, Candidate};
-use crate::state::{Command, Member, Phase, Standing, Vm};
+use crate::state::{Command, Member, Phase, Standing, Stop, Vm};
 use crate::trace::Trace;
-use crate::words::{Identity, Instant, Mebibytes, OpId, Role, Slot, VmName};
-
-/// One node's power, as far as the DC is busy with it.
-#[derive(Clone, Debug, Default)]
-struct Power {
-    op: Option<OpId>,
-    not_before: Instant,
-    proven: Option<Proven>,
-    restored: bool,
-}
+use crate::words::{Generation, Identity, Instant, Mebibytes, Role, Slot, VmName};
 
 /// The office.
 #[derive(Clone, Debug)]
 pub(crate) struct Dc {
     since: Instant,
-    power: BTreeMap<Identity, Power>,
     suspected: BTreeSet<Identity>,
+    /// The attempts at fencing, and when each was seen to be under way or to have failed first.
+    attempts: BTreeMap<Identity, (u32, bool, Instant)>,
+    /// When a VM was last told to move, or is to be tried again.
     moved: BTreeMap<VmName, Instant>,
+    /// The failures of VMs that wait for another try, and until when.
+    waits: BTreeMap<VmName, (u32, Instant)>,
+    /// Since when a VM is to be moved away.
+    emptied: BTreeMap<VmName, Instant>,
+    /// Since when a VM with past failures runs.
+    runs: BTreeMap<VmName, (Generation, Instant)>,
     no_room: BTreeSet<VmName>,
 }
 
@@ -40,9 +40,12 @@ impl Dc {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             since: now,
-            power: BTreeMap::new(),
             suspected: BTreeSet::new(),
+            attempts: BTreeMap::new(),
             moved: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            emptied: BTreeMap::new(),
+            runs: BTreeMap::new(),
             no_room: BTreeSet::new(),
         }
     }
@@ -55,25 +58,32 @@ impl Dc {
         let free = free_memory(desk, hearing, host);
         self.place(desk, hearing, host, free.clone());
         self.evacuate(desk, hearing, host, &free);
+        self.stop_unwanted(desk);
+        self.settle(desk);
     }
 
     fn bring_in(&self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {
         for peer in hearing.alive(desk.now, desk.config.timing.deadtime) {
             let slot = peer.identity.slot;
             let ours = peer.beat.generation.is_none_or(|generation| generation == desk.state.generation);
+            // A boot that was proven off, though it lives, must not come back as if nothing had happened.
+            let dead = |member: &Member| {
+                member.identity.same_boot(peer.identity)
+                    && matches!(member.standing, Standing::Fenced | Standing::Booting)
+            };
             if let Some(member) = desk.state.members.get(&slot)
                 && ours
                 && member.identity != peer.identity
+                && !dead(member)
             {
-                agreement.bring_in(peer.identity, member.identity);
+                agreement.bring_in(peer.identity);
             }
         }
     }
 
     fn suspect(&mut self, desk: &mut Desk<'_>, hearing: &Hearing) {
         for (slot, member) in &desk.state.members {
-            let present = matches!(member.standing, Standing::Member | Standing::Leaving);
-            if !present || *slot == desk.me.slot || desk.config.node(*slot).role != Role::Node {
+            if !member.is_present() || *slot == desk.me.slot || desk.config.node(*slot).role != Role::Node {
                 continue;
             }
             // Whoever is heard from that slot counts: a new life of it is about to be brought in.
@@ -85,76 +95,36 @@ impl Dc {
             if self.suspected.insert(member.identity) {
                 desk.say(Trace::Suspected { node: desk.name(*slot), silence });
             }
-            desk.proposals.push(Command::Suspect(member.identity));
+            if !desk.state.is_disarmed(*slot) {
+                desk.proposals.push(Command::Suspect(member.identity));
+            }
         }
     }
 
+    /// Has the next attempt made where one has failed: the next level at once, and after the last a new round.
     fn fence(&mut self, desk: &mut Desk<'_>) {
         let state = desk.state;
-        let busy = |member: &Member| matches!(member.standing, Standing::Unclean | Standing::Fenced);
-        self.power.retain(|identity, _| state.member(*identity).is_some_and(busy));
-        for (slot, member) in &state.members {
-            let outlets = desk.config.node(*slot).outlets.clone();
-            if outlets.is_empty() || !busy(member) {
+        let unclean = |member: &Member| member.standing == Standing::Unclean;
+        self.attempts.retain(|identity, _| state.member(*identity).is_some_and(unclean));
+        for member in state.members.values().filter(|member| unclean(member)) {
+            let (identity, attempt) = (member.identity, member.attempt);
+            if state.is_disarmed(identity.slot) {
                 continue;
             }
-            let power = self.power.entry(member.identity).or_default();
-            if member.standing == Standing::Unclean
-                && let Some(proven) = &power.proven
-            {
-                desk.proposals.push(Command::Proven(proven.clone()));
-                continue;
+            let failed = member.failed >= attempt;
+            let seen = self.attempts.entry(identity).or_insert((attempt, failed, desk.now));
+            if (seen.0, seen.1) != (attempt, failed) {
+                *seen = (attempt, failed, desk.now);
             }
-            if member.standing == Standing::Fenced && power.restored {
-                desk.proposals.push(Command::Restored(*slot));
-                continue;
+            let waited = desk.now.since(seen.2);
+            let levels = u32::try_from(desk.config.node(identity.slot).fencing.len()).unwrap_or(1);
+            let round = attempt.checked_rem(levels) == Some(0);
+            if failed && (!round || waited >= limits::RETRY) {
+                desk.proposals.push(Command::Attempt(identity, attempt.saturating_add(1)));
+            } else if !failed && waited >= limits::FENCE + limits::RETRY {
+                // Whoever was to make it is gone, or says nothing.
+                desk.proposals.push(Command::NotProven(identity, attempt));
             }
-            if power.op.is_some() || desk.now < power.not_before {
-                continue;
-            }
-            let node = desk.name(*slot);
-            let (trace, work) = if member.standing == Standing::Unclean {
-                (Trace::Fencing { node, outlets: outlets.clone() }, Work::OutletsOff { slot: *slot, outlets })
-            } else {
-                (Trace::PoweringOn { node, outlets: outlets.clone() }, Work::OutletsOn { slot: *slot, outlets })
-            };
-            desk.say(trace);
-            power.op = Some(desk.begin(limits::FENCE, work));
-        }
-    }
-
-    /// An operation on outlets has ended.
-    pub(crate) fn done(&mut self, desk: &mut Desk<'_>, op: OpId, work: &Work, outcome: Outcome) {
-        let Some((identity, power)) = self.power.iter_mut().find(|(_, power)| power.op == Some(op)) else {
-            return;
-        };
-        power.op = None;
-        power.not_before = desk.now + limits::RETRY;
-        let node = desk.config.node(identity.slot).name.clone();
-        let feeds = &desk.config.node(identity.slot).outlets;
-        let readings = match outcome {
-            Outcome::Read(readings) => Ok(readings),
-            Outcome::Failed(reason) => Err(reason),
-            Outcome::Succeeded => Err("the outlets were not read back".to_owned()),
-        };
-        let said = match (work, readings) {
-            (Work::OutletsOff { .. }, Ok(readings)) => match Proven::by_outlets(*identity, feeds, &readings) {
-                Ok(proven) => {
-                    power.proven = Some(proven);
-                    None
-                }
-                Err(reason) => Some(Trace::NotFenced { node, reason }),
-            },
-            (Work::OutletsOff { .. }, Err(reason)) => Some(Trace::NotFenced { node, reason }),
-            (_, Ok(readings)) if feeds.iter().all(|feed| readings.get(feed) == Some(&Reading::On)) => {
-                power.restored = true;
-                None
-            }
-            (_, Ok(_)) => Some(Trace::NotPoweredOn { node, reason: "an outlet is not on".to_owned() }),
-            (_, Err(reason)) => Some(Trace::NotPoweredOn { node, reason }),
-        };
-        if let Some(trace) = said {
-            desk.say(trace);
         }
     }
 
@@ -163,8 +133,11 @@ impl Dc {
         let known = everything_known(desk, hearing, host);
         let state = desk.state;
         for (name, vm) in &state.vms {
-            if vm.phase != Phase::Stopped {
+            if vm.phase != Phase::Stopped || !vm.wanted {
                 self.no_room.remove(name);
+                continue;
+            }
+            if self.is_backing_off(desk, name, vm) {
                 continue;
             }
             // What this generation never placed may still run somewhere: it is adopted, not started.
@@ -183,32 +156,103 @@ impl Dc {
         }
     }
 
-    /// Moves the VMs of leaving nodes away, one after another, if they run.
-    fn evacuate(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, free: &[Candidate]) {
-        let busy = |vm: &Vm| matches!(vm.phase, Phase::Moving { .. } | Phase::Landing(_));
-        let state = desk.state;
-        if state.vms.values().any(busy) {
-            return;
+    /// Whether a VM that failed is to wait: longer after each failure.
+    fn is_backing_off(&mut self, desk: &Desk<'_>, name: &VmName, vm: &Vm) -> bool {
+        let failures = vm.failures + vm.deaths;
+        if failures == 0 {
+            return false;
         }
+        // The first failure may be the machine's: it is tried again at once.
+        let wait = limits::RETRY * (2_u32.saturating_pow(failures.min(6) - 1) - 1);
+        let entry = self.waits.entry(name.clone()).or_insert((failures, desk.now + wait));
+        if entry.0 != failures {
+            *entry = (failures, desk.now + wait);
+        }
+        desk.now < entry.1
+    }
+
+    /// Moves VMs away from nodes that leave or are in standby, one after another, each by the steps of its contract.
+    fn evacuate(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, free: &[Candidate]) {
+        let state = desk.state;
+        let goes = |vm: &Vm| vm.owner().is_some_and(|at| state.is_to_be_emptied(at));
+        self.emptied.retain(|name, _| state.vms.get(name).is_some_and(goes));
+        let mut moving = state.vms.values().any(|vm| matches!(vm.phase, Phase::Moving { .. } | Phase::Landing(_)));
         for (name, vm) in &state.vms {
             let Phase::Running(at) = vm.phase else { continue };
-            let leaving = state.member(at).is_some_and(|member| member.standing == Standing::Leaving);
+            if !state.is_to_be_emptied(at) || state.duty(at.slot).maintenance {
+                continue;
+            }
+            let since = *self.emptied.entry(name.clone()).or_insert(desk.now);
             let waits = self.moved.get(name).is_some_and(|last| desk.now < *last + limits::RETRY);
             // What a failed migration has left paused cannot be moved: its host is about to say so.
             let runs =
                 report(desk, hearing, host, at).is_some_and(|(_, domains)| domains.contains(&(name.clone(), true)));
-            if !leaving || waits || !runs {
+            if waits || !runs {
+                continue;
+            }
+            let leaves = state.member(at).is_some_and(|member| member.standing == Standing::Leaving);
+            let overdue = leaves && desk.now.since(since) >= evacuation(desk, vm);
+            let last = vm.spec.contract.last().copied().unwrap_or(Contract::Shutdown);
+            let step = vm.spec.contract.get(usize::from(vm.steps)).copied().unwrap_or(last);
+            let transfer = match step {
+                Contract::Shutdown | Contract::Suspend if overdue || leaves => {
+                    let stop = if overdue || step == Contract::Shutdown { Stop::ShutDown } else { Stop::Suspend };
+                    desk.proposals.push(Command::Stop(name.clone(), vm.generation, stop));
+                    continue;
+                }
+                Contract::Live | Contract::Pause if overdue => {
+                    desk.proposals.push(Command::Stop(name.clone(), vm.generation, Stop::ShutDown));
+                    continue;
+                }
+                Contract::Pause => Transfer::Paused,
+                // In standby nothing presses: a VM that could not be moved is tried again, and runs meanwhile.
+                Contract::Live | Contract::Shutdown | Contract::Suspend => Transfer::Live,
+            };
+            if moving {
                 continue;
             }
             if let Some(chosen) = placement::choose(free, vm.memory, vm.avoid) {
+                moving = true;
                 self.moved.insert(name.clone(), desk.now);
-                desk.proposals.push(Command::Migrate(name.clone(), vm.generation.next(), chosen.identity));
-                return;
-            }
-            if self.no_room.insert(name.clone()) {
+                desk.proposals.push(Command::Migrate(name.clone(), vm.generation.next(), chosen.identity, transfer));
+            } else if self.no_room.insert(name.clone()) {
                 desk.say(Trace::NoRoom { vm: name.clone() });
             }
         }
+    }
+
+    /// Ends what the operator does not want to run.
+    fn stop_unwanted(&self, desk: &mut Desk<'_>) {
+        for (name, vm) in desk.state.vms.iter().filter(|(_, vm)| !vm.wanted) {
+            if let Phase::Running(at) = vm.phase
+                && !desk.state.duty(at.slot).maintenance
+            {
+                desk.proposals.push(Command::Stop(name.clone(), vm.generation, Stop::ShutDown));
+            }
+        }
+    }
+
+    /// Lets the past failures of VMs be forgotten that have run for long.
+    fn settle(&mut self, desk: &mut Desk<'_>) {
+        let state = desk.state;
+        let marked = |vm: &Vm| vm.deaths > 0 && matches!(vm.phase, Phase::Running(_));
+        self.runs.retain(|name, (generation, _)| {
+            state.vms.get(name).is_some_and(|vm| marked(vm) && vm.generation == *generation)
+        });
+        for (name, vm) in state.vms.iter().filter(|(_, vm)| marked(vm)) {
+            let (_, since) = *self.runs.entry(name.clone()).or_insert((vm.generation, desk.now));
+            if desk.now.since(since) >= limits::SETTLED {
+                desk.proposals.push(Command::Settled(name.clone(), vm.generation));
+            }
+        }
+    }
+}
+
+/// How long a VM may take to be moved away from a node that leaves.
+fn evacuation(desk: &Desk<'_>, vm: &Vm) -> Duration {
+    match vm.spec.evacuation_s {
+        0 => desk.config.timing.evacuation,
+        seconds => Duration::from_secs(seconds.into()),
     }
 }
 
@@ -220,14 +264,16 @@ fn free_memory(desk: &Desk<'_>, hearing: &Hearing, host: &Host) -> Vec<Candidate
         let Some((free, domains)) = report(desk, hearing, host, identity) else {
             continue;
         };
-        if member.standing != Standing::Member || desk.config.node(*slot).role != Role::Node {
+        let duty = desk.state.duty(*slot);
+        let takes = member.standing == Standing::Member && !duty.standby && !duty.maintenance;
+        if !takes || desk.config.node(*slot).role != Role::Node {
             continue;
         }
         candidates.push(Candidate { identity, free });
         for (name, vm) in &desk.state.vms {
             let promised = match vm.phase {
                 Phase::Starting(to) | Phase::Moving { to, .. } | Phase::Landing(to) => to == identity,
-                Phase::Running(_) | Phase::Stopped | Phase::Failed => false,
+                Phase::Running(_) | Phase::Stopping(..) | Phase::Stopped | Phase::Failed => false,
             };
             if promised && !domains.contains(&(name.clone(), true)) {
                 take(&mut candidates, identity, vm.memory);

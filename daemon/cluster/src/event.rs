@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::VmSpec;
 use crate::fencing::Readings;
 use crate::trace::Trace;
-use crate::words::{Generation, Instant, Mebibytes, OpId, Outlet, Slot, VmName};
+use crate::words::{Generation, Incarnation, Instant, Mebibytes, OpId, Outlet, Slot, VmName};
 
 /// What a node is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +52,27 @@ pub enum Event {
         /// Who asks.
         by: Slot,
     },
+    /// When the shell has found out what this machine is.
+    Described {
+        /// What it is.
+        machine: Machine,
+    },
     /// When the operator asks for something.
     Asked {
+        /// The shell's name for the question. The same name is the same question, however often it comes.
+        id: RequestId,
         /// What.
         request: Request,
     },
+}
+
+/// What a machine is, as far as placement cares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// All of its memory.
+    pub memory: Mebibytes,
+    /// The processor's feature words, as Xen shows them (`hw_caps`).
+    pub cpu: Vec<u32>,
 }
 
 /// A domain as Xen reports it.
@@ -76,17 +93,97 @@ pub struct VmFile {
     pub name: VmName,
     /// What it needs of Xen's memory.
     pub memory: Mebibytes,
+    /// What the operator wants for it.
+    pub spec: VmSpec,
 }
 
 /// The shell's name for a stream that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
-/// What an operator may ask of a node.
+/// The shell's name for a question of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// What an operator may ask of a node. All but the first may be asked of any node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Move the VMs away, leave the cluster, power this machine off.
     ShutDown,
+    /// The node takes no VMs, and its own are moved away; or takes part again.
+    Standby {
+        /// Which.
+        node: Slot,
+        /// Whether it is to be in standby.
+        on: bool,
+    },
+    /// The cluster touches nothing on the node; or does again.
+    Maintenance {
+        /// Which.
+        node: Slot,
+        /// Whether it is to be in maintenance.
+        on: bool,
+    },
+    /// The node is not fenced and does not fence itself; or is armed again.
+    Disarm {
+        /// Which; `None` for the whole cluster.
+        node: Option<Slot>,
+        /// Whether it is to be disarmed.
+        on: bool,
+    },
+    /// The VM is to run. If it had failed, it is tried again.
+    Start {
+        /// Which.
+        vm: VmName,
+    },
+    /// The VM is shut down, and not started until it is wanted again.
+    Stop {
+        /// Which.
+        vm: VmName,
+    },
+    /// The VM is moved live.
+    Migrate {
+        /// Which.
+        vm: VmName,
+        /// Where to.
+        to: Slot,
+    },
+    /// The operator has made sure that an unclean node is off.
+    ConfirmOff {
+        /// Which.
+        node: Slot,
+        /// Its name, as the operator has typed it.
+        typed: String,
+    },
+}
+
+/// What an operator is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is agreed; what follows from it is seen in the status.
+    Agreed,
+    /// It is refused, for this reason.
+    Refused(String),
+}
+
+/// How a VM's memory is copied from one node to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transfer {
+    /// While it runs.
+    Live,
+    /// While it is paused.
+    Paused,
+}
+
+/// By which way outlets are switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// SNMP.
+    Snmp,
+    /// The power switches' serial lines, whose cables this node holds.
+    Serial,
 }
 
 /// How an operation ended.
@@ -98,6 +195,8 @@ pub enum Outcome {
     Failed(String),
     /// A fencing ended with these readings of the outlets.
     Read(Readings),
+    /// The storage has barred this boot of a node: its connections are gone, and no request of it is in flight.
+    Barred(Incarnation),
 }
 
 /// To whom a datagram goes.
@@ -138,7 +237,18 @@ pub enum Action {
         reason: String,
     },
     /// Pet the watchdog. It is not petted otherwise.
-    Pet,
+    Pet {
+        /// Until when this node goes on petting it if it never becomes quorate again; `None` if it never was, and has no
+        /// VMs. The shell keeps it for a supervisor that is restarted (`node::Boot`).
+        lease: Option<Instant>,
+    },
+    /// Tell the operator.
+    Answer {
+        /// Which question.
+        id: RequestId,
+        /// What.
+        answer: Answer,
+    },
     /// Power this machine off: it runs nothing any more and has left.
     PowerOff,
 }
@@ -146,14 +256,16 @@ pub enum Action {
 /// A long operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Have the VM's disks, then create its domain.
+    /// Claim the VM's disks, then create its domain.
     Create {
         /// The VM.
         vm: VmName,
         /// Its generation.
         generation: Generation,
+        /// Whether to resume it from its image on the shared disk, which is gone afterwards.
+        resume: bool,
     },
-    /// Have the VM's disks, ask `from` for the VM and receive it.
+    /// Claim the VM's disks, ask `from` for the VM and receive it.
     Receive {
         /// The VM.
         vm: VmName,
@@ -168,6 +280,13 @@ pub enum Work {
         vm: VmName,
         /// The stream.
         stream: StreamId,
+        /// How.
+        transfer: Transfer,
+    },
+    /// Save the VM's memory to the shared disk; its domain is gone then.
+    Suspend {
+        /// The VM.
+        vm: VmName,
     },
     /// Ask the guest to shut down, and wait until its domain is gone.
     Shutdown {
@@ -185,6 +304,8 @@ pub enum Work {
         slot: Slot,
         /// All of them.
         outlets: Vec<Outlet>,
+        /// By which way.
+        path: Path,
     },
     /// Switch them on and read them back.
     OutletsOn {
@@ -192,6 +313,15 @@ pub enum Work {
         slot: Slot,
         /// All of them.
         outlets: Vec<Outlet>,
+        /// By which way.
+        path: Path,
+    },
+    /// Bar this boot of a node from the storage.
+    Bar {
+        /// Whose.
+        slot: Slot,
+        /// Which boot.
+        incarnation: Incarnation,
     },
 }
 

@@ -1,15 +1,19 @@
 //! Fencing: what proves that an incarnation of a node is off, and nothing else.
 //!
 //! [`Proven`] can be made in this file only, and every recovery demands one: recovering before fencing does not
-//! type-check. What counts as a proof here: every outlet that feeds the node was read back as off in one reading of all
-//! of them (anything but "off" is not off); or a newer incarnation of the same node was heard answering us.
+//! type-check. What counts as a proof: every outlet that feeds the node was read back as off in one reading of all of them
+//! (anything but "off" is not off); a newer incarnation of the same node was heard answering us; the storage has barred
+//! that incarnation; its armed watchdog's deadline passed, with margin; or an operator typed the node's name.
 
 use core::fmt;
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::words::{Identity, Outlet};
+use crate::config::Timing;
+use crate::limits;
+use crate::words::{Identity, Incarnation, Outlet};
 
 /// What one outlet was read back as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,12 @@ pub enum Method {
     OutletsOff(Vec<Outlet>),
     /// A newer incarnation answered.
     NewerIncarnation(Identity),
+    /// The storage has barred it: what it still runs can change nothing.
+    CutOff,
+    /// Its watchdog has reset it by now: so many seconds were waited.
+    Watchdog(u32),
+    /// An operator has confirmed it, by typing its name.
+    Operator,
 }
 
 impl fmt::Display for Method {
@@ -52,6 +62,9 @@ impl fmt::Display for Method {
                 f.write_str(" read back as off")
             }
             Self::NewerIncarnation(newer) => write!(f, "incarnation {} answers", newer.incarnation),
+            Self::CutOff => f.write_str("the storage has barred it"),
+            Self::Watchdog(seconds) => write!(f, "its watchdog has reset it by now, after {seconds} s"),
+            Self::Operator => f.write_str("the operator has confirmed it"),
         }
     }
 }
@@ -83,6 +96,26 @@ impl Proven {
         newer.then_some(Self { identity: old, method: Method::NewerIncarnation(alive) })
     }
 
+    /// From what the storage has confirmed: the boot that it has barred, with no request of it in flight.
+    #[must_use]
+    pub fn by_cut_off(identity: Identity, barred: Incarnation) -> Option<Self> {
+        (!identity.is_absent() && identity.incarnation == barred).then_some(Self { identity, method: Method::CutOff })
+    }
+
+    /// From `waited`, the time since a DC first acted on it as unclean; `armed` says whether it was last heard armed under
+    /// the armament that still holds. See [`watchdog_wait`] for the argument.
+    #[must_use]
+    pub fn by_watchdog(identity: Identity, armed: bool, waited: Duration, timing: &Timing) -> Option<Self> {
+        let seconds = u32::try_from(waited.as_secs()).unwrap_or(u32::MAX);
+        (armed && waited >= watchdog_wait(timing)).then_some(Self { identity, method: Method::Watchdog(seconds) })
+    }
+
+    /// From what an operator has typed to confirm that the node of this name is off.
+    #[must_use]
+    pub fn by_operator(identity: Identity, typed: &str, name: &str) -> Option<Self> {
+        (typed == name).then_some(Self { identity, method: Method::Operator })
+    }
+
     /// Who is proven off.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -94,6 +127,19 @@ impl Proven {
     pub fn method(&self) -> &Method {
         &self.method
     }
+}
+
+/// How long a node that counts on its own watchdog may still run VMs, from when a DC knows that it is unclean.
+///
+/// A node is quorate only while a leader's heartbeats name it (`generation.rs`). No DC names a node that it holds for unclean, and
+/// an older leader without a majority steps down within `deadtime`; so the last heartbeat that names it is sent at most a
+/// `deadtime` after this clock began, and is believed for another. Then `lease` runs, and then the watchdog, which may
+/// have been petted at its end. If the node stalls, heartbeats may wait in its sockets for as long as its watchdog allows a
+/// stall. A twentieth more covers clocks that drift.
+#[must_use]
+pub fn watchdog_wait(timing: &Timing) -> Duration {
+    let longest = timing.deadtime * 2 + timing.lease + limits::WATCHDOG * 2;
+    longest + longest / 20
 }
 
 #[cfg(test)]
@@ -130,5 +176,19 @@ mod tests {
         assert!(Proven::by_newer(boot(1), restarted).is_none(), "the supervisor's restart is not a reboot");
         assert!(Proven::by_newer(boot(1), Identity { slot: Slot(2), ..boot(2) }).is_none());
         assert!(Proven::by_newer(boot(1), Identity::absent(Slot(1))).is_none());
+    }
+
+    #[test]
+    fn the_other_proofs_are_of_that_very_boot_and_no_other() {
+        let timing = crate::config::Config::parse(include_str!("config/good.toml")).unwrap().timing;
+        let (early, late) = (watchdog_wait(&timing) - Duration::from_millis(1), watchdog_wait(&timing));
+        assert!(Proven::by_watchdog(boot(1), true, early, &timing).is_none());
+        assert!(Proven::by_watchdog(boot(1), false, late, &timing).is_none(), "it may not have been armed");
+        assert!(Proven::by_watchdog(boot(1), true, late, &timing).is_some());
+        assert!(Proven::by_cut_off(boot(1), boot(2).incarnation).is_none());
+        assert!(Proven::by_cut_off(boot(1), boot(1).incarnation).is_some());
+        assert!(Proven::by_cut_off(Identity::absent(Slot(1)), Incarnation::NONE).is_none(), "who is barred?");
+        assert!(Proven::by_operator(boot(1), "node2", "node1").is_none());
+        assert!(Proven::by_operator(boot(1), "node1", "node1").is_some());
     }
 }

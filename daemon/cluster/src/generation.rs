@@ -58,7 +58,8 @@ pub(crate) fn formation(
         }
     }
     present.sort();
-    if living || present.len() < config.majority() {
+    let slots = || present.iter().map(|identity| identity.slot);
+    if living || config.votes(slots()) < config.majority() {
         seeking.majority_since = None;
         return None;
     }
@@ -103,7 +104,7 @@ impl Belonging {
         }
     }
 
-    /// Whether this node is a member and a leader is known.
+    /// Whether this node is a member and a leader that is known hears it.
     pub(crate) fn is_quorate(&self) -> bool {
         self.inquorate_since.is_none()
     }
@@ -118,10 +119,20 @@ impl Belonging {
         member.is_some_and(|member| member.standing == Standing::Unclean)
     }
 
-    /// Takes note of whether there is a leader; says whether that has changed.
-    pub(crate) fn note_quorum(&mut self, now: Instant, me: Identity) -> bool {
+    /// Whether this very boot was proven off, though it lives: another way than its outlets was believed.
+    pub(crate) fn was_fenced(&self, me: Identity) -> bool {
+        let member = self.state.as_ref().and_then(|state| state.members.get(&me.slot));
+        member.is_some_and(|member| {
+            member.identity.same_boot(me) && matches!(member.standing, Standing::Fenced | Standing::Booting)
+        })
+    }
+
+    /// Takes note of whether there is a leader that hears this node; says whether that has changed. To hear a leader is
+    /// not enough: a DC that does not hear this node is about to have it fenced, and counts on its lease to run.
+    pub(crate) fn note_quorum(&mut self, now: Instant, me: Identity, config: &Config, hearing: &Hearing) -> bool {
         let member = self.state.as_ref().is_some_and(|state| state.member(me).is_some());
-        let quorate = member && self.agreement.leader().is_some();
+        let heard = |leader: Identity| leader == me || hearing.is_named_by(leader, now, config.timing.deadtime);
+        let quorate = member && self.agreement.leader().is_some_and(heard);
         let changed = quorate != self.is_quorate();
         self.inquorate_since = (!quorate).then(|| self.inquorate_since.unwrap_or(now));
         self.was_quorate |= quorate;

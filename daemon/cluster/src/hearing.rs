@@ -22,6 +22,8 @@ pub(crate) struct Heartbeat {
     pub(crate) generation: Option<ClusterGeneration>,
     /// Whether it sees a leader of that generation.
     pub(crate) quorate: bool,
+    /// Under which armament its watchdog is armed and will reset it; `None` if it is not.
+    pub(crate) armed: Option<u32>,
     /// What its Xen could still give; `None` until Xen was asked.
     pub(crate) free: Option<Mebibytes>,
     /// The VMs of which its Xen has a domain, and whether that runs.
@@ -35,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) identity: Identity,
     /// When it was heard last.
     pub(crate) last: Instant,
+    /// When its last heartbeat came.
+    pub(crate) beat_at: Instant,
     /// What it said last.
     pub(crate) beat: Heartbeat,
     /// Whether its silence was logged.
@@ -83,6 +87,7 @@ impl Hearing {
             peer.last = now;
             if let Some(beat) = beat {
                 peer.beat = beat.clone();
+                peer.beat_at = now;
             }
             return News::Known(silence);
         }
@@ -97,7 +102,7 @@ impl Hearing {
         self.candidates.remove(&from.slot);
         let mut window = Window::default();
         window.admit(sequence);
-        let peer = Peer { identity: from, last: now, beat: beat.clone(), quiet: false, window };
+        let peer = Peer { identity: from, last: now, beat_at: now, beat: beat.clone(), quiet: false, window };
         if let Some(old) = self.peers.insert(from.slot, peer) {
             let retired = self.retired.entry(from.slot).or_default();
             retired.truncate(limits::RETIRED - 1);
@@ -116,6 +121,12 @@ impl Hearing {
     /// Those proven fresh and heard within `patience`.
     pub(crate) fn alive(&self, now: Instant, patience: Duration) -> impl Iterator<Item = &Peer> {
         self.peers.values().filter(move |peer| now.since(peer.last) < patience)
+    }
+
+    /// Whether that identity's last heartbeat is of late and names this node: it hears us, and we hear it.
+    pub(crate) fn is_named_by(&self, other: Identity, now: Instant, patience: Duration) -> bool {
+        let peer = self.peers.get(&other.slot).filter(|peer| peer.identity == other);
+        peer.is_some_and(|peer| now.since(peer.beat_at) < patience && peer.beat.hears.contains(&self.me))
     }
 
     /// The peer in that slot.

@@ -9,10 +9,10 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
-use crate::event::{Action, Actions, Domain, StreamId, VmFile, Work};
+use crate::event::{Action, Actions, Domain, Machine, StreamId, Transfer, VmFile, Work};
 use crate::limits;
 use crate::ops::{Ops, vm_of, vm_of_domain};
-use crate::state::{Command, Ending, Phase, State, Vm};
+use crate::state::{Command, Ending, Phase, State, Stop, Vm};
 use crate::trace::Trace;
 use crate::words::{Generation, Identity, Instant, Mebibytes, Slot, VmName};
 
@@ -75,8 +75,11 @@ pub(crate) struct Host {
     touched: BTreeMap<VmName, u64>,
     /// The generation for which a VM was created or received last.
     tried: BTreeMap<VmName, Generation>,
-    /// VMs that were told to shut down.
+    /// VMs that were told to shut down without the cluster's word: there was none in time.
     shut: BTreeSet<VmName>,
+    /// The generation for which a VM was told to end, and whether its memory was saved.
+    told: BTreeMap<VmName, (Generation, bool)>,
+    machine: Option<Machine>,
     pulls: Vec<Pull>,
 }
 
@@ -92,6 +95,11 @@ impl Host {
     /// The VM files.
     pub(crate) fn read(&mut self, files: Vec<VmFile>) {
         self.files = files;
+    }
+
+    /// What this machine is.
+    pub(crate) fn described(&mut self, machine: Machine) {
+        self.machine = Some(machine);
     }
 
     /// What Xen could still give; `None` until it was asked.
@@ -116,7 +124,12 @@ impl Host {
     }
 
     /// An operation on a VM has ended.
-    pub(crate) fn ended(&mut self, work: &Work) {
+    pub(crate) fn ended(&mut self, work: &Work, well: bool) {
+        if let Work::Suspend { vm } = work
+            && let Some((_, saved)) = self.told.get_mut(vm)
+        {
+            *saved = well;
+        }
         if let Some(vm) = vm_of(work) {
             self.touched.insert(vm, self.count);
         }
@@ -160,9 +173,17 @@ impl Host {
 
     /// Acts on every VM that concerns this node. Called when quorate, and a member, only.
     pub(crate) fn review(&mut self, desk: &mut Desk<'_>) {
-        let differs = |file: &VmFile| desk.state.vms.get(&file.name).is_none_or(|vm| vm.memory != file.memory);
-        if self.files.iter().any(differs) {
-            desk.proposals.push(Command::Define(self.files.clone()));
+        let differs = |file: &&VmFile| {
+            let record = desk.state.vms.get(&file.name);
+            record.is_none_or(|vm| vm.memory != file.memory || vm.spec != file.spec)
+        };
+        let news: Vec<VmFile> = self.files.iter().filter(differs).take(limits::DEFINED_AT_ONCE).cloned().collect();
+        if !news.is_empty() {
+            desk.proposals.push(Command::Define(news));
+        }
+        let known = desk.state.member(desk.me).and_then(|member| member.machine.as_ref());
+        if let Some(machine) = self.machine.as_ref().filter(|machine| known != Some(machine)) {
+            desk.proposals.push(Command::Machine(desk.me, machine.clone()));
         }
         let state = desk.state;
         for (name, vm) in &state.vms {
@@ -180,7 +201,7 @@ impl Host {
             (Phase::Starting(at), Here::Running) if mine(at) => {
                 desk.proposals.push(Command::Started(name.clone(), generation));
             }
-            (Phase::Starting(at), Here::Gone) if mine(at) && !tried => self.create(desk, name, generation),
+            (Phase::Starting(at), Here::Gone) if mine(at) && !tried => self.create(desk, name, vm),
             (Phase::Starting(at), Here::Gone) if mine(at) => {
                 desk.proposals.push(Command::Ended(name.clone(), generation, Ending::NotStarted));
             }
@@ -193,7 +214,7 @@ impl Host {
             (Phase::Moving { to, .. } | Phase::Landing(to), Here::Running) if mine(to) => {
                 desk.proposals.push(Command::Migrated(name.clone(), generation));
             }
-            (Phase::Moving { from, to }, Here::Gone) if mine(to) && !tried => {
+            (Phase::Moving { from, to, .. }, Here::Gone) if mine(to) && !tried => {
                 self.receive(desk, name, generation, from.slot);
             }
             (Phase::Moving { to, .. }, Here::Gone) if mine(to) => {
@@ -201,6 +222,12 @@ impl Host {
             }
             (Phase::Landing(at), Here::Gone) if mine(at) => {
                 desk.proposals.push(Command::Ended(name.clone(), generation, Ending::Died));
+            }
+            (Phase::Stopping(at, stop), Here::Running) if mine(at) => self.stop(desk, name, generation, stop),
+            (Phase::Stopping(at, stop), Here::Gone) if mine(at) => {
+                let saved = self.told.get(name) == Some(&(generation, true));
+                let ending = if stop == Stop::Suspend && saved { Ending::Suspended } else { Ending::ShutDown };
+                desk.proposals.push(Command::Ended(name.clone(), generation, ending));
             }
             (Phase::Stopped | Phase::Failed, Here::Running) => {
                 desk.proposals.push(Command::Adopt(name.clone(), desk.me));
@@ -211,10 +238,32 @@ impl Host {
         }
     }
 
-    fn create(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation) {
+    fn create(&mut self, desk: &mut Desk<'_>, vm: &VmName, record: &Vm) {
+        let (generation, resume) = (record.generation, record.image);
         self.begun(vm, generation);
-        desk.say(Trace::Creating { vm: vm.clone(), generation });
-        desk.begin(limits::CREATE, Work::Create { vm: vm.clone(), generation });
+        desk.say(if resume {
+            Trace::Resuming { vm: vm.clone(), generation }
+        } else {
+            Trace::Creating { vm: vm.clone(), generation }
+        });
+        desk.begin(limits::CREATE, Work::Create { vm: vm.clone(), generation, resume });
+    }
+
+    /// Ends a VM as the cluster wants: at first as a guest wishes, then without asking it.
+    fn stop(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation, stop: Stop) {
+        let told = self.told.get(vm).is_some_and(|(other, _)| *other == generation);
+        match (stop, told) {
+            (Stop::Suspend, true) => desk.proposals.push(Command::NotStopped(vm.clone(), generation)),
+            (Stop::ShutDown, true) => self.destroy(desk, vm),
+            (_, false) => {
+                self.told.insert(vm.clone(), (generation, false));
+                let work = match stop {
+                    Stop::Suspend => Work::Suspend { vm: vm.clone() },
+                    Stop::ShutDown => Work::Shutdown { vm: vm.clone() },
+                };
+                desk.begin(limits::SHUTDOWN, work);
+            }
+        }
     }
 
     fn receive(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation, from: Slot) {
@@ -239,14 +288,11 @@ impl Host {
     fn answer(&mut self, desk: &mut Desk<'_>) {
         for pull in core::mem::take(&mut self.pulls) {
             let record = desk.state.vms.get(&pull.vm);
-            let ready = record.is_some_and(|vm| match vm.phase {
-                Phase::Moving { from, to } => from == desk.me && to.slot == pull.by && vm.generation == pull.generation,
-                Phase::Stopped | Phase::Starting(_) | Phase::Running(_) | Phase::Landing(_) | Phase::Failed => false,
-            });
+            let ready = record.and_then(|vm| handed_over(vm, desk.me, &pull));
             let overtaken = record.is_none_or(|vm| vm.generation > pull.generation);
-            if ready && self.here(&pull.vm, desk.ops) == Here::Running {
+            if let Some(transfer) = ready.filter(|_| self.here(&pull.vm, desk.ops) == Here::Running) {
                 desk.say(Trace::Pushing { vm: pull.vm.clone(), to: desk.name(pull.by) });
-                desk.begin(limits::MIGRATE, Work::Push { vm: pull.vm, stream: pull.stream });
+                desk.begin(limits::MIGRATE, Work::Push { vm: pull.vm, stream: pull.stream, transfer });
             } else if overtaken || desk.now.since(pull.since) > limits::PULL_PATIENCE {
                 let reason = "no such migration is committed".to_owned();
                 desk.actions.push(Action::Refuse { stream: pull.stream, reason });
@@ -257,13 +303,13 @@ impl Host {
     }
 
     /// Shuts down what still runs here: it could not be moved in time, or there is nobody to move it.
-    pub(crate) fn shut_down(&mut self, now: Instant, ops: &mut Ops, actions: &mut Actions) {
+    pub(crate) fn shut_down(&mut self, now: Instant, node: &str, ops: &mut Ops, actions: &mut Actions) {
         for (vm, running) in self.vms() {
             if ops.touch(&vm) {
                 continue;
             }
             let work = if running && self.shut.insert(vm.clone()) {
-                actions.push(Action::Trace(Trace::ShuttingDown { vm: vm.clone() }));
+                actions.push(Action::Trace(Trace::ShuttingDown { vm: vm.clone(), node: node.to_owned() }));
                 Work::Shutdown { vm }
             } else {
                 let found = self.lists.as_ref().and_then(|(newer, _)| condition(newer, &vm));
@@ -278,6 +324,22 @@ impl Host {
     /// Whether Xen was asked and runs nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.lists.as_ref().is_some_and(|(newer, older)| newer.is_empty() && older.is_empty())
+    }
+}
+
+/// How the committed state wants a VM handed over to whoever asks for it, if it does.
+fn handed_over(vm: &Vm, me: Identity, pull: &Pull) -> Option<Transfer> {
+    match vm.phase {
+        Phase::Moving { from, to, transfer } => {
+            let meant = from == me && to.slot == pull.by && vm.generation == pull.generation;
+            meant.then_some(transfer)
+        }
+        Phase::Stopped
+        | Phase::Starting(_)
+        | Phase::Running(_)
+        | Phase::Landing(_)
+        | Phase::Stopping(..)
+        | Phase::Failed => None,
     }
 }
 

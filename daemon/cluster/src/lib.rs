@@ -16,7 +16,7 @@
 //! policy:        placement
 //! transition:    state
 //! bytes:         wire
-//! node:          ops, generation, host, dc, node
+//! node:          ops, generation, host, fencer, operator, dc, node
 //! ```
 //!
 //! Fencing has a layer of its own: everything above may use a proof, nothing below can fake one.
@@ -32,9 +32,11 @@ pub mod words;
 
 mod agreement;
 mod dc;
+mod fencer;
 mod generation;
 mod hearing;
 mod host;
+mod operator;
 mod ops;
 mod placement;
 mod state;

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 /// Nodes in a cluster. DLM and the heartbeat frame set it.
 pub const NODES: usize = 16;
+/// Votes of one node.
+pub const VOTES: u8 = 7;
 /// VMs in a cluster. The whole state must fit a datagram as a snapshot.
 pub const VMS: usize = 256;
 /// Bytes of a VM's name.
@@ -18,6 +20,9 @@ pub const HEARTBEAT_BYTES: usize = 1_400;
 pub const RETIRED: usize = 16;
 /// Requests to pull a VM that may wait for their commitment.
 pub const WAITING_PULLS: usize = 16;
+
+/// VM files in one command.
+pub const DEFINED_AT_ONCE: usize = 32;
 
 /// Ticks of the agreement in one `keepalive`.
 pub const TICKS_PER_KEEPALIVE: u32 = 5;
@@ -36,14 +41,28 @@ pub const MIGRATE: Duration = Duration::from_secs(300);
 pub const PULL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a domain may take to be destroyed.
 pub const DESTROY: Duration = Duration::from_secs(30);
+/// How long a guest may take to shut down, and an image of it to be written.
+pub const SHUTDOWN: Duration = Duration::from_secs(90);
 /// How long one attempt at fencing may take (fence-agents' power timeout).
 pub const FENCE: Duration = Duration::from_secs(20);
 /// Between two attempts at something that failed.
 pub const RETRY: Duration = Duration::from_secs(3);
 /// How often a VM's start may fail before it waits for the operator.
 pub const START_ATTEMPTS: u32 = 6;
-/// How often a VM's domain may die by itself before it waits for the operator.
+/// How often a VM's domain may die by itself before it is started elsewhere.
+pub const RESTARTS_HERE: u32 = 2;
+/// How often it may die by itself, if its file does not say, before it waits for the operator.
 pub const RESTARTS: u32 = 5;
+/// A VM that has run for so long has no past failures.
+pub const SETTLED: Duration = Duration::from_secs(600);
+/// Groups of each kind that a VM may be in.
+pub const GROUPS: usize = 2;
+/// Answers to operators that are remembered, so that a request that comes twice is answered alike.
+pub const ANSWERS: usize = 32;
+/// How long a request may take to be agreed.
+pub const AGREE: Duration = Duration::from_secs(10);
+/// A hypervisor's watchdog that is not petted for this long resets its machine.
+pub const WATCHDOG: Duration = Duration::from_secs(20);
 /// Lists of domains in which a VM must be missing before it counts as ended.
 pub const MISSED_LISTS: u32 = 2;
 

@@ -4,17 +4,18 @@
 //! asks of this node as host and, if it leads, as DC. The parts look at how things are, not at what the event was; so an
 //! event that is lost, doubled or late costs time and nothing else.
 
-use core::time::Duration;
 use std::sync::Arc;
 
 use crate::agreement::{Committed, Output, mix};
 use crate::config::Config;
 use crate::dc::Dc;
-use crate::event::{Action, Actions, Event, Outcome, Request, To};
+use crate::event::{Action, Actions, Event, Outcome, To};
+use crate::fencer::Fencer;
 use crate::generation::{self, Belonging, Seeking};
 use crate::hearing::{Hearing, Heartbeat, News};
 use crate::host::{Desk, Host};
 use crate::limits;
+use crate::operator::Operator;
 use crate::ops::Ops;
 use crate::state::{Command, Standing, State};
 use crate::trace::Trace;
@@ -36,6 +37,10 @@ pub struct Boot {
     pub start: u8,
     /// Where its randomness comes from.
     pub seed: u64,
+    /// Whether there is a watchdog that resets this machine when it is not petted.
+    pub watchdog: bool,
+    /// The lease of an earlier life of this supervisor, if that was ever quorate ([`Action::Pet`]).
+    pub lease: Option<Instant>,
 }
 
 /// One node.
@@ -50,6 +55,8 @@ pub struct Node {
     next_tick: Instant,
     hearing: Hearing,
     host: Host,
+    fencer: Fencer,
+    operator: Operator,
     ops: Ops,
     belonging: Result<Box<Belonging>, Seeking>,
     dc: Option<Dc>,
@@ -58,13 +65,16 @@ pub struct Node {
     /// Since when this node wants to leave.
     leaving: Option<Instant>,
     powering_off: bool,
+    watchdog: bool,
+    /// Until when the watchdog is petted, come what may; `None` until this boot was quorate once.
+    lease: Option<Instant>,
     self_fencing: bool,
 }
 
 impl Node {
     /// A node that has just begun.
     pub fn new(boot: Boot, now: Instant, actions: &mut Actions) -> Self {
-        let Boot { config, slot, incarnation, start, seed } = boot;
+        let Boot { config, slot, incarnation, start, seed, watchdog, lease } = boot;
         assert!(config.has(slot), "a node is a slot of its configuration");
         let me = Identity { slot, incarnation, life: Life { start, abandoned: 0 } };
         actions.push(Action::Trace(Trace::Up { incarnation, start }));
@@ -78,12 +88,16 @@ impl Node {
             next_tick: now,
             hearing: Hearing::new(me),
             host: Host::default(),
+            fencer: Fencer::default(),
+            operator: Operator::default(),
             ops: Ops::default(),
             belonging: Err(Seeking::default()),
             dc: None,
             proposed: Vec::new(),
             leaving: None,
             powering_off: false,
+            watchdog,
+            lease,
             self_fencing: false,
         }
     }
@@ -106,8 +120,12 @@ impl Node {
             Event::Pulled { stream, vm, generation, by } => {
                 self.host.pulled(now, (stream, vm, generation, by), actions);
             }
-            Event::Asked { request: Request::ShutDown } => {
-                self.leaving.get_or_insert(now);
+            Event::Described { machine } => self.host.described(machine),
+            Event::Asked { id, request } => {
+                self.operator.asked(now, id, request, &self.config, actions);
+                if self.operator.wants_to_leave(&self.config, actions) {
+                    self.leaving.get_or_insert(now);
+                }
             }
         }
         self.turn(now, actions);
@@ -157,8 +175,8 @@ impl Node {
 
     fn asked_to_form(&mut self, now: Instant, form: Form, actions: &mut Actions) {
         let fits = form.present.contains(&self.me)
-            && form.present.len() >= self.config.majority()
-            && form.present.iter().all(|identity| self.config.has(identity.slot));
+            && form.present.iter().all(|identity| self.config.has(identity.slot))
+            && self.config.votes(form.present.iter().map(|identity| identity.slot)) >= self.config.majority();
         if self.belonging.is_err() && fits {
             actions.push(Action::Trace(Trace::Joined { generation: form.generation }));
             self.begin(Belonging::form(now, self.me, self.seed, &self.config, form));
@@ -197,19 +215,19 @@ impl Node {
 
     fn done(&mut self, now: Instant, op: OpId, outcome: Outcome, actions: &mut Actions) {
         let Some(work) = self.ops.end(op) else { return };
-        self.host.ended(&work);
+        self.host.ended(&work, outcome == Outcome::Succeeded);
         if let Outcome::Failed(reason) = &outcome
             && let Some(trace) = view::failure(&self.config, &work, reason)
         {
             actions.push(Action::Trace(trace));
         }
         let mut proposals = Vec::new();
-        if let (Some(dc), Ok(belonging)) = (&mut self.dc, &self.belonging)
+        if let Ok(belonging) = &self.belonging
             && let Some(state) = &belonging.state
         {
             let (ops, config) = (&mut self.ops, &*self.config);
             let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
-            dc.done(&mut desk, op, &work, outcome);
+            self.fencer.done(&mut desk, op, &work, outcome);
         }
         self.propose(now, proposals);
     }
@@ -221,6 +239,7 @@ impl Node {
         self.settle(now, actions);
         self.act(now, actions);
         self.settle(now, actions);
+        self.operator.expire(now, &self.config, actions);
         self.leave(now, actions);
         self.beat(now, actions);
     }
@@ -288,7 +307,7 @@ impl Node {
 
     fn note_quorum(&mut self, now: Instant, actions: &mut Actions) {
         let Ok(belonging) = &mut self.belonging else { return };
-        if belonging.note_quorum(now, self.me) {
+        if belonging.note_quorum(now, self.me, &self.config, &self.hearing) {
             let trace = if belonging.is_quorate() { Trace::Quorate } else { Trace::Inquorate };
             actions.push(Action::Trace(trace));
         }
@@ -322,7 +341,9 @@ impl Node {
         let mut proposals = Vec::new();
         let (ops, config) = (&mut self.ops, &*self.config);
         let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
-        if config.node(self.me.slot).role == Role::Node {
+        self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
+        self.operator.review(&mut desk, &self.hearing, &self.host);
+        if config.node(self.me.slot).role == Role::Node && !state.duty(self.me.slot).maintenance {
             self.host.review(&mut desk);
         }
         if let Some(dc) = self.dc.as_mut().filter(|_| may_act) {
@@ -378,7 +399,8 @@ impl Node {
         let overdue = now.since(since) >= self.config.timing.evacuation;
         let alone = !matches!(&self.belonging, Ok(belonging) if belonging.is_quorate());
         if !agreed && overdue {
-            self.host.shut_down(now, &mut self.ops, actions);
+            let node = &self.config.node(self.me.slot).name;
+            self.host.shut_down(now, node, &mut self.ops, actions);
         }
         let hopeless = now.since(since) >= self.config.timing.evacuation * 3;
         if agreed || (alone && self.belonging.is_err() && self.idle()) || (alone && overdue && self.idle()) || hopeless
@@ -396,8 +418,17 @@ impl Node {
         let (keepalive, deadtime) = (self.config.timing.keepalive, self.config.timing.deadtime);
         self.next_beat = now + keepalive;
         let belonging = self.belonging.as_ref().ok();
+        let state = belonging.and_then(|belonging| belonging.state.as_ref());
+        let mut hears = self.hearing.named(now, deadtime);
+        // Whoever is to be fenced must not go on believing that it is heard: its lease is to run.
+        hears.retain(|identity| {
+            state.and_then(|state| state.member(*identity)).is_none_or(crate::state::Member::is_present)
+        });
+        let disarmed = state.is_some_and(|state| state.is_disarmed(self.me.slot));
+        let armed = self.watchdog && self.config.self_fence && !disarmed;
         let beat = Heartbeat {
-            hears: self.hearing.named(now, deadtime),
+            hears,
+            armed: state.map(|state| state.armament).filter(|_| armed),
             generation: belonging.map(|belonging| belonging.generation),
             quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),
             free: self.host.free(),
@@ -411,15 +442,30 @@ impl Node {
         self.pet(now, actions);
     }
 
-    /// Pets the watchdog, unless VMs run here and the majority has been gone for the whole lease.
+    /// Pets the watchdog, unless this boot was quorate or has VMs, and the majority has been gone for the whole lease.
     fn pet(&mut self, now: Instant, actions: &mut Actions) {
-        let inquorate_since = self.belonging.as_ref().ok().and_then(|belonging| belonging.inquorate_since);
-        let silence = inquorate_since.map_or(Duration::ZERO, |since| now.since(since));
-        let expired = silence >= self.config.timing.lease && !self.host.vms().is_empty();
-        if !(expired && self.config.self_fence) {
+        let belonging = self.belonging.as_ref().ok();
+        let state = belonging.and_then(|belonging| belonging.state.as_ref());
+        let fresh = now + self.config.timing.lease;
+        let spared = !self.config.self_fence
+            || self.config.node(self.me.slot).role == Role::Gateway
+            || state.is_some_and(|state| state.is_disarmed(self.me.slot));
+        if belonging.is_some_and(|belonging| belonging.was_fenced(self.me)) && !spared {
+            if !core::mem::replace(&mut self.self_fencing, true) {
+                actions.push(Action::Trace(Trace::FencedAlive));
+            }
+            return;
+        }
+        let begins = self.lease.is_none() && !(self.host.vms().is_empty() && self.ops.is_empty());
+        if begins || spared || belonging.is_some_and(|belonging| belonging.is_quorate()) {
+            self.lease = Some(fresh);
+        }
+        let lease = self.lease.unwrap_or(fresh);
+        if now < lease {
             self.self_fencing = false;
-            actions.push(Action::Pet);
+            actions.push(Action::Pet { lease: self.lease });
         } else if !core::mem::replace(&mut self.self_fencing, true) {
+            let silence = now.since(lease) + self.config.timing.lease;
             actions.push(Action::Trace(Trace::SelfFencing { silence }));
         }
     }
@@ -445,6 +491,3 @@ fn commit(state: &mut Option<State>, config: &Config, step: Committed) -> Vec<Tr
         (Committed::Command(_) | Committed::Fill(_), _) => Vec::new(),
     }
 }
-
-#[cfg(test)]
-mod tests;

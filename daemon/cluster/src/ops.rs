@@ -23,6 +23,11 @@ impl Ops {
         op
     }
 
+    /// Whether none is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Ends one; `None` if it is not known, and its outcome is to be ignored.
     pub(crate) fn end(&mut self, op: OpId) -> Option<Work> {
         self.open.remove(&op)
@@ -37,11 +42,13 @@ impl Ops {
 /// The VM whose domain an operation works on.
 pub(crate) fn vm_of(work: &Work) -> Option<VmName> {
     match work {
-        Work::Create { vm, .. } | Work::Receive { vm, .. } | Work::Push { vm, .. } | Work::Shutdown { vm } => {
-            Some(vm.clone())
-        }
+        Work::Create { vm, .. }
+        | Work::Receive { vm, .. }
+        | Work::Push { vm, .. }
+        | Work::Suspend { vm }
+        | Work::Shutdown { vm } => Some(vm.clone()),
         Work::Destroy { domain } => vm_of_domain(domain),
-        Work::OutletsOff { .. } | Work::OutletsOn { .. } => None,
+        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } => None,
     }
 }
 

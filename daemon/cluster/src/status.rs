@@ -48,6 +48,12 @@ pub struct NodeStatus {
     pub heard_ms: Option<u64>,
     /// What its Xen could still give.
     pub free: Mebibytes,
+    /// Whether the operator has put it in standby.
+    pub standby: bool,
+    /// Whether the operator has put it in maintenance.
+    pub maintenance: bool,
+    /// Whether it is neither fenced nor fences itself, as the operator wants.
+    pub disarmed: bool,
     /// The outlets that feed it.
     pub outlets: Vec<String>,
 }
@@ -59,10 +65,14 @@ pub struct VmStatus {
     pub name: String,
     /// The node that owns it.
     pub owner: Option<String>,
-    /// `stopped`, `starting`, `running`, `moving to NODE`, `landing` or `failed`.
+    /// `stopped`, `suspended`, `starting`, `running`, `moving to NODE`, `landing`, `suspending`, `stopping` or `failed`.
     pub phase: String,
     /// Its generation.
     pub generation: u64,
     /// What it needs.
     pub memory: Mebibytes,
+    /// Whether the operator wants it to run.
+    pub wanted: bool,
+    /// Its priority, 0 to 100.
+    pub priority: u8,
 }

@@ -6,6 +6,7 @@
 use core::fmt;
 use core::time::Duration;
 
+use crate::event::{Path, Transfer};
 use crate::fencing::Method;
 use crate::words::{ClusterGeneration, Generation, Incarnation, Mebibytes, Outlet, View, VmName};
 
@@ -27,7 +28,18 @@ pub enum Trace {
     Filled { node: String, incarnation: Incarnation, view: View },
     Absent { node: String },
     Suspected { node: String, silence: Duration },
-    Fencing { node: String, outlets: Vec<Outlet> },
+    Fencing { node: String, outlets: Vec<Outlet>, path: Path },
+    Barring { node: String },
+    AwaitingWatchdog { node: String, wait: Duration },
+    NotArmed { node: String },
+    FencedAlive,
+    Duty { node: String, standby: bool, maintenance: bool, disarmed: bool },
+    Disarmed,
+    Armed,
+    Wanted { vm: VmName },
+    Unwanted { vm: VmName },
+    Asked { request: String },
+    Refused { request: String, reason: String },
     NotFenced { node: String, reason: String },
     Fenced { node: String, method: Method },
     PoweringOn { node: String, outlets: Vec<Outlet> },
@@ -38,19 +50,21 @@ pub enum Trace {
     Assigned { vm: VmName, node: String, generation: Generation },
     NoRoom { vm: VmName },
     Creating { vm: VmName, generation: Generation },
+    Resuming { vm: VmName, generation: Generation },
     Started { vm: VmName, node: String, generation: Generation },
     NotStarted { vm: VmName, reason: String },
-    Ended { vm: VmName, node: String },
+    Ended { vm: VmName, node: String, ending: &'static str },
     Lost { vm: VmName, node: String },
     GaveUp { vm: VmName, attempts: u32 },
-    Moving { vm: VmName, from: String, to: String, generation: Generation },
+    Moving { vm: VmName, from: String, to: String, generation: Generation, transfer: Transfer },
     Pulling { vm: VmName, from: String },
     Pushing { vm: VmName, to: String },
     Moved { vm: VmName, to: String, generation: Generation },
     NotMoved { vm: VmName, from: String, reason: String },
     Stays { vm: VmName, node: String },
     Destroying { domain: String },
-    ShuttingDown { vm: VmName },
+    ShuttingDown { vm: VmName, node: String },
+    Suspending { vm: VmName, node: String },
     Leaving { node: String },
     Left { node: String },
     PoweringOff,
@@ -59,6 +73,7 @@ pub enum Trace {
     NotPushed { vm: VmName, reason: String },
     NotDestroyed { domain: String, reason: String },
     NotShutDown { vm: VmName, reason: String },
+    NotSuspended { vm: VmName, reason: String },
 }
 
 impl fmt::Display for Trace {
@@ -83,7 +98,34 @@ impl fmt::Display for Trace {
             }
             Self::Absent { node } => write!(f, "{node} is absent at formation: unclean until proven otherwise"),
             Self::Suspected { node, silence } => write!(f, "suspects {node}: silent for {}", seconds(*silence)),
-            Self::Fencing { node, outlets } => write!(f, "fences {node}: commands off {}", list(outlets)),
+            Self::Fencing { node, outlets, path: Path::Snmp } => {
+                write!(f, "fences {node}: commands off {}", list(outlets))
+            }
+            Self::Fencing { node, outlets, path: Path::Serial } => {
+                write!(f, "fences {node} over the serial line: commands off {}", list(outlets))
+            }
+            Self::Barring { node } => write!(f, "fences {node}: bars it from the storage"),
+            Self::AwaitingWatchdog { node, wait } => {
+                write!(f, "fences {node}: its watchdog resets it within {}", seconds(*wait))
+            }
+            Self::NotArmed { node } => {
+                write!(f, "{node} is not proven off: its watchdog was not armed when it was last heard")
+            }
+            Self::FencedAlive => write!(f, "was fenced and lives: lets the watchdog reset this machine"),
+            Self::Duty { node, standby, maintenance, disarmed } => {
+                let words = [(standby, "standby"), (maintenance, "maintenance"), (disarmed, "disarmed")];
+                let set: Vec<&str> = words.iter().filter(|(on, _)| **on).map(|(_, word)| *word).collect();
+                match set.as_slice() {
+                    [] => write!(f, "{node} takes part again, as the operator wants"),
+                    set => write!(f, "{node} is in {}, as the operator wants", set.join(" and ")),
+                }
+            }
+            Self::Disarmed => write!(f, "the cluster is disarmed, as the operator wants: nobody is fenced"),
+            Self::Armed => write!(f, "the cluster is armed again"),
+            Self::Wanted { vm } => write!(f, "VM {vm} is to run, as the operator wants"),
+            Self::Unwanted { vm } => write!(f, "VM {vm} is to stop, as the operator wants"),
+            Self::Asked { request } => write!(f, "the operator asks: {request}"),
+            Self::Refused { request, reason } => write!(f, "refuses to {request}: {reason}"),
             Self::NotFenced { node, reason } => write!(f, "{node} is not proven off: {reason}"),
             Self::Fenced { node, method } => write!(f, "{node} is proven off: {method}"),
             Self::PoweringOn { node, outlets } => write!(f, "powers {node} on: commands on {}", list(outlets)),
@@ -98,13 +140,20 @@ impl fmt::Display for Trace {
             }
             Self::NoRoom { vm } => write!(f, "no node has room for VM {vm}"),
             Self::Creating { vm, generation } => write!(f, "creates VM {vm}, generation {}", generation.0),
+            Self::Resuming { vm, generation } => {
+                write!(f, "resumes VM {vm} from the shared disk, generation {}", generation.0)
+            }
             Self::Started { vm, node, generation } => write!(f, "VM {vm} runs on {node}, generation {}", generation.0),
             Self::NotStarted { vm, reason } => write!(f, "VM {vm} could not be created: {reason}"),
-            Self::Ended { vm, node } => write!(f, "VM {vm} no longer runs on {node}"),
+            Self::Ended { vm, node, ending } => write!(f, "VM {vm} no longer runs on {node}: {ending}"),
             Self::Lost { vm, node } => write!(f, "VM {vm} was lost with {node}"),
             Self::GaveUp { vm, attempts } => write!(f, "VM {vm} failed {attempts} times: waits for the operator"),
-            Self::Moving { vm, from, to, generation } => {
-                write!(f, "moves VM {vm} from {from} to {to}, generation {}", generation.0)
+            Self::Moving { vm, from, to, generation, transfer } => {
+                let how = match transfer {
+                    Transfer::Live => "",
+                    Transfer::Paused => ", paused",
+                };
+                write!(f, "moves VM {vm} from {from} to {to}{how}, generation {}", generation.0)
             }
             Self::Pulling { vm, from } => write!(f, "migrate {vm} to me: pulls from {from}"),
             Self::Pushing { vm, to } => write!(f, "pushes VM {vm} to {to}"),
@@ -115,7 +164,9 @@ impl fmt::Display for Trace {
             Self::NotDestroyed { domain, reason } => write!(f, "domain {domain} was not destroyed: {reason}"),
             Self::Stays { vm, node } => write!(f, "VM {vm} stays on {node}: the migration failed"),
             Self::Destroying { domain } => write!(f, "destroys domain {domain}: it is not this node's"),
-            Self::ShuttingDown { vm } => write!(f, "shuts VM {vm} down: it could not be moved in time"),
+            Self::ShuttingDown { vm, node } => write!(f, "shuts VM {vm} down on {node}"),
+            Self::Suspending { vm, node } => write!(f, "suspends VM {vm} on {node}"),
+            Self::NotSuspended { vm, reason } => write!(f, "VM {vm} was not suspended: {reason}"),
             Self::Leaving { node } => write!(f, "{node} leaves: its VMs are moved away"),
             Self::Left { node } => write!(f, "{node} has left and is off"),
             Self::PoweringOff => write!(f, "powers off"),

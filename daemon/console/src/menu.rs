@@ -7,7 +7,7 @@
 //!   keys                                                                    row 23
 //! ```
 
-use cluster::event::Request;
+use cluster::event::{Answer, Request};
 use cluster::status::Status;
 
 use crate::entries::{Entry, WIDTH, may_shut_down, summary};
@@ -39,6 +39,8 @@ pub enum Input {
     Log(Vec<Line>),
     /// When something is wrong with this machine or its configuration: what it is, and what to do.
     Problem(String),
+    /// When the supervisor answers what this menu has asked.
+    Answer(Answer),
 }
 
 /// The menu of one terminal.
@@ -75,6 +77,8 @@ impl Menu {
             Input::Status(status) => self.facts.status = Some(*status),
             Input::Log(lines) => self.facts.add_log(lines),
             Input::Problem(text) => self.facts.problems.push(text),
+            Input::Answer(Answer::Agreed) => {}
+            Input::Answer(Answer::Refused(_)) => self.facts.asked = false,
         }
         None
     }

@@ -134,6 +134,9 @@ impl<'a> Words<'a> {
             incarnation: self.text("incarnation"),
             heard_ms: self.find("heard").map(|millis| millis.parse().unwrap()),
             free: Mebibytes(self.number("free")),
+            standby: self.find("standby").is_some(),
+            maintenance: self.find("maintenance").is_some(),
+            disarmed: self.find("disarmed").is_some(),
             outlets: self.list("outlets"),
         }
     }
@@ -145,6 +148,8 @@ impl<'a> Words<'a> {
             phase: self.text("phase"),
             generation: self.number("generation").into(),
             memory: Mebibytes(self.number("memory")),
+            wanted: self.find("unwanted").is_none(),
+            priority: 50,
         }
     }
 }

@@ -105,6 +105,7 @@ impl Link {
 fn input(message: ToMenu) -> Input {
     match message {
         ToMenu::Problem(text) => Input::Problem(text),
+        ToMenu::Answer(answer) => Input::Answer(answer),
         ToMenu::Status(status) => Input::Status(Box::new(status)),
         ToMenu::Log(lines) => Input::Log(
             lines

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use cluster::config::{Config, VmSpec};
 use cluster::event::{Event, VmFile};
 use cluster::limits;
 use cluster::words::{Instant, Mebibytes, VmName};
@@ -28,6 +29,10 @@ use super::storage::{self, Disks, SHARED};
 const MOUNT: &str = "/shared";
 /// Where the VM files are.
 const FILES: &str = "/shared/vms";
+/// Where the images of suspended VMs are.
+const IMAGES: &str = "/shared/suspended";
+/// What a VM's file is called that says what the operator wants for it, behind the VM's name.
+const WANTS: &str = ".ha.toml";
 /// Between two looks at the files, and between two attempts to mount what they are on.
 const LOOK: Duration = Duration::from_secs(5);
 /// Between two looks whether they are there.
@@ -54,6 +59,11 @@ impl Parsed {
 /// The file of a VM.
 pub(super) fn path_of(vm: &VmName) -> PathBuf {
     Path::new(FILES).join(vm.as_str())
+}
+
+/// Where the image of a suspended VM is.
+pub(super) fn image_of(vm: &VmName) -> PathBuf {
+    Path::new(IMAGES).join(vm.as_str())
 }
 
 /// Waits until the shared file system is there: an order may come before it.
@@ -150,7 +160,7 @@ fn understand(printed: &str) -> Result<Understood, String> {
 }
 
 /// Mounts, reads, and tells of every change, for ever.
-pub(super) fn run(post: &Post, disks: &Arc<Disks>) {
+pub(super) fn run(post: &Post, disks: &Arc<Disks>, config: &Config) {
     let mut said = None;
     while let Err(problem) = mounted(disks) {
         if said.as_ref() != Some(&problem) {
@@ -161,7 +171,7 @@ pub(super) fn run(post: &Post, disks: &Arc<Disks>) {
     }
     let mut files = Files::default();
     loop {
-        files.look(post);
+        files.look(post, config);
         thread::sleep(LOOK);
     }
 }
@@ -183,7 +193,7 @@ fn mounted(disks: &Arc<Disks>) -> Result<(), String> {
 /// What is known of the files.
 #[derive(Debug, Default)]
 struct Files {
-    known: BTreeMap<VmName, (Stamp, Result<VmFile, String>)>,
+    known: BTreeMap<VmName, (Stamps, Result<VmFile, String>)>,
     told: Option<Vec<VmFile>>,
     problem: Option<String>,
 }
@@ -191,9 +201,12 @@ struct Files {
 /// What changes when a file does: its modification, in seconds and nanoseconds, its length and its inode.
 type Stamp = (i64, i64, u64, u64);
 
+/// Of a VM's own file, and of the file beside it that says what the operator wants.
+type Stamps = (Stamp, Option<Stamp>);
+
 impl Files {
-    fn look(&mut self, post: &Post) {
-        match self.read(post) {
+    fn look(&mut self, post: &Post, config: &Config) {
+        match self.read(post, config) {
             Ok(()) => self.problem = None,
             Err(error) => {
                 let text = format!("{FILES}: {error}");
@@ -212,7 +225,7 @@ impl Files {
         }
     }
 
-    fn read(&mut self, post: &Post) -> io::Result<()> {
+    fn read(&mut self, post: &Post, config: &Config) -> io::Result<()> {
         let mut present = BTreeMap::new();
         for entry in fs::read_dir(FILES)? {
             let entry = entry?;
@@ -220,7 +233,8 @@ impl Files {
             let name = entry.file_name().to_string_lossy().into_owned();
             // What lies beside VM files is no VM: directories, and names that no VM can have.
             if let Some(vm) = VmName::new(&name).filter(|_| metadata.is_file() && !name.ends_with(".toml")) {
-                present.insert(vm, stamp(&metadata));
+                let wants = fs::metadata(wants_of(&vm)).ok().map(|metadata| stamp(&metadata));
+                present.insert(vm, (stamp(&metadata), wants));
             }
         }
         self.known.retain(|vm, _| present.contains_key(vm));
@@ -228,13 +242,29 @@ impl Files {
             if self.known.get(&vm).is_some_and(|(known, _)| *known == stamp) {
                 continue;
             }
-            let file = parse(&vm).map(|parsed| VmFile { name: vm.clone(), memory: parsed.memory });
+            let file = parse(&vm).and_then(|parsed| {
+                let spec = spec(&vm, config)?;
+                Ok(VmFile { name: vm.clone(), memory: parsed.memory, spec })
+            });
             if let Err(reason) = &file {
                 post.tell(Told::Said(format!("VM file {vm} is refused: {reason}")));
             }
             self.known.insert(vm, (stamp, file));
         }
         Ok(())
+    }
+}
+
+fn wants_of(vm: &VmName) -> PathBuf {
+    Path::new(FILES).join(format!("{vm}{WANTS}"))
+}
+
+/// What the operator wants for a VM; all of it has a default, and so has a file that is not there.
+fn spec(vm: &VmName, config: &Config) -> Result<VmSpec, String> {
+    match fs::read_to_string(wants_of(vm)) {
+        Ok(text) => VmSpec::parse(&text, config).map_err(|error| format!("{vm}{WANTS}: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(VmSpec::default()),
+        Err(error) => Err(format!("{vm}{WANTS}: {error}")),
     }
 }
 

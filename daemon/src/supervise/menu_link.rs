@@ -4,7 +4,7 @@
 //! or its configuration (a machine that does not take part says only this), then `{"status": {..}}` (cluster's `Status`)
 //! and `{"log": [{"at_ms": 1234, "node": "node1", "text": ".."}, ..]}`, oldest first, as far as it is kept. After that it
 //! is told `status` when it has changed, and at least once a second, and `log` with the lines that are new. It says
-//! `{"request": "ShutDown"}` (cluster's `Request`). A menu that does not read what it is sent is hung up on; so is one
+//! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use cluster::event::Request;
+use cluster::event::{Answer, Request, RequestId};
 use cluster::status::Status;
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub(crate) enum ToMenu {
     Status(Status),
     /// Lines of the event log that are new, oldest first.
     Log(Vec<Line>),
+    /// What became of the request that this menu made.
+    Answer(Answer),
 }
 
 /// What a menu says.
@@ -55,10 +57,19 @@ const MENUS: usize = 8;
 pub(crate) struct Menus {
     listener: UnixListener,
     menus: Vec<Menu>,
+    /// The next menu's number.
+    next: u64,
 }
+
+/// Which of the menus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MenuId(u64);
 
 #[derive(Debug)]
 struct Menu {
+    id: MenuId,
+    /// What it waits for.
+    asked: Vec<RequestId>,
     stream: UnixStream,
     output: VecDeque<u8>,
     input: Vec<u8>,
@@ -76,7 +87,7 @@ impl Menus {
         }
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, menus: Vec::new() })
+        Ok(Self { listener, menus: Vec::new(), next: 0 })
     }
 
     /// Whether anybody looks.
@@ -94,10 +105,12 @@ impl Menus {
     }
 
     /// Lets new menus in, each told `greeting`, and takes what they all ask.
-    pub(crate) fn serve(&mut self, greeting: impl Fn() -> Vec<ToMenu>) -> Vec<FromMenu> {
+    pub(crate) fn serve(&mut self, greeting: impl Fn() -> Vec<ToMenu>) -> Vec<(MenuId, FromMenu)> {
         while let Ok((stream, _)) = self.listener.accept() {
             if self.menus.len() < MENUS && stream.set_nonblocking(true).is_ok() {
-                let mut menu = Menu { stream, output: VecDeque::new(), input: Vec::new() };
+                let (id, asked) = (MenuId(self.next), Vec::new());
+                self.next += 1;
+                let mut menu = Menu { id, asked, stream, output: VecDeque::new(), input: Vec::new() };
                 if greeting().iter().all(|message| menu.tell(&encoded(message)).is_ok()) {
                     self.menus.push(menu);
                 }
@@ -106,6 +119,25 @@ impl Menus {
         let mut asked = Vec::new();
         self.menus.retain_mut(|menu| menu.listen(&mut asked).is_ok() && menu.flush().is_ok());
         asked
+    }
+
+    /// A menu waits for the answer to this.
+    pub(crate) fn expect(&mut self, menu: MenuId, request: RequestId) {
+        if let Some(menu) = self.menus.iter_mut().find(|other| other.id == menu) {
+            menu.asked.push(request);
+        }
+    }
+
+    /// Tells the menu that waits for it.
+    pub(crate) fn answer(&mut self, request: RequestId, answer: &Answer) {
+        let bytes = encoded(&ToMenu::Answer(answer.clone()));
+        self.menus.retain_mut(|menu| match menu.asked.iter().position(|asked| *asked == request) {
+            Some(at) => {
+                menu.asked.remove(at);
+                menu.tell(&bytes).is_ok()
+            }
+            None => true,
+        });
     }
 
     /// Tells every menu.
@@ -140,7 +172,7 @@ impl Menu {
     }
 
     /// Takes the whole lines that have come.
-    fn listen(&mut self, asked: &mut Vec<FromMenu>) -> io::Result<()> {
+    fn listen(&mut self, asked: &mut Vec<(MenuId, FromMenu)>) -> io::Result<()> {
         let mut buffer = [0; 512];
         loop {
             match self.stream.read(&mut buffer) {
@@ -151,7 +183,7 @@ impl Menu {
             }
             while let Some(end) = self.input.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.input.drain(..=end).collect();
-                asked.push(serde_json::from_slice(&line)?);
+                asked.push((self.id, serde_json::from_slice(&line)?));
             }
             if self.input.len() > INPUT_BYTES {
                 return Err(io::Error::other("a line without end"));
@@ -180,14 +212,18 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let mut menus = Menus::listen(&path).unwrap();
         let mut menu = BufReader::new(UnixStream::connect(&path).unwrap());
-        menu.get_mut().write_all(b"{\"request\":\"ShutDown\"}\n{\"requ").unwrap();
+        menu.get_mut().write_all(b"{\"request\":\"shut_down\"}\n{\"requ").unwrap();
         let asked = menus.serve(|| vec![ToMenu::Problem("no such MAC".to_owned())]);
-        assert_eq!(asked, [FromMenu::Request(Request::ShutDown)]);
+        let [(id, FromMenu::Request(Request::ShutDown))] = asked.as_slice() else { panic!("{asked:?}") };
+        menus.expect(*id, RequestId(7));
+        menus.answer(RequestId(8), &Answer::Agreed);
+        menus.answer(RequestId(7), &Answer::Refused("no".to_owned()));
         menus.tell(&ToMenu::Log(Vec::new()));
         let mut line = String::new();
-        menu.read_line(&mut line).unwrap();
-        menu.read_line(&mut line).unwrap();
-        assert_eq!(line, "{\"problem\":\"no such MAC\"}\n{\"log\":[]}\n");
+        for _ in 0..3 {
+            menu.read_line(&mut line).unwrap();
+        }
+        assert_eq!(line, "{\"problem\":\"no such MAC\"}\n{\"answer\":{\"refused\":\"no\"}}\n{\"log\":[]}\n");
         menu.get_mut().write_all(b"est\": \"Fly\"}\n").unwrap();
         assert_eq!(menus.serve(Vec::new), []);
         assert!(!menus.any(), "whoever speaks nonsense is hung up on");

@@ -71,7 +71,7 @@ fn idle(problem: &str) -> ExitCode {
         greeting
     };
     loop {
-        if menus.serve(greeting).contains(&FromMenu::Request(Request::ShutDown)) {
+        if menus.serve(greeting).iter().any(|(_, asked)| *asked == FromMenu::Request(Request::ShutDown)) {
             // There is no cluster to leave.
             let _ = kill(Pid::from_raw(1), Signal::SIGUSR2);
         }

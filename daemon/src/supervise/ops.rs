@@ -2,12 +2,13 @@
 //! end is told to the node.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use cluster::event::{Event, Outcome, Work};
-use cluster::words::{Generation, Instant, OpId, Slot, VmName};
+use cluster::event::{Event, Outcome, Path as Way, Transfer, Work};
+use cluster::words::{Generation, Instant, OpId, Outlet, Slot, VmName};
 use hw::ap7921::Relay;
 
 use super::child::{self, xl};
@@ -20,6 +21,9 @@ use super::site::Site;
 use super::storage::{Disks, Held};
 use crate::init::HOLDFAST;
 use crate::migrate;
+
+/// Percent of a processor that a VM has which is moved all but paused.
+const SLOW: &str = "5";
 
 /// What begins operations.
 #[derive(Debug)]
@@ -56,16 +60,16 @@ impl Ops {
 impl Desk {
     fn perform(&self, work: Work, deadline: Instant, socket: Option<UnixStream>) -> Outcome {
         let done = match work {
-            Work::Create { vm, .. } => self.create(&vm, deadline),
+            Work::Create { vm, resume, .. } => self.create(&vm, resume, deadline),
             Work::Receive { vm, generation, from } => self.receive(&vm, generation, from, deadline),
-            Work::Push { vm, .. } => push(&vm, socket, deadline),
+            Work::Push { vm, transfer, .. } => push(&vm, transfer, socket, deadline),
+            Work::Suspend { vm } => suspend(&vm, deadline),
             // `-w` waits until the domain is gone, `-F` asks by ACPI where the guest does not listen to xenstore.
             Work::Shutdown { vm } => xl(["shutdown", "-w", "-F", vm.as_str()], deadline),
             Work::Destroy { domain } => xl(["destroy", &domain], deadline),
-            Work::OutletsOff { outlets, .. } => {
-                return power::switch(&self.site, &outlets, Relay::Off, deadline);
-            }
-            Work::OutletsOn { outlets, .. } => return power::switch(&self.site, &outlets, Relay::On, deadline),
+            Work::OutletsOff { outlets, path, .. } => return self.switch(&outlets, Relay::Off, path, deadline),
+            Work::OutletsOn { outlets, path, .. } => return self.switch(&outlets, Relay::On, path, deadline),
+            Work::Bar { .. } => Err("this gateway cannot bar a node".to_owned()),
         };
         done.map_or_else(Outcome::Failed, |_said| Outcome::Succeeded)
     }
@@ -76,10 +80,24 @@ impl Desk {
         self.disks.have(&files::parse(vm)?.network_disks(), deadline)
     }
 
-    fn create(&self, vm: &VmName, deadline: Instant) -> Result<String, String> {
+    fn switch(&self, outlets: &[Outlet], relay: Relay, path: Way, deadline: Instant) -> Outcome {
+        match path {
+            Way::Snmp => power::switch(&self.site, outlets, relay, deadline),
+            Way::Serial => Outcome::Failed("this node cannot drive a serial line".to_owned()),
+        }
+    }
+
+    fn create(&self, vm: &VmName, resume: bool, deadline: Instant) -> Result<String, String> {
         // libxl looks at the devices when it plans a domain: they must be there before, and stay.
         let _held = self.disks_of(vm, deadline)?;
         let path = files::path_of(vm);
+        if resume {
+            let image = files::image_of(vm);
+            let resumed = xl([OsStr::new("restore"), path.as_os_str(), image.as_os_str()], deadline);
+            // It was resumed from, or cannot be: either way it is of the past.
+            fs::remove_file(&image).map_err(|error| format!("{}: {error}", image.display()))?;
+            return resumed;
+        }
         let mut arguments = vec![OsStr::new("create"), path.as_os_str()];
         arguments.extend(files::type_override(&path)?.map(OsStr::new));
         xl(arguments, deadline)
@@ -94,7 +112,33 @@ impl Desk {
     }
 }
 
-fn push(vm: &VmName, socket: Option<UnixStream>, deadline: Instant) -> Result<String, String> {
+/// Saves a VM's memory beside its file. `xl` destroys the domain when the image is whole, and lets it run on when not.
+fn suspend(vm: &VmName, deadline: Instant) -> Result<String, String> {
+    let image = files::image_of(vm);
+    let saved = xl([OsStr::new("save"), OsStr::new(vm.as_str()), image.as_os_str()], deadline);
+    if saved.is_err() {
+        // What there is of it is not whole, and may not be there at all.
+        let _ = fs::remove_file(&image);
+    }
+    saved
+}
+
+/// Sends a VM into the socket that asked for it. Xen's toolstack knows no transfer of a paused guest; one that must not run
+/// meanwhile is slowed down so much that its memory stands all but still.
+fn push(vm: &VmName, transfer: Transfer, socket: Option<UnixStream>, deadline: Instant) -> Result<String, String> {
+    if transfer == Transfer::Live {
+        return push_live(vm, socket, deadline);
+    }
+    let cap = |percent: &str| xl(["sched-credit2", "-d", vm.as_str(), "-c", percent], deadline);
+    cap(SLOW)?;
+    let pushed = push_live(vm, socket, deadline);
+    if pushed.is_err() {
+        cap("0")?;
+    }
+    pushed
+}
+
+fn push_live(vm: &VmName, socket: Option<UnixStream>, deadline: Instant) -> Result<String, String> {
     let mut socket = socket.ok_or("whoever asked for it does not wait any more")?;
     pulls::go(&mut socket).map_err(|error| format!("whoever asked for it does not wait any more: {error}"))?;
     // The name of the other end is for the transport, which is ours and needs none.

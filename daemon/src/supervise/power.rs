@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use cluster::event::Outcome;
 use cluster::fencing::{Reading, Readings};
@@ -11,6 +12,7 @@ use hw::ap7921::{self, Relay};
 use hw::port::udp;
 
 use super::clock::until;
+use super::run::STACK;
 use super::seed;
 use super::site::Site;
 
@@ -18,17 +20,28 @@ use super::site::Site;
 const SNMP: u16 = 161;
 
 /// Switches all of `outlets`, which feed one node, and tells how each was read back: all of one power switch together,
-/// one switch after the other.
+/// and all power switches at once, so that there is a time at which no feed has power.
 pub(super) fn switch(site: &Site, outlets: &[Outlet], relay: Relay, deadline: Instant) -> Outcome {
     let mut readings = Readings::new();
-    for (pdu, outlets) in by_pdu(outlets) {
-        let reading = match ask(site, &pdu, &outlets, relay, deadline) {
-            Ok(Relay::Off) => Reading::Off,
-            Ok(Relay::On) => Reading::On,
-            Err(why) => Reading::Unknown(why),
-        };
-        readings.extend(outlets.into_iter().map(|outlet| (outlet, reading.clone())));
-    }
+    let switches = by_pdu(outlets);
+    thread::scope(|scope| {
+        let ask = |(pdu, outlets): (&String, &Vec<Outlet>)| ask(site, pdu, outlets, relay, deadline);
+        let asked: Vec<_> = switches
+            .iter()
+            .map(|switch| (switch.1, thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || ask(switch))))
+            .collect();
+        for (outlets, servant) in asked {
+            let answer = servant.map_err(|error| format!("no thread: {error}"));
+            let answer =
+                answer.and_then(|servant| servant.join().unwrap_or_else(|_| Err("its servant died".to_owned())));
+            let reading = match answer {
+                Ok(Relay::Off) => Reading::Off,
+                Ok(Relay::On) => Reading::On,
+                Err(why) => Reading::Unknown(why),
+            };
+            readings.extend(outlets.iter().map(|outlet| (outlet.clone(), reading.clone())));
+        }
+    });
     Outcome::Read(readings)
 }
 

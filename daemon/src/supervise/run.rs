@@ -7,7 +7,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use cluster::event::{Action, Actions, Event, Work};
+use cluster::config::Config;
+use cluster::event::{Action, Actions, Event, RequestId, Work};
 use cluster::node::{Boot, Node};
 use cluster::words::{Instant, Role};
 use nix::sys::signal::{Signal, kill};
@@ -20,10 +21,10 @@ use super::menu_link::{FromMenu, Menus, SOCKET, ToMenu};
 use super::monitor::Monitor;
 use super::ops::Ops;
 use super::pulls::Pulls;
-use super::site::Site;
+use super::site::{self, Site};
 use super::storage::Disks;
 use super::udp::Udp;
-use super::{files, watch};
+use super::{files, watch, xen};
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
@@ -32,6 +33,8 @@ use crate::watchdog::Watchdog;
 const STATUS: Duration = Duration::from_secs(1);
 /// Between two words about datagrams with a bad seal.
 const FORGED: Duration = Duration::from_secs(60);
+/// How much later a lease must be to be written down: what is written is never later than what holds.
+const LEASE_STEP: Duration = Duration::from_secs(1);
 /// Stack of a servant thread: they go nowhere deep, and their memory is dom0's.
 pub(super) const STACK: usize = 256 * 1024;
 
@@ -58,6 +61,10 @@ pub(super) struct Supervisor {
     /// Init's problems, as far as the menus were told of them.
     problems: Vec<ToMenu>,
     actions: Actions,
+    /// The lease that a later life would find.
+    lease: Instant,
+    /// The next question's name.
+    next_request: u64,
 }
 
 impl Supervisor {
@@ -78,7 +85,8 @@ impl Supervisor {
         let disks = Arc::new(Disks::new(&site.config));
         let nudge = watch(&mailbox, &disks, site.config.timing.keepalive)?;
         if me.role == Role::Node {
-            files(&mailbox, &disks)?;
+            files(&mailbox, &disks, &site.config)?;
+            machine(&mailbox)?;
         }
         let mut actions = Actions::new();
         let boot = Boot {
@@ -87,6 +95,8 @@ impl Supervisor {
             incarnation: site.incarnation,
             start: site.start,
             seed: super::seed()?,
+            watchdog: watchdog.is_some(),
+            lease: site::lease(),
         };
         let node = Node::new(boot, now(), &mut actions);
         Ok(Self {
@@ -106,6 +116,8 @@ impl Supervisor {
             next_forged: Instant::ZERO,
             problems: super::problems(),
             actions,
+            lease: Instant::ZERO,
+            next_request: 0,
         })
     }
 
@@ -173,8 +185,11 @@ impl Supervisor {
             greeting.push(ToMenu::Log(log.kept()));
             greeting
         });
-        for FromMenu::Request(request) in asked {
-            self.handle(Event::Asked { request });
+        for (menu, FromMenu::Request(request)) in asked {
+            let id = RequestId(self.next_request);
+            self.next_request += 1;
+            self.menus.expect(menu, id);
+            self.handle(Event::Asked { id, request });
         }
         if self.menus.any() && self.next_status <= now() {
             self.next_status = now() + STATUS;
@@ -198,14 +213,25 @@ impl Supervisor {
                     self.ops.begin(op, deadline, work, socket);
                 }
                 Action::Refuse { stream, reason } => self.pulls.refuse(stream, &reason),
-                Action::Pet => {
-                    if let Some(watchdog) = &mut self.watchdog {
-                        watchdog.pet();
-                    }
-                }
+                Action::Pet { lease } => self.pet(lease),
+                Action::Answer { id, answer } => self.menus.answer(id, &answer),
                 // Init is asked, and ends us with the rest. Where it cannot be asked there is nobody left to ask.
                 Action::PowerOff => drop(kill(Pid::from_raw(1), Signal::SIGUSR2)),
             }
+        }
+    }
+
+    /// Pets the watchdog, once the next life of this supervisor would know how long it may.
+    fn pet(&mut self, lease: Option<Instant>) {
+        let due = |lease: &Instant| lease.since(self.lease) >= LEASE_STEP;
+        if let Some(lease) = lease.filter(due) {
+            match site::keep_lease(lease) {
+                Ok(()) => self.lease = lease,
+                Err(error) => self.say(format!("the lease cannot be kept: {error}")),
+            }
+        }
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.pet();
         }
     }
 
@@ -256,9 +282,21 @@ fn watch(mailbox: &Mailbox, disks: &Arc<Disks>, pause: Duration) -> Result<SyncS
 }
 
 /// Starts the servant that mounts the shared file system and reads the VM files.
-fn files(mailbox: &Mailbox, disks: &Arc<Disks>) -> Result<(), String> {
-    let (post, disks) = (mailbox.post(), Arc::clone(disks));
-    servant("files", move || files::run(&post, &disks))
+fn files(mailbox: &Mailbox, disks: &Arc<Disks>, config: &Arc<Config>) -> Result<(), String> {
+    let (post, disks, config) = (mailbox.post(), Arc::clone(disks), Arc::clone(config));
+    servant("files", move || files::run(&post, &disks, &config))
+}
+
+/// Starts the servant that finds out what this machine is.
+fn machine(mailbox: &Mailbox) -> Result<(), String> {
+    let post = mailbox.post();
+    servant("machine", move || {
+        let told = match xen::machine() {
+            Ok(machine) => Told::Event(Event::Described { machine }),
+            Err(reason) => Told::Said(format!("what this machine is cannot be found out: {reason}")),
+        };
+        post.tell(told);
+    })
 }
 
 /// Starts a thread.

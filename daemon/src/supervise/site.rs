@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cluster::config::{Config, NodeConfig};
-use cluster::words::{Incarnation, Slot};
+use cluster::words::{Incarnation, Instant, Slot};
 
 use crate::init;
 use crate::secrets::Secrets;
@@ -19,6 +19,8 @@ const SECRETS: &str = "/etc/holdfast/secrets.toml";
 const INCARNATION: &str = "/run/holdfast/incarnation";
 /// How many supervisors were started before in this boot.
 const STARTS: &str = "/run/holdfast/starts";
+/// Until when an earlier life would have petted the watchdog, in milliseconds since boot.
+const LEASE: &str = "/run/holdfast/lease";
 
 /// Who this machine is.
 #[derive(Debug)]
@@ -60,6 +62,21 @@ impl Site {
 
 fn text(path: &str) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+/// The lease of an earlier life of this boot's supervisor, if there was one.
+pub(super) fn lease() -> Option<Instant> {
+    text(LEASE).ok()?.trim().parse().ok().map(Instant::from_millis)
+}
+
+/// Keeps the lease for the next life.
+///
+/// # Errors
+/// It could not be written.
+pub(super) fn keep_lease(lease: Instant) -> io::Result<()> {
+    let fresh = Path::new(LEASE).with_extension("new");
+    fs::write(&fresh, lease.millis().to_string())?;
+    fs::rename(&fresh, LEASE)
 }
 
 /// The boot's number, as init wrote it.

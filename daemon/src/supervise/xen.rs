@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use cluster::event::{Domain, Event};
+use cluster::event::{Domain, Event, Machine};
 use cluster::words::Mebibytes;
 
 use crate::sys::Hypercall;
@@ -108,6 +108,26 @@ impl Xen {
     }
 }
 
+/// What this machine is.
+///
+/// # Errors
+/// What Xen answered, in words for the operator.
+pub(super) fn machine() -> Result<Machine, String> {
+    let ask = || -> io::Result<Machine> {
+        let mut request = request(PHYSINFO);
+        Hypercall::open()?.sysctl(&mut request)?;
+        Ok(described(&request))
+    };
+    ask().map_err(|error| format!("Xen: {error}"))
+}
+
+/// What `struct xen_sysctl_physinfo` says of the machine: `total_pages` and the words of `hw_cap`.
+fn described(request: &[u8]) -> Machine {
+    let memory = u32::try_from(pages(request, 8 + 40) / PAGES_PER_MEBIBYTE).unwrap_or(u32::MAX);
+    let cpu = (0..8).map(|at| word(request, 8 + 80 + 4 * at)).collect();
+    Machine { memory: Mebibytes(memory), cpu }
+}
+
 /// An empty request: `cmd`, `interface_version`, and 128 bytes for what belongs to the command.
 fn request(command: u32) -> [u8; Hypercall::REQUEST] {
     let mut request = [0; Hypercall::REQUEST];
@@ -189,6 +209,10 @@ mod tests {
         put(&mut answer, 56, &25_600_u64.to_le_bytes());
         put(&mut answer, 64, &512_u64.to_le_bytes());
         put(&mut answer, 72, &256_u64.to_le_bytes());
+        put(&mut answer, 48, &262_144_u64.to_le_bytes());
+        put(&mut answer, 88, &0x178b_fbff_u32.to_le_bytes());
         assert_eq!(free(&answer), Mebibytes(101));
+        let machine = described(&answer);
+        assert_eq!((machine.memory, machine.cpu.first()), (Mebibytes(1024), Some(&0x178b_fbff)));
     }
 }

@@ -32,7 +32,7 @@ impl World {
         self.history.seen_in.clear();
         if let Some(vm) = self.vms.first().cloned() {
             let generation = cluster::words::Generation(1);
-            self.note_begin(at, &Work::Create { vm, generation });
+            self.note_begin(at, &Work::Create { vm, generation, resume: false });
         }
     }
 

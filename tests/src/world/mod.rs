@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::config::Config;
-use cluster::event::{Domain, Event, Outcome, Request, StreamId, VmFile, Work};
+use cluster::config::VmSpec;
+use cluster::event::{Answer, Domain, Event, Outcome, Request, RequestId, StreamId, VmFile, Work};
 use cluster::node::{Boot, Node};
 use cluster::words::{Incarnation, Instant, Mebibytes, OpId, Slot, VmName};
 
@@ -99,6 +100,8 @@ struct Machine {
     node: Option<Node>,
     domains: BTreeMap<String, Domain>,
     petted: Instant,
+    /// What the shell keeps of the lease for a supervisor that is restarted.
+    lease: Option<Instant>,
     stalled_until: Instant,
     /// Its cable is cut.
     cut: bool,
@@ -145,6 +148,12 @@ pub struct World {
     /// How xl's migrations end, in percent: the rest ends well.
     pub migration_faults: u64,
     pulls: BTreeMap<u64, shell::Waiting>,
+    /// Images of VMs on the shared disk.
+    images: BTreeSet<VmName>,
+    /// Boots that the storage has barred: what they run can change nothing.
+    barred: BTreeSet<Incarnation>,
+    /// What the operator was told, by question.
+    pub answers: BTreeMap<RequestId, Answer>,
     vms: Vec<VmName>,
     log: Vec<String>,
     breach: Option<String>,
@@ -169,6 +178,7 @@ impl World {
             node: None,
             domains: BTreeMap::new(),
             petted: Instant::ZERO,
+            lease: None,
             stalled_until: Instant::ZERO,
             cut: false,
         };
@@ -184,6 +194,9 @@ impl World {
             power_faults: PowerFaults::default(),
             migration_faults: 0,
             pulls: BTreeMap::new(),
+            images: BTreeSet::new(),
+            barred: BTreeSet::new(),
+            answers: BTreeMap::new(),
             vms: (0..vms).filter_map(|n| VmName::new(&format!("x{n}"))).collect(),
             log: Vec::new(),
             breach: None,
@@ -313,6 +326,7 @@ impl World {
         let machine = self.machine(at);
         machine.incarnation = Incarnation::new(drawn | 1).unwrap_or(Incarnation::NONE);
         machine.start = 0;
+        machine.lease = None;
         let boot = machine.boot;
         self.plan(BOOT, Happening::Start { at, boot });
     }
@@ -352,22 +366,48 @@ impl World {
 
     /// An operator chooses "shut down this node".
     pub fn ask_to_shut_down(&mut self, at: usize) {
+        self.ask(at, Request::ShutDown);
+    }
+
+    /// An operator asks a node for something.
+    pub fn ask(&mut self, at: usize, request: Request) {
         if self.machine(at).node.is_some() {
-            self.tell(at, Event::Asked { request: Request::ShutDown });
+            let id = RequestId(self.order);
+            self.order += 1;
+            self.tell(at, Event::Asked { id, request });
+        }
+    }
+
+    /// A domain dies by itself.
+    pub fn crash(&mut self, vm: &str) {
+        for machine in &mut self.machines {
+            machine.domains.remove(vm);
         }
     }
 
     fn start(&mut self, at: usize, boot: u64) {
         let config = Arc::clone(&self.config);
         let (now, seed) = (self.now, self.chance.number());
-        let files: Vec<VmFile> = self.vms.iter().map(|name| VmFile { name: name.clone(), memory: VM_MEMORY }).collect();
+        let files: Vec<VmFile> = self
+            .vms
+            .iter()
+            .map(|name| VmFile { name: name.clone(), memory: VM_MEMORY, spec: VmSpec::default() })
+            .collect();
         let machine = self.machine(at);
         if machine.boot != boot || machine.node.is_some() || !machine.on {
             return;
         }
         let slot = Slot(u8::try_from(at).unwrap_or(u8::MAX));
         let mut actions = Vec::new();
-        let told = Boot { config, slot, incarnation: machine.incarnation, start: machine.start, seed };
+        let told = Boot {
+            config,
+            slot,
+            incarnation: machine.incarnation,
+            start: machine.start,
+            seed,
+            watchdog: true,
+            lease: machine.lease,
+        };
         machine.node = Some(Node::new(told, now, &mut actions));
         machine.petted = now;
         let life = machine.life;
@@ -459,7 +499,9 @@ impl World {
     }
 
     fn running(&self, vm: &VmName) -> BTreeSet<usize> {
-        let runs = |machine: &Machine| machine.domains.get(vm.as_str()) == Some(&Domain::Running);
+        let runs = |machine: &Machine| {
+            machine.domains.get(vm.as_str()) == Some(&Domain::Running) && !self.barred.contains(&machine.incarnation)
+        };
         self.machines.iter().enumerate().filter(|(_, machine)| runs(machine)).map(|(at, _)| at).collect()
     }
 }

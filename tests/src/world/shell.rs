@@ -48,10 +48,12 @@ impl World {
                 Action::Trace(trace) => self.say(at, &trace.to_string()),
                 Action::Begin { op, work, .. } => self.begin(at, op, work),
                 Action::Refuse { stream, .. } => self.refuse(stream),
-                Action::Pet => {
+                Action::Pet { lease } => {
                     let now = self.now;
-                    self.machine(at).petted = now;
+                    let machine = self.machine(at);
+                    (machine.petted, machine.lease) = (now, lease);
                 }
+                Action::Answer { id, answer } => drop(self.answers.insert(id, answer)),
                 Action::PowerOff => {
                     self.lose(at);
                     self.machine(at).on = false;
@@ -82,8 +84,8 @@ impl World {
         let machine = self.machine(at);
         let (boot, life) = (machine.boot, machine.life);
         match work {
-            Work::Create { vm, .. } => {
-                let taken = machine.domains.contains_key(vm.as_str());
+            Work::Create { vm, resume, .. } => {
+                let taken = machine.domains.contains_key(vm.as_str()) || (resume && !self.images.remove(&vm));
                 if taken || self.free(at) < super::VM_MEMORY {
                     return self.done(at, life, op, Outcome::Failed("xl create failed".into()));
                 }
@@ -107,6 +109,15 @@ impl World {
                 self.plan(PULL, Happening::Tell { at: source, life: source_life, event });
             }
             Work::Push { stream, .. } => self.push(at, op, stream),
+            Work::Suspend { vm } => {
+                machine.domains.remove(vm.as_str());
+                self.images.insert(vm);
+                self.done(at, life, op, Outcome::Succeeded);
+            }
+            Work::Bar { incarnation, .. } => {
+                self.barred.insert(incarnation);
+                self.done(at, life, op, Outcome::Barred(incarnation));
+            }
             Work::Shutdown { vm } => {
                 machine.domains.remove(vm.as_str());
                 self.done(at, life, op, Outcome::Succeeded);
@@ -191,11 +202,13 @@ impl World {
 
     pub(super) fn switch(&mut self, at: usize, life: u64, op: OpId, work: Work) {
         let (slot, outlets, on) = match work {
-            Work::OutletsOff { slot, outlets } => (slot, outlets, false),
-            Work::OutletsOn { slot, outlets } => (slot, outlets, true),
+            Work::OutletsOff { slot, outlets, .. } => (slot, outlets, false),
+            Work::OutletsOn { slot, outlets, .. } => (slot, outlets, true),
             Work::Create { .. }
             | Work::Receive { .. }
             | Work::Push { .. }
+            | Work::Suspend { .. }
+            | Work::Bar { .. }
             | Work::Shutdown { .. }
             | Work::Destroy { .. } => return,
         };

@@ -8,9 +8,12 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, ConfigError, Export, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Timing, doubled};
+use super::{
+    By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, SerialLine, Timing,
+    doubled,
+};
 use crate::limits;
-use crate::words::{Outlet, Role};
+use crate::words::{Outlet, Role, Slot};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +56,14 @@ struct PduTable {
     name: String,
     model: String,
     address: Ipv4Addr,
+    serial: Option<SerialTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SerialTable {
+    node: String,
+    device: String,
 }
 
 #[derive(Deserialize)]
@@ -60,8 +71,11 @@ struct PduTable {
 struct NodeTable {
     name: String,
     role: Option<Role>,
+    #[serde(default = "one")]
+    votes: u8,
     #[serde(default)]
     outlets: Vec<OutletTable>,
+    fencing: Option<Vec<Level>>,
     nics: Vec<NicTable>,
     monitor: Option<String>,
 }
@@ -101,12 +115,13 @@ fn yes() -> bool {
     true
 }
 
+fn one() -> u8 {
+    1
+}
+
 pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     let source = Source(text);
-    let file: File = toml::from_str(text).map_err(|error| ConfigError {
-        line: error.span().map_or(0, |span| source.line(&span)),
-        text: error.message().to_owned(),
-    })?;
+    let file: File = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
     let timing = source.timing(&file.cluster)?;
     let networks = source.networks(&file.network)?;
     let pdus = source.pdus(&file.pdu)?;
@@ -123,7 +138,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     if !is_name(name.get_ref()) {
         return Err(source.refuse(name.span(), NAME_RULE));
     }
-    Ok(Config {
+    let mut config = Config {
         name: name.into_inner(),
         timing,
         self_fence: file.cluster.self_fence,
@@ -132,12 +147,23 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         nodes,
         pxe: file.gateway.pxe,
         exports,
-    })
+    };
+    if config.votes(config.slots().map(|(slot, _)| slot)) == 0 {
+        return Err(whole("no node has a vote: there could be no quorum"));
+    }
+    source.serial_lines(&file.pdu, &mut config)?;
+    source.fencing(&file.node, &mut config)?;
+    Ok(config)
 }
 
-const NAME_RULE: &str = "a name is 1 to 16 lower-case letters, digits and '-', beginning with a letter";
+/// What the TOML parser refused, with its line.
+pub(super) fn not_toml(text: &str, error: &toml::de::Error) -> ConfigError {
+    ConfigError { line: error.span().map_or(0, |span| Source(text).line(&span)), text: error.message().to_owned() }
+}
 
-fn is_name(text: &str) -> bool {
+pub(super) const NAME_RULE: &str = "a name is 1 to 16 lower-case letters, digits and '-', beginning with a letter";
+
+pub(super) fn is_name(text: &str) -> bool {
     text.len() <= limits::NODE_NAME_BYTES
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
@@ -184,23 +210,7 @@ impl Source<'_> {
     }
 
     fn duration(&self, key: &str, value: &Spanned<String>) -> Result<Duration, ConfigError> {
-        let text = value.get_ref();
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, unit) = text.split_at(digits);
-        let millis = match unit {
-            "ms" => Some(1),
-            "s" => Some(1_000),
-            "m" => Some(60_000),
-            _ => None,
-        };
-        let parsed = millis.zip(number.parse::<u32>().ok()).map(|(unit, number)| u64::from(number) * unit);
-        match parsed {
-            Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
-            _ => Err(self.refuse(
-                value.span(),
-                &format!("{key} = \"{text}\" is not a duration; write \"250ms\", \"2s\" or \"1m\""),
-            )),
-        }
+        duration(key, value.get_ref()).map_err(|text| self.refuse(value.span(), &text))
     }
 
     fn networks(&self, tables: &BTreeMap<String, Spanned<NetworkTable>>) -> Result<Vec<Network>, ConfigError> {
@@ -243,7 +253,7 @@ impl Source<'_> {
         }
         let pdus: Vec<Pdu> = tables
             .iter()
-            .map(|table| Pdu { name: table.get_ref().name.clone(), address: table.get_ref().address })
+            .map(|table| Pdu { name: table.get_ref().name.clone(), address: table.get_ref().address, serial: None })
             .collect();
         match doubled(pdus.iter().map(|pdu| &pdu.name)) {
             Some(name) => Err(whole(&format!("two [[pdu]] are named \"{name}\"; give each its own name"))),
@@ -274,6 +284,64 @@ impl Source<'_> {
         Ok(nodes)
     }
 
+    /// The power switches' serial lines: known when the nodes are.
+    fn serial_lines(&self, tables: &[Spanned<PduTable>], config: &mut Config) -> Result<(), ConfigError> {
+        for (at, table) in tables.iter().enumerate() {
+            let Some(SerialTable { node, device }) = &table.get_ref().serial else { continue };
+            let holder = config.slots().find(|(_, known)| known.name == *node).map(|(slot, _)| slot);
+            let holder = holder.ok_or_else(|| {
+                self.refuse(table.span(), &format!("serial.node = \"{node}\" is not one of the nodes"))
+            })?;
+            if device.is_empty() || !device.chars().all(|c| c.is_ascii_alphanumeric()) {
+                return Err(self.refuse(table.span(), "serial.device is a line's name below /dev, such as \"ttyS0\""));
+            }
+            if let Some(pdu) = config.pdus.get_mut(at) {
+                pdu.serial = Some(SerialLine { holder, device: device.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The levels of fencing: those that are written, or else SNMP, and the serial lines where there are any.
+    fn fencing(&self, tables: &[Spanned<NodeTable>], config: &mut Config) -> Result<(), ConfigError> {
+        for (at, table) in (0..).zip(tables) {
+            let slot = Slot(at);
+            let refuse = |text: &str| Err(self.refuse(table.span(), text));
+            if config.node(slot).role == Role::Gateway {
+                if table.get_ref().fencing.is_some() {
+                    return refuse("a gateway is never fenced: it runs no VMs; leave fencing out");
+                }
+                continue;
+            }
+            let possible = |level: Level| config.fenced_by(slot, level).is_some_and(|by| by != By::Node(slot));
+            let levels = match &table.get_ref().fencing {
+                Some(levels) => levels.clone(),
+                None => [Level::Snmp, Level::Serial].into_iter().filter(|level| possible(*level)).collect(),
+            };
+            if levels.is_empty() || doubled(levels.iter().copied()).is_some() {
+                return refuse("fencing names each level once: \"snmp\", \"serial\", \"storage\", \"watchdog\"");
+            }
+            if levels.contains(&Level::Snmp) && config.node(slot).outlets.is_empty() {
+                return refuse("fencing level \"snmp\" needs the outlets that feed the node");
+            }
+            if levels.contains(&Level::Serial) && !possible(Level::Serial) {
+                return refuse(
+                    "fencing level \"serial\" needs a serial line on every pdu that feeds it, all held by one other node",
+                );
+            }
+            if levels.contains(&Level::Storage) && config.exports.is_empty() {
+                return refuse("fencing level \"storage\" needs a gateway with exports");
+            }
+            if levels.contains(&Level::Watchdog) && !config.self_fence {
+                return refuse("fencing level \"watchdog\" needs self_fence = true");
+            }
+            if let Some(node) = config.nodes.get_mut(usize::from(at)) {
+                node.fencing = levels;
+            }
+        }
+        Ok(())
+    }
+
     fn exports(&self, tables: &[Spanned<ExportTable>]) -> Result<Vec<Export>, ConfigError> {
         let mut exports: Vec<Export> = Vec::new();
         for table in tables {
@@ -291,6 +359,23 @@ impl Source<'_> {
             exports.push(Export { name: name.clone(), device: device.clone(), read_only: *read_only });
         }
         Ok(exports)
+    }
+}
+
+/// A duration as it is written.
+pub(super) fn duration(key: &str, text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        _ => None,
+    };
+    let parsed = millis.zip(number.parse::<u32>().ok()).map(|(unit, number)| u64::from(number) * unit);
+    match parsed {
+        Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
+        _ => Err(format!("{key} = \"{text}\" is not a duration; write \"250ms\", \"2s\" or \"1m\"")),
     }
 }
 
@@ -322,7 +407,7 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
         outlets.push(Outlet { pdu: pdu.clone(), number: *outlet });
     }
     let role = table.role.unwrap_or(Role::Node);
-    if role == Role::Node && outlets.is_empty() {
+    if role == Role::Node && outlets.is_empty() && table.fencing.is_none() {
         return Err(format!("node \"{name}\" has no outlets: it could not be fenced; name every outlet that feeds it"));
     }
     let mut nics = Vec::new();
@@ -333,7 +418,11 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
         nics.push(parsed);
     }
     let address = address.ok_or_else(|| format!("node \"{name}\" has no nic on the cluster network"))?;
-    Ok(NodeConfig { name: name.clone(), role, outlets, nics, monitor: table.monitor.clone(), address })
+    let (votes, fencing, monitor) = (table.votes, Vec::new(), table.monitor.clone());
+    if votes > limits::VOTES {
+        return Err(format!("node \"{name}\": votes = {votes} is not one of 0 to {}", limits::VOTES));
+    }
+    Ok(NodeConfig { name: name.clone(), role, votes, outlets, fencing, nics, monitor, address })
 }
 
 fn nic(table: &NicTable, networks: &[Network]) -> Result<Nic, String> {

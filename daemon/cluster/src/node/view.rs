@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::event::Work;
 use crate::node::Node;
-use crate::state::{Phase, Standing, State};
+use crate::state::{Phase, Standing, State, Stop};
 use crate::status::{NodeStatus, Status, VmStatus};
 use crate::trace::Trace;
 use crate::words::{ClusterGeneration, Instant, Mebibytes, Slot, View};
@@ -19,7 +19,8 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
         Work::Push { vm, .. } => Some(Trace::NotPushed { vm: vm.clone(), reason }),
         Work::Shutdown { vm } => Some(Trace::NotShutDown { vm: vm.clone(), reason }),
         Work::Destroy { domain } => Some(Trace::NotDestroyed { domain: domain.clone(), reason }),
-        Work::OutletsOff { .. } | Work::OutletsOn { .. } => None,
+        Work::Suspend { vm } => Some(Trace::NotSuspended { vm: vm.clone(), reason }),
+        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } => None,
     }
 }
 
@@ -62,6 +63,7 @@ impl Node {
         let here = slot == self.me.slot;
         let heard = if here { Some(self.me) } else { peer.map(|peer| peer.identity) };
         let identity = heard.or(member.map(|member| member.identity)).filter(|identity| !identity.is_absent());
+        let duty = state.map(|state| state.duty(slot)).unwrap_or_default();
         let free = if here { self.host.free() } else { peer.and_then(|peer| peer.beat.free) };
         NodeStatus {
             name: config.name.clone(),
@@ -74,6 +76,9 @@ impl Node {
                 peer.map(|peer| u64::try_from(now.since(peer.last).as_millis()).unwrap_or(u64::MAX))
             },
             free: free.unwrap_or(Mebibytes(0)),
+            standby: duty.standby,
+            maintenance: duty.maintenance,
+            disarmed: state.is_some_and(|state| state.is_disarmed(slot)),
             outlets: config.outlets.iter().map(ToString::to_string).collect(),
         }
     }
@@ -84,15 +89,20 @@ impl Node {
             name: vm_name.to_string(),
             owner: vm.owner().map(|owner| name(owner.slot)),
             phase: match vm.phase {
+                Phase::Stopped if vm.image => "suspended".to_owned(),
                 Phase::Stopped => "stopped".to_owned(),
                 Phase::Starting(_) => "starting".to_owned(),
                 Phase::Running(_) => "running".to_owned(),
                 Phase::Moving { to, .. } => format!("moving to {}", name(to.slot)),
                 Phase::Landing(_) => "landing".to_owned(),
+                Phase::Stopping(_, Stop::Suspend) => "suspending".to_owned(),
+                Phase::Stopping(_, Stop::ShutDown) => "stopping".to_owned(),
                 Phase::Failed => "failed".to_owned(),
             },
             generation: vm.generation.0,
             memory: vm.memory,
+            wanted: vm.wanted,
+            priority: vm.spec.priority,
         };
         state.vms.iter().map(status).collect()
     }

@@ -1,0 +1,220 @@
+//! What operators ask for: each question is judged against the committed state until it is agreed or refused.
+//!
+//! Every request says how things are to be, not what to change; so it may be asked twice, of two nodes, or again after an
+//! answer that was lost, and has the same effect and the same answer.
+
+use std::collections::VecDeque;
+
+use crate::config::Config;
+use crate::event::{Action, Actions, Answer, Request, RequestId, Transfer};
+use crate::fencing::Proven;
+use crate::hearing::Hearing;
+use crate::host::{Desk, Host};
+use crate::limits;
+use crate::placement;
+use crate::state::{Command, Duty, Phase, Standing};
+use crate::trace::Trace;
+use crate::words::{Instant, Mebibytes, Role, Slot, VmName};
+
+/// A question that is not answered yet.
+#[derive(Clone, Debug)]
+struct Open {
+    id: RequestId,
+    request: Request,
+    since: Instant,
+    /// Whether a command for it was proposed.
+    proposed: bool,
+}
+
+/// All questions of this node's operators.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Operator {
+    open: Vec<Open>,
+    answered: VecDeque<(RequestId, Answer)>,
+}
+
+/// What is to be done about a question.
+enum Judgement {
+    Agreed,
+    Propose(Command),
+    Refuse(String),
+}
+
+use Judgement::{Agreed, Propose, Refuse};
+
+impl Operator {
+    /// A question has come.
+    pub(crate) fn asked(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        request: Request,
+        config: &Config,
+        actions: &mut Actions,
+    ) {
+        if let Some((_, answer)) = self.answered.iter().find(|(other, _)| *other == id) {
+            return actions.push(Action::Answer { id, answer: answer.clone() });
+        }
+        if self.open.iter().any(|open| open.id == id) {
+            return;
+        }
+        actions.push(Action::Trace(Trace::Asked { request: in_words(config, &request) }));
+        self.open.push(Open { id, request, since: now, proposed: false });
+        if self.open.len() > limits::ANSWERS {
+            let oldest = self.open.remove(0);
+            self.answer(oldest, Answer::Refused("too many questions are waiting".to_owned()), config, actions);
+        }
+    }
+
+    /// Whether this node was asked to leave; that question is answered hereby.
+    pub(crate) fn wants_to_leave(&mut self, config: &Config, actions: &mut Actions) -> bool {
+        let Some(at) = self.open.iter().position(|open| open.request == Request::ShutDown) else { return false };
+        let open = self.open.remove(at);
+        self.answer(open, Answer::Agreed, config, actions);
+        true
+    }
+
+    /// Refuses what was not agreed in time.
+    pub(crate) fn expire(&mut self, now: Instant, config: &Config, actions: &mut Actions) {
+        let late = |open: &Open| now.since(open.since) >= limits::AGREE;
+        while let Some(at) = self.open.iter().position(late) {
+            let open = self.open.remove(at);
+            let reason = "the cluster did not agree in time; is this node quorate?".to_owned();
+            self.answer(open, Answer::Refused(reason), config, actions);
+        }
+    }
+
+    /// Judges every open question. Called when quorate only.
+    pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host) {
+        for mut open in core::mem::take(&mut self.open) {
+            match judge(desk, hearing, host, &open) {
+                Agreed => self.answer(open, Answer::Agreed, desk.config, desk.actions),
+                Refuse(reason) => self.answer(open, Answer::Refused(reason), desk.config, desk.actions),
+                Propose(command) => {
+                    desk.proposals.push(command);
+                    open.proposed = true;
+                    self.open.push(open);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, open: Open, answer: Answer, config: &Config, actions: &mut Actions) {
+        if let Answer::Refused(reason) = &answer {
+            let trace = Trace::Refused { request: in_words(config, &open.request), reason: reason.clone() };
+            actions.push(Action::Trace(trace));
+        }
+        actions.push(Action::Answer { id: open.id, answer: answer.clone() });
+        self.answered.truncate(limits::ANSWERS - 1);
+        self.answered.push_front((open.id, answer));
+    }
+}
+
+fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, open: &Open) -> Judgement {
+    let state = desk.state;
+    match &open.request {
+        Request::ShutDown => Agreed,
+        Request::Standby { node, on } => duty(desk, *node, |duty| Duty { standby: *on, ..duty }),
+        Request::Maintenance { node, on } => duty(desk, *node, |duty| Duty { maintenance: *on, ..duty }),
+        Request::Disarm { node: Some(node), on } => duty(desk, *node, |duty| Duty { disarmed: *on, ..duty }),
+        Request::Disarm { node: None, on } if state.disarmed == *on => Agreed,
+        Request::Disarm { node: None, on } => Propose(Command::Disarm(*on)),
+        Request::Start { vm } => match state.vms.get(vm) {
+            None => unknown(vm),
+            Some(record) if record.wanted && record.phase != Phase::Failed => Agreed,
+            Some(_) => Propose(Command::Want(vm.clone(), true)),
+        },
+        Request::Stop { vm } => match state.vms.get(vm) {
+            None => unknown(vm),
+            Some(record) if !record.wanted => Agreed,
+            Some(_) => Propose(Command::Want(vm.clone(), false)),
+        },
+        Request::Migrate { vm, to } => migrate(desk, hearing, host, vm, *to),
+        Request::ConfirmOff { node, typed } => confirm(desk, *node, typed, open.proposed),
+    }
+}
+
+fn unknown(vm: &VmName) -> Judgement {
+    Refuse(format!("there is no VM {vm}"))
+}
+
+fn duty(desk: &Desk<'_>, node: Slot, change: impl Fn(Duty) -> Duty) -> Judgement {
+    if !desk.config.has(node) {
+        return Refuse("there is no such node".to_owned());
+    }
+    if desk.config.node(node).role == Role::Gateway {
+        return Refuse("the gateway runs no VMs".to_owned());
+    }
+    let now = desk.state.duty(node);
+    let wanted = change(now);
+    if wanted == now { Agreed } else { Propose(Command::Duty(node, wanted)) }
+}
+
+fn migrate(desk: &Desk<'_>, hearing: &Hearing, host: &Host, vm: &VmName, to: Slot) -> Judgement {
+    let Some(record) = desk.state.vms.get(vm) else { return unknown(vm) };
+    let Some(target) = desk.state.members.get(&to) else { return Refuse("there is no such node".to_owned()) };
+    match record.phase {
+        Phase::Running(at) if at.slot == to => return Agreed,
+        Phase::Moving { to: other, .. } if other.slot == to => return Agreed,
+        Phase::Running(_) => {}
+        Phase::Stopped
+        | Phase::Starting(_)
+        | Phase::Moving { .. }
+        | Phase::Landing(_)
+        | Phase::Stopping(..)
+        | Phase::Failed => return Refuse(format!("VM {vm} does not run, or is moving already")),
+    }
+    let name = desk.name(to);
+    let duty = desk.state.duty(to);
+    if target.standing != Standing::Member
+        || desk.config.node(to).role != Role::Node
+        || duty.standby
+        || duty.maintenance
+    {
+        return Refuse(format!("{name} takes no VMs now"));
+    }
+    let free = if target.identity == desk.me {
+        host.free()
+    } else {
+        hearing.peer(to).filter(|peer| peer.identity == target.identity).and_then(|peer| peer.beat.free)
+    };
+    let (free, need) = (free.unwrap_or(Mebibytes(0)), placement::need(record.memory));
+    if free < need {
+        return Refuse(format!("{name} has {free} free, VM {vm} needs {need}"));
+    }
+    Propose(Command::Migrate(vm.clone(), record.generation.next(), target.identity, Transfer::Live))
+}
+
+fn confirm(desk: &Desk<'_>, node: Slot, typed: &str, proposed: bool) -> Judgement {
+    let Some(member) = desk.state.members.get(&node) else { return Refuse("there is no such node".to_owned()) };
+    let name = desk.name(node);
+    if member.standing != Standing::Unclean {
+        return if proposed { Agreed } else { Refuse(format!("{name} is not unclean: nothing waits for its death")) };
+    }
+    match Proven::by_operator(member.identity, typed, &name) {
+        Some(proven) => Propose(Command::Proven(proven)),
+        None => Refuse(format!("\"{typed}\" is not its name")),
+    }
+}
+
+/// A request as the log says it.
+fn in_words(config: &Config, request: &Request) -> String {
+    let name =
+        |slot: &Slot| if config.has(*slot) { config.node(*slot).name.clone() } else { format!("slot {}", slot.0) };
+    let way = |on: &bool, to: &str, back: &str| if *on { to.to_owned() } else { back.to_owned() };
+    match request {
+        Request::ShutDown => "shut this node down".to_owned(),
+        Request::Standby { node, on } => {
+            format!("{} {}", way(on, "put into standby", "take out of standby"), name(node))
+        }
+        Request::Maintenance { node, on } => {
+            format!("{} {}", way(on, "put into maintenance", "take out of maintenance"), name(node))
+        }
+        Request::Disarm { node: Some(node), on } => format!("{} {}", way(on, "disarm", "arm"), name(node)),
+        Request::Disarm { node: None, on } => format!("{} the cluster", way(on, "disarm", "arm")),
+        Request::Start { vm } => format!("start VM {vm}"),
+        Request::Stop { vm } => format!("stop VM {vm}"),
+        Request::Migrate { vm, to } => format!("migrate VM {vm} to {}", name(to)),
+        Request::ConfirmOff { node, .. } => format!("take {} for off", name(node)),
+    }
+}

@@ -1,0 +1,237 @@
+//! What concerns slots: who fills them, who is to be fenced, what the operator has set aside.
+
+use super::{Duty, Member, Phase, Standing, State, name};
+use crate::config::{Config, Level};
+use crate::event::Machine;
+use crate::fencing::{Method, Proven};
+use crate::trace::Trace;
+use crate::words::{Identity, Slot, View};
+
+impl Member {
+    pub(super) fn new(identity: Identity, standing: Standing) -> Self {
+        Self { identity, standing, attempt: 0, failed: 0, machine: None }
+    }
+
+    /// Whether it is there, as far as the cluster has agreed.
+    #[must_use]
+    pub(crate) fn is_present(&self) -> bool {
+        matches!(self.standing, Standing::Member | Standing::Leaving)
+    }
+
+    /// The level of the attempt at fencing that is under way.
+    #[must_use]
+    pub(crate) fn level(&self, config: &Config) -> Option<Level> {
+        let levels = &config.node(self.identity.slot).fencing;
+        let count = u32::try_from(levels.len()).ok()?;
+        let at = self.attempt.checked_sub(1)?.checked_rem(count)?;
+        levels.get(usize::try_from(at).ok()?).copied()
+    }
+}
+
+impl State {
+    /// The member of that slot, if it is this identity.
+    #[must_use]
+    pub(crate) fn member(&self, identity: Identity) -> Option<&Member> {
+        self.members.get(&identity.slot).filter(|member| member.identity == identity)
+    }
+
+    /// Whether this identity is present and not on its way out.
+    #[must_use]
+    pub(crate) fn is_member(&self, identity: Identity) -> bool {
+        self.member(identity).is_some_and(|member| member.standing == Standing::Member)
+    }
+
+    /// What the operator has set aside there.
+    #[must_use]
+    pub(crate) fn duty(&self, slot: Slot) -> Duty {
+        self.duties.get(&slot).copied().unwrap_or_default()
+    }
+
+    /// Whether nobody may fence that slot, which then does not fence itself either.
+    #[must_use]
+    pub(crate) fn is_disarmed(&self, slot: Slot) -> bool {
+        let duty = self.duty(slot);
+        self.disarmed || duty.disarmed || duty.maintenance
+    }
+
+    /// A new identity fills a slot. An older boot of the same node is thereby proven gone; an older life of the same
+    /// boot hands its VMs on to the new one.
+    pub(crate) fn fill(&mut self, config: &Config, identity: Identity) -> Vec<Trace> {
+        let Some(old) = self.members.get(&identity.slot).map(|member| member.identity) else {
+            return Vec::new();
+        };
+        if old == identity {
+            return Vec::new();
+        }
+        let mut said = Vec::new();
+        match Proven::by_newer(old, identity) {
+            Some(proven) => said.extend(self.lose(config, &proven)),
+            None => self.rename(old, identity),
+        }
+        let leaving = old.same_boot(identity)
+            && self.members.get(&identity.slot).is_some_and(|member| member.standing == Standing::Leaving);
+        let standing = if leaving { Standing::Leaving } else { Standing::Member };
+        self.members.insert(identity.slot, Member::new(identity, standing));
+        self.view = View(self.view.0.saturating_add(1));
+        let node = name(config, identity.slot);
+        said.push(Trace::Filled { node, incarnation: identity.incarnation, view: self.view });
+        said
+    }
+
+    /// Moves a member from one of `from` to `to`; whether it did.
+    fn stand(&mut self, identity: Identity, from: &[Standing], to: Standing) -> bool {
+        match self.members.get_mut(&identity.slot) {
+            Some(member) if member.identity == identity && from.contains(&member.standing) => {
+                member.standing = to;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The member, if it is to be fenced.
+    fn unclean(&mut self, identity: Identity) -> Option<&mut Member> {
+        let member = self.members.get_mut(&identity.slot)?;
+        (member.identity == identity && member.standing == Standing::Unclean).then_some(member)
+    }
+
+    pub(super) fn describe(&mut self, identity: Identity, machine: Machine) {
+        if let Some(member) = self.members.get_mut(&identity.slot).filter(|member| member.identity == identity) {
+            member.machine = Some(machine);
+        }
+    }
+
+    pub(super) fn suspect(&mut self, identity: Identity) {
+        if !self.is_disarmed(identity.slot)
+            && self.stand(identity, &[Standing::Member, Standing::Leaving], Standing::Unclean)
+            && let Some(member) = self.unclean(identity)
+        {
+            (member.attempt, member.failed) = (1, 0);
+        }
+    }
+
+    pub(super) fn not_proven(&mut self, identity: Identity, attempt: u32) {
+        if let Some(member) = self.unclean(identity).filter(|member| member.attempt == attempt) {
+            member.failed = attempt;
+        }
+    }
+
+    pub(super) fn attempt(&mut self, identity: Identity, attempt: u32) {
+        if let Some(member) = self.unclean(identity).filter(|member| member.attempt.checked_add(1) == Some(attempt)) {
+            member.attempt = attempt;
+        }
+    }
+
+    pub(super) fn proven(&mut self, config: &Config, proven: &Proven) -> Vec<Trace> {
+        // Only who was cut from its outlets wants them back; everybody else is expected to come back by itself.
+        let next = match proven.method() {
+            Method::OutletsOff(_) => Standing::Fenced,
+            Method::NewerIncarnation(_) | Method::CutOff | Method::Watchdog(_) | Method::Operator => Standing::Booting,
+        };
+        if !self.stand(proven.identity(), &[Standing::Unclean], next) {
+            return Vec::new();
+        }
+        let node = name(config, proven.identity().slot);
+        let mut said = vec![Trace::Fenced { node, method: proven.method().clone() }];
+        said.extend(self.lose(config, proven));
+        said
+    }
+
+    pub(super) fn restored(&mut self, config: &Config, identity: Identity) -> Option<Trace> {
+        let done = self.stand(identity, &[Standing::Fenced], Standing::Booting);
+        done.then(|| Trace::PoweredOn { node: name(config, identity.slot) })
+    }
+
+    pub(super) fn leave(&mut self, config: &Config, identity: Identity) -> Option<Trace> {
+        let done = self.stand(identity, &[Standing::Member], Standing::Leaving);
+        done.then(|| Trace::Leaving { node: name(config, identity.slot) })
+    }
+
+    pub(super) fn left(&mut self, config: &Config, identity: Identity) -> Vec<Trace> {
+        let busy = self.vms.values().any(|vm| vm.concerns(identity));
+        if busy || !self.stand(identity, &[Standing::Leaving], Standing::Off) {
+            return Vec::new();
+        }
+        vec![Trace::Left { node: name(config, identity.slot) }]
+    }
+
+    pub(super) fn set_duty(&mut self, config: &Config, slot: Slot, duty: Duty) -> Option<Trace> {
+        let old = self.duty(slot);
+        if old == duty || !config.has(slot) {
+            return None;
+        }
+        let disarmed = self.is_disarmed(slot);
+        self.duties.insert(slot, duty);
+        if self.is_disarmed(slot) != disarmed {
+            self.armament += 1;
+        }
+        let node = name(config, slot);
+        Some(Trace::Duty { node, standby: duty.standby, maintenance: duty.maintenance, disarmed: duty.disarmed })
+    }
+
+    pub(super) fn disarm(&mut self, disarmed: bool) -> Option<Trace> {
+        if self.disarmed == disarmed {
+            return None;
+        }
+        self.disarmed = disarmed;
+        self.armament += 1;
+        Some(if disarmed { Trace::Disarmed } else { Trace::Armed })
+    }
+
+    /// What a proof means for the VMs: those that the lost incarnation owned are stopped, and may be placed again. This
+    /// is the only way in which a VM is taken from an owner that did not say that it had ended.
+    fn lose(&mut self, config: &Config, proven: &Proven) -> Vec<Trace> {
+        let lost = |identity: Identity| identity.same_boot(proven.identity());
+        let node = name(config, proven.identity().slot);
+        let mut said = Vec::new();
+        for (vm_name, vm) in &mut self.vms {
+            match vm.phase {
+                Phase::Starting(at) | Phase::Running(at) | Phase::Landing(at) | Phase::Stopping(at, _) if lost(at) => {
+                    // It may have been resumed, and have written to its disk since: the image is of the past.
+                    vm.image &= !matches!(vm.phase, Phase::Starting(_));
+                    vm.phase = Phase::Stopped;
+                    said.push(Trace::Lost { vm: vm_name.clone(), node: node.clone() });
+                }
+                Phase::Moving { from, to, .. } if lost(from) => vm.phase = Phase::Landing(to),
+                Phase::Moving { from, to, .. } if lost(to) => {
+                    vm.phase = Phase::Running(from);
+                    said.push(Trace::Stays { vm: vm_name.clone(), node: name(config, from.slot) });
+                }
+                Phase::Starting(_)
+                | Phase::Running(_)
+                | Phase::Landing(_)
+                | Phase::Stopping(..)
+                | Phase::Moving { .. }
+                | Phase::Stopped
+                | Phase::Failed => {}
+            }
+        }
+        said
+    }
+
+    /// A new life of the same boot takes over what the old one owned.
+    fn rename(&mut self, old: Identity, new: Identity) {
+        for vm in self.vms.values_mut() {
+            match &mut vm.phase {
+                Phase::Starting(at) | Phase::Running(at) | Phase::Landing(at) | Phase::Stopping(at, _)
+                    if *at == old =>
+                {
+                    *at = new;
+                }
+                Phase::Moving { from, to, .. } => {
+                    for end in [from, to] {
+                        if *end == old {
+                            *end = new;
+                        }
+                    }
+                }
+                Phase::Starting(_)
+                | Phase::Running(_)
+                | Phase::Landing(_)
+                | Phase::Stopping(..)
+                | Phase::Stopped
+                | Phase::Failed => {}
+            }
+        }
+    }
+}
