@@ -98,11 +98,12 @@ impl fmt::Display for Trace {
             }
             Self::Absent { node } => write!(f, "{node} is absent at formation: unclean until proven otherwise"),
             Self::Suspected { node, silence } => write!(f, "suspects {node}: silent for {}", seconds(*silence)),
-            Self::Fencing { node, outlets, path: Path::Snmp } => {
-                write!(f, "fences {node}: commands off {}", list(outlets))
-            }
-            Self::Fencing { node, outlets, path: Path::Serial } => {
-                write!(f, "fences {node} over the serial line: commands off {}", list(outlets))
+            Self::Fencing { node, outlets, path } => {
+                let way = match path {
+                    Path::Snmp => "",
+                    Path::Serial => " over the serial line",
+                };
+                write!(f, "fences {node}: commands off {}{way}", list(outlets))
             }
             Self::Barring { node } => write!(f, "fences {node}: bars it from the storage"),
             Self::AwaitingWatchdog { node, wait } => {
