@@ -4,6 +4,8 @@ use core::time::Duration;
 
 /// Nodes in a cluster. DLM and the heartbeat frame set it.
 pub const NODES: usize = 16;
+/// Cluster networks: each is a link.
+pub const LINKS: usize = 4;
 /// VMs in a cluster. The whole state must fit a datagram as a snapshot.
 pub const VMS: usize = 256;
 /// Bytes of a VM's name.

@@ -19,7 +19,7 @@ use crate::ops::Ops;
 use crate::state::{Command, Standing, State};
 use crate::trace::Trace;
 use crate::wire::{self, Body, Form, Frame};
-use crate::words::{ClusterGeneration, Identity, Incarnation, Instant, Life, OpId, Role, Slot};
+use crate::words::{ClusterGeneration, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
 
 mod view;
 
@@ -45,6 +45,7 @@ pub struct Node {
     me: Identity,
     seed: u64,
     sequence: u64,
+    beats: u64,
     awake: Instant,
     next_beat: Instant,
     next_tick: Instant,
@@ -67,16 +68,18 @@ impl Node {
         let Boot { config, slot, incarnation, start, seed } = boot;
         assert!(config.has(slot), "a node is a slot of its configuration");
         let me = Identity { slot, incarnation, life: Life { start, abandoned: 0 } };
+        let links = config.shared_links(slot);
         actions.push(Action::Trace(Trace::Up { incarnation, start }));
         Self {
             config,
             me,
             seed: mix(seed),
             sequence: 0,
+            beats: 0,
             awake: now,
             next_beat: now,
             next_tick: now,
-            hearing: Hearing::new(me),
+            hearing: Hearing::new(me, links),
             host: Host::default(),
             ops: Ops::default(),
             belonging: Err(Seeking::default()),
@@ -99,7 +102,7 @@ impl Node {
         self.wake(now);
         match event {
             Event::Tick => {}
-            Event::Heard { datagram } => self.heard(now, &datagram, actions),
+            Event::Heard { link, datagram } => self.heard(now, link, &datagram, actions),
             Event::Seen { domains, free } => self.host.seen(domains, free),
             Event::Read { files } => self.host.read(files),
             Event::Done { op, outcome } => self.done(now, op, outcome, actions),
@@ -122,7 +125,7 @@ impl Node {
         self.awake = now;
     }
 
-    fn heard(&mut self, now: Instant, datagram: &[u8], actions: &mut Actions) {
+    fn heard(&mut self, now: Instant, link: LinkId, datagram: &[u8], actions: &mut Actions) {
         let frame = match wire::decode(datagram) {
             Ok(frame) => frame,
             Err(reason) => return actions.push(Action::Trace(Trace::Malformed { reason })),
@@ -135,7 +138,7 @@ impl Node {
             Body::Form(_) | Body::Agreement { .. } => None,
         };
         let node = || self.config.node(frame.from.slot).name.clone();
-        match self.hearing.hear(now, frame.from, frame.sequence, beat) {
+        match self.hearing.hear(now, link, frame.from, frame.sequence, beat) {
             News::Nothing => return,
             News::New => {
                 actions.push(Action::Trace(Trace::Heard { node: node(), incarnation: frame.from.incarnation }))
@@ -313,6 +316,9 @@ impl Node {
             let node = self.config.node(slot).name.clone();
             actions.push(Action::Trace(Trace::Quiet { node, silence }));
         }
+        for (slot, link, news) in self.hearing.changed_links(now, self.config.timing.warntime) {
+            actions.push(Action::Trace(view::link_news(&self.config, slot, link, news)));
+        }
         let Ok(belonging) = &mut self.belonging else { return };
         let quorate = belonging.is_quorate();
         let Some(state) = belonging.state.as_ref().filter(|_| quorate) else {
@@ -396,7 +402,9 @@ impl Node {
         let (keepalive, deadtime) = (self.config.timing.keepalive, self.config.timing.deadtime);
         self.next_beat = now + keepalive;
         let belonging = self.belonging.as_ref().ok();
+        self.beats = self.beats.saturating_add(1);
         let beat = Heartbeat {
+            beat: self.beats,
             hears: self.hearing.named(now, deadtime),
             generation: belonging.map(|belonging| belonging.generation),
             quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),

@@ -48,6 +48,11 @@ impl core::ops::Add<Duration> for Instant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Slot(pub u8);
 
+/// A way on which datagrams come and go: the cluster networks in the order of `cluster.toml`, counted from 0, then any
+/// serial lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u8);
+
 /// One boot of a dom0: 40 random bits, never 0. Zero stands for a node that was never heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Incarnation(u64);

@@ -75,7 +75,7 @@ impl World {
                 Action::Send { to, datagram } => {
                     for other in 0..self.machines.len() {
                         if other != at && (to == To::All || to == To::Node(Slot(u8::try_from(other).unwrap()))) {
-                            self.mail.push_back((other, Event::Heard { datagram: datagram.clone() }));
+                            self.mail.push_back((other, Event::Heard { link: LinkId(0), datagram: datagram.clone() }));
                         }
                     }
                 }

@@ -2,11 +2,12 @@
 
 use crate::config::Config;
 use crate::event::Work;
+use crate::hearing::{LinkNews, Peer};
 use crate::node::Node;
 use crate::state::{Phase, Standing, State};
-use crate::status::{NodeStatus, Status, VmStatus};
+use crate::status::{LinkStatus, NodeStatus, Status, VmStatus};
 use crate::trace::Trace;
-use crate::words::{ClusterGeneration, Instant, Mebibytes, Slot, View};
+use crate::words::{ClusterGeneration, Instant, LinkId, Mebibytes, Slot, View};
 
 /// What to say when an operation failed. Of fencing the DC says more, and says it itself.
 pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trace> {
@@ -20,6 +21,15 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
         Work::Shutdown { vm } => Some(Trace::NotShutDown { vm: vm.clone(), reason }),
         Work::Destroy { domain } => Some(Trace::NotDestroyed { domain: domain.clone(), reason }),
         Work::OutletsOff { .. } | Work::OutletsOn { .. } => None,
+    }
+}
+
+/// What to say of a link.
+pub(super) fn link_news(config: &Config, slot: Slot, link: LinkId, news: LinkNews) -> Trace {
+    let (node, network) = (config.node(slot).name.clone(), config.link_name(link).to_owned());
+    match news {
+        LinkNews::Quiet(silence) => Trace::LinkQuiet { node, network, silence },
+        LinkNews::Back => Trace::LinkBack { node, network },
     }
 }
 
@@ -73,9 +83,15 @@ impl Node {
             } else {
                 peer.map(|peer| u64::try_from(now.since(peer.last).as_millis()).unwrap_or(u64::MAX))
             },
+            links: peer.map_or_else(Vec::new, |peer| self.links_of(now, peer)),
             free: free.unwrap_or(Mebibytes(0)),
             outlets: config.outlets.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    fn links_of(&self, now: Instant, peer: &Peer) -> Vec<LinkStatus> {
+        let status = |(link, quality)| LinkStatus { network: self.config.link_name(link).to_owned(), quality };
+        peer.quality(now, self.config.timing.keepalive).map(status).collect()
     }
 
     fn vm_status(&self, state: &State) -> Vec<VmStatus> {
