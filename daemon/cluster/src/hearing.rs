@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::words::{ClusterGeneration, Identity, Instant, LinkId, Mebibytes, Slot, VmName};
+use crate::report::{Gathering, Part, Told};
+use crate::words::{ClusterGeneration, Identity, Instant, LinkId, Mebibytes, Slot};
 
 mod reception;
 
@@ -33,8 +34,8 @@ pub(crate) struct Heartbeat {
     pub(crate) quorate: bool,
     /// What its Xen could still give; `None` until Xen was asked.
     pub(crate) free: Option<Mebibytes>,
-    /// The VMs of which its Xen has a domain, and whether that runs.
-    pub(crate) domains: Vec<(VmName, bool)>,
+    /// A part of the list of its domains.
+    pub(crate) part: Part,
 }
 
 /// A node that is heard.
@@ -48,6 +49,7 @@ pub(crate) struct Peer {
     pub(crate) beat: Heartbeat,
     /// Whether its silence was logged.
     pub(crate) quiet: bool,
+    domains: Gathering,
     window: Window,
     /// The first beat that was heard.
     first: u64,
@@ -69,7 +71,14 @@ impl Peer {
         let mut window = Window::default();
         window.admit(sequence);
         let links = links.iter().map(|link| (*link, Reception::new(now))).collect();
-        Self { identity: from, last: now, beat: beat.clone(), quiet: false, window, first: beat.beat, links }
+        let mut domains = Gathering::default();
+        domains.take(&beat.part);
+        Self { identity: from, last: now, beat: beat.clone(), quiet: false, domains, window, first: beat.beat, links }
+    }
+
+    /// The VMs of which its Xen has a domain, and whether that runs, by the last list that came whole.
+    pub(crate) fn domains(&self) -> Option<&[Told]> {
+        self.domains.list()
     }
 
     fn hear_on(&mut self, now: Instant, link: LinkId, beat: u64) {
@@ -140,6 +149,9 @@ impl Hearing {
             }
             let silence = now.since(peer.last);
             peer.last = now;
+            if let Some(beat) = beat {
+                peer.domains.take(&beat.part);
+            }
             if let Some(beat) = beat.filter(|beat| beat.beat > peer.beat.beat) {
                 peer.beat = beat.clone();
             }

@@ -9,7 +9,7 @@
 //! ```text
 //! words:         limits, words
 //! configuration: config
-//! local facts:   hearing
+//! local facts:   hearing, report
 //! fencing:       fencing
 //! interface:     event, trace, status
 //! agreement:     agreement
@@ -37,5 +37,6 @@ mod hearing;
 mod host;
 mod ops;
 mod placement;
+mod report;
 mod state;
 mod wire;

@@ -16,6 +16,7 @@ use crate::hearing::{Hearing, Heartbeat, News};
 use crate::host::{Desk, Host};
 use crate::limits;
 use crate::ops::Ops;
+use crate::report::Telling;
 use crate::state::{Command, Standing, State};
 use crate::trace::Trace;
 use crate::wire::{self, Body, Form, Frame};
@@ -46,6 +47,7 @@ pub struct Node {
     seed: u64,
     sequence: u64,
     beats: u64,
+    telling: Telling,
     awake: Instant,
     next_beat: Instant,
     next_tick: Instant,
@@ -76,6 +78,7 @@ impl Node {
             seed: mix(seed),
             sequence: 0,
             beats: 0,
+            telling: Telling::default(),
             awake: now,
             next_beat: now,
             next_tick: now,
@@ -409,7 +412,7 @@ impl Node {
             generation: belonging.map(|belonging| belonging.generation),
             quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),
             free: self.host.free(),
-            domains: self.host.vms(),
+            part: self.telling.next(|| self.host.vms()),
         };
         let form = belonging.and_then(|belonging| belonging.form.clone().filter(|_| !belonging.is_quorate()));
         self.send(To::All, Body::Heartbeat(beat), actions);
