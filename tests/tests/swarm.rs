@@ -19,6 +19,14 @@ fn random_worlds_stay_safe_and_heal() {
 }
 
 #[test]
+fn random_worlds_on_two_networks_stay_safe_and_heal() {
+    let failures: Vec<String> = (0..100)
+        .filter_map(|seed| chaos::live_on(seed, 2).failure.map(|failure| format!("seed {seed}: {failure}")))
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
 fn a_seed_repeats_to_the_last_byte() {
     for seed in [1, 2, 3, 77] {
         assert_eq!(chaos::live(seed).log, chaos::live(seed).log, "seed {seed}");

@@ -5,12 +5,12 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
-use crate::words::{Outlet, Role, Slot};
+use crate::words::{LinkId, Outlet, Role, Slot};
 
 mod file;
 mod vm;
@@ -91,7 +91,7 @@ pub struct Network {
 /// What a network is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkKind {
-    /// Heartbeat, storage and migration: the nodes have addresses here.
+    /// Heartbeat: the nodes have addresses here. The primary one carries storage and migration as well.
     Cluster {
         /// The network's address.
         subnet: Ipv4Addr,
@@ -105,6 +105,19 @@ pub enum NetworkKind {
     },
 }
 
+/// A cluster network as a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link<'a> {
+    /// Which of them.
+    pub id: LinkId,
+    /// The network's name in the file.
+    pub name: &'a str,
+    /// The network's address.
+    pub subnet: Ipv4Addr,
+    /// Bits of the prefix.
+    pub prefix: u8,
+}
+
 /// One network card of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nic {
@@ -112,7 +125,7 @@ pub struct Nic {
     pub mac: Mac,
     /// The network's name.
     pub network: String,
-    /// The address, on the cluster network only.
+    /// The address, on a cluster network only.
     pub address: Option<Ipv4Addr>,
 }
 
@@ -156,8 +169,10 @@ pub struct NodeConfig {
     pub nics: Vec<Nic>,
     /// A serial line that carries events and status, such as `ttyS1`.
     pub monitor: Option<String>,
-    /// Its address on the cluster network.
+    /// Its address on the primary cluster network.
     pub address: Ipv4Addr,
+    /// Its addresses on the cluster networks, one a network, in the order of its cards: the first is `address`.
+    pub links: Vec<(LinkId, Ipv4Addr)>,
 }
 
 /// A power switch.
@@ -200,7 +215,7 @@ pub struct Config {
     pub timing: Timing,
     /// Whether the watchdog resets a node that stays inquorate for `lease`.
     pub self_fence: bool,
-    /// The networks.
+    /// The networks, in the order of the file.
     pub networks: Vec<Network>,
     /// The power switches.
     pub pdus: Vec<Pdu>,
@@ -231,6 +246,15 @@ impl Config {
     /// The slots in order.
     pub fn slots(&self) -> impl Iterator<Item = (Slot, &NodeConfig)> {
         (0..).map(Slot).zip(&self.nodes)
+    }
+
+    /// The links that each other node shares with the node in `slot`.
+    #[must_use]
+    pub fn shared_links(&self, slot: Slot) -> BTreeMap<Slot, Vec<LinkId>> {
+        let links = |node: &NodeConfig| node.links.iter().map(|(link, _)| *link).collect::<BTreeSet<_>>();
+        let own = links(self.node(slot));
+        let shared = |node: &NodeConfig| links(node).intersection(&own).copied().collect();
+        self.slots().filter(|(other, _)| *other != slot).map(|(other, node)| (other, shared(node))).collect()
     }
 
     /// The node in `slot`.
@@ -283,16 +307,27 @@ impl Config {
         }
     }
 
-    /// The cluster network's address and prefix.
+    /// The cluster networks: each is a link.
+    pub fn links(&self) -> impl Iterator<Item = Link<'_>> {
+        let clusters = self.networks.iter().filter_map(|network| match network.kind {
+            NetworkKind::Cluster { subnet, prefix } => Some((network.name.as_str(), subnet, prefix)),
+            NetworkKind::Public { .. } => None,
+        });
+        (0..).map(LinkId).zip(clusters).map(|(id, (name, subnet, prefix))| Link { id, name, subnet, prefix })
+    }
+
+    /// The name of a link's network.
+    #[must_use]
+    pub fn link_name(&self, id: LinkId) -> &str {
+        self.links().find(|link| link.id == id).map_or("?", |link| link.name)
+    }
+
+    /// The primary cluster network's address and prefix: the one of every node's first address.
     #[must_use]
     pub fn cluster_network(&self) -> (Ipv4Addr, u8) {
-        self.networks
-            .iter()
-            .find_map(|network| match network.kind {
-                NetworkKind::Cluster { subnet, prefix } => Some((subnet, prefix)),
-                NetworkKind::Public { .. } => None,
-            })
-            .unwrap_or((Ipv4Addr::UNSPECIFIED, 0))
+        let primary = self.nodes.first().and_then(|node| node.links.first());
+        let network = primary.and_then(|(id, _)| self.links().find(|link| link.id == *id));
+        network.map_or((Ipv4Addr::UNSPECIFIED, 0), |link| (link.subnet, link.prefix))
     }
 }
 

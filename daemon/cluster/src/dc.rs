@@ -301,7 +301,7 @@ fn report(
     }
     let peer = hearing.peer(identity.slot).filter(|peer| peer.identity == identity)?;
     let recent = desk.now.since(peer.last) < desk.config.timing.warntime;
-    peer.beat.free.filter(|_| recent).map(|free| (free, peer.beat.domains.clone()))
+    peer.beat.free.filter(|_| recent).zip(peer.domains().map(<[_]>::to_vec))
 }
 
 /// Whether it is known of every slot what it runs: it says so, or it is off.
@@ -320,5 +320,5 @@ fn everything_known(desk: &Desk<'_>, hearing: &Hearing, host: &Host) -> bool {
 fn runs_anywhere(desk: &Desk<'_>, hearing: &Hearing, host: &Host, name: &VmName) -> bool {
     let has = |domains: &[(VmName, bool)]| domains.iter().any(|(vm, _)| vm == name);
     let mut alive = hearing.alive(desk.now, desk.config.timing.deadtime);
-    has(&host.vms()) || alive.any(|peer| has(&peer.beat.domains))
+    has(&host.vms()) || alive.any(|peer| peer.domains().is_some_and(has))
 }

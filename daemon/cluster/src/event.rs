@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::VmSpec;
 use crate::fencing::Readings;
 use crate::trace::Trace;
-use crate::words::{Generation, Incarnation, Instant, Mebibytes, OpId, Outlet, Slot, VmName};
+use crate::words::{Generation, Incarnation, Instant, LinkId, Mebibytes, OpId, Outlet, Slot, VmName};
 
 /// What a node is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Event {
     Tick,
     /// When a datagram came in whose seal was good. The core still checks every field.
     Heard {
+        /// On which link. The same datagram comes on every link that works.
+        link: LinkId,
         /// The plain text.
         datagram: Vec<u8>,
     },
@@ -202,9 +204,9 @@ pub enum Outcome {
 /// To whom a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// Every node, on every cluster network.
+    /// Every node, on every link.
     All,
-    /// One node.
+    /// One node, on every link.
     Node(Slot),
 }
 

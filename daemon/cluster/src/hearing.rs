@@ -4,6 +4,9 @@
 //! not heard before counts for nothing until a heartbeat of it names *this* identity among those that it hears: nobody
 //! could have said that before this node's present life began. From then on a window over its sequence numbers admits
 //! every datagram once, and the identity that it replaces is retired for good.
+//!
+//! Every datagram comes on every link that works. A peer is silent when it is silent on all of them; how each of them does is
+//! counted by the copies of its heartbeats, and told for itself.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,11 +14,18 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::words::{ClusterGeneration, Identity, Instant, Mebibytes, Slot, VmName};
+use crate::report::{Gathering, Part, Told};
+use crate::words::{ClusterGeneration, Identity, Instant, LinkId, Mebibytes, Slot};
+
+mod reception;
+
+use reception::{Admission, Reception, Window};
 
 /// What every node tells all others each `keepalive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
+    /// Grows with every heartbeat of that identity, from 1.
+    pub(crate) beat: u64,
     /// The identities that it has heard lately, proven fresh or not.
     pub(crate) hears: Vec<Identity>,
     /// The generation that it belongs to.
@@ -26,8 +36,8 @@ pub(crate) struct Heartbeat {
     pub(crate) armed: Option<u32>,
     /// What its Xen could still give; `None` until Xen was asked.
     pub(crate) free: Option<Mebibytes>,
-    /// The VMs of which its Xen has a domain, and whether that runs.
-    pub(crate) domains: Vec<(VmName, bool)>,
+    /// A part of the list of its domains.
+    pub(crate) part: Part,
 }
 
 /// A node that is heard.
@@ -35,7 +45,7 @@ pub(crate) struct Heartbeat {
 pub(crate) struct Peer {
     /// Who speaks.
     pub(crate) identity: Identity,
-    /// When it was heard last.
+    /// When it was heard last, on whatever link.
     pub(crate) last: Instant,
     /// When its last heartbeat came.
     pub(crate) beat_at: Instant,
@@ -43,7 +53,53 @@ pub(crate) struct Peer {
     pub(crate) beat: Heartbeat,
     /// Whether its silence was logged.
     pub(crate) quiet: bool,
+    domains: Gathering,
     window: Window,
+    /// The first beat that was heard.
+    first: u64,
+    /// Every link that this node shares with it.
+    links: BTreeMap<LinkId, Reception>,
+}
+
+/// What has changed on one link to a peer that is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkNews {
+    /// It is silent there, for so long.
+    Quiet(Duration),
+    /// It is heard there again.
+    Back,
+}
+
+impl Peer {
+    fn new(now: Instant, from: Identity, sequence: u64, beat: &Heartbeat, links: &[LinkId]) -> Self {
+        let mut window = Window::default();
+        window.admit(sequence);
+        let links = links.iter().map(|link| (*link, Reception::new(now))).collect();
+        let mut domains = Gathering::default();
+        domains.take(&beat.part);
+        let (last, beat_at, first, beat) = (now, now, beat.beat, beat.clone());
+        Self { identity: from, last, beat_at, beat, quiet: false, domains, window, first, links }
+    }
+
+    /// The VMs of which its Xen has a domain, and whether that runs, by the last list that came whole.
+    pub(crate) fn domains(&self) -> Option<&[Told]> {
+        self.domains.list()
+    }
+
+    fn hear_on(&mut self, now: Instant, link: LinkId, beat: u64) {
+        if let Some(reception) = self.links.get_mut(&link) {
+            reception.hear(now, beat);
+        }
+    }
+
+    /// The share of its last 64 beats that came on each link, in percent. A beat that is overdue by more than `keepalive`
+    /// has not come.
+    pub(crate) fn quality(&self, now: Instant, keepalive: Duration) -> impl Iterator<Item = (LinkId, u8)> {
+        let newest = self.links.values().map(Reception::newest).max().unwrap_or(0);
+        let overdue = now.since(self.last).as_millis() / keepalive.as_millis().max(1);
+        let expected = newest.saturating_add(u64::try_from(overdue).unwrap_or(u64::MAX).saturating_sub(1));
+        self.links.iter().map(move |(link, reception)| (*link, reception.percent(self.first, expected)))
+    }
 }
 
 /// What a datagram's identity and number mean.
@@ -61,6 +117,8 @@ pub(crate) enum News {
 #[derive(Clone, Debug)]
 pub(crate) struct Hearing {
     me: Identity,
+    /// The links that each other node shares with this one.
+    links: BTreeMap<Slot, Vec<LinkId>>,
     peers: BTreeMap<Slot, Peer>,
     /// Heard, but not yet proven fresh.
     candidates: BTreeMap<Slot, (Identity, Instant)>,
@@ -68,8 +126,8 @@ pub(crate) struct Hearing {
 }
 
 impl Hearing {
-    pub(crate) fn new(me: Identity) -> Self {
-        Self { me, peers: BTreeMap::new(), candidates: BTreeMap::new(), retired: BTreeMap::new() }
+    pub(crate) fn new(me: Identity, links: BTreeMap<Slot, Vec<LinkId>>) -> Self {
+        Self { me, links, peers: BTreeMap::new(), candidates: BTreeMap::new(), retired: BTreeMap::new() }
     }
 
     /// This node speaks under another identity from now on.
@@ -77,15 +135,29 @@ impl Hearing {
         self.me = me;
     }
 
-    /// Takes note of a datagram from another slot. `beat` is its heartbeat, if it is one.
-    pub(crate) fn hear(&mut self, now: Instant, from: Identity, sequence: u64, beat: Option<&Heartbeat>) -> News {
+    /// Takes note of a datagram from another slot, on one link. `beat` is its heartbeat, if it is one.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        from: Identity,
+        sequence: u64,
+        beat: Option<&Heartbeat>,
+    ) -> News {
         if let Some(peer) = self.peers.get_mut(&from.slot).filter(|peer| peer.identity == from) {
-            if !peer.window.admit(sequence) {
+            let admission = peer.window.admit(sequence);
+            if let Some(beat) = beat.filter(|_| admission != Admission::Old) {
+                peer.hear_on(now, link, beat.beat);
+            }
+            if admission != Admission::New {
                 return News::Nothing;
             }
             let silence = now.since(peer.last);
             peer.last = now;
             if let Some(beat) = beat {
+                peer.domains.take(&beat.part);
+            }
+            if let Some(beat) = beat.filter(|beat| beat.beat > peer.beat.beat) {
                 peer.beat = beat.clone();
                 peer.beat_at = now;
             }
@@ -100,9 +172,9 @@ impl Hearing {
             return News::Nothing;
         };
         self.candidates.remove(&from.slot);
-        let mut window = Window::default();
-        window.admit(sequence);
-        let peer = Peer { identity: from, last: now, beat_at: now, beat: beat.clone(), quiet: false, window };
+        let links = self.links.get(&from.slot).map(Vec::as_slice).unwrap_or_default();
+        let mut peer = Peer::new(now, from, sequence, beat, links);
+        peer.hear_on(now, link, beat.beat);
         if let Some(old) = self.peers.insert(from.slot, peer) {
             let retired = self.retired.entry(from.slot).or_default();
             retired.truncate(limits::RETIRED - 1);
@@ -149,38 +221,30 @@ impl Hearing {
     pub(crate) fn forgive(&mut self, gap: Duration) {
         for peer in self.peers.values_mut() {
             peer.last = peer.last + gap;
+            peer.links.values_mut().for_each(|link| link.sleep(gap));
         }
     }
 
     /// Whether the peer's silence had been logged; from now on it is not silent.
     pub(crate) fn back(&mut self, slot: Slot) -> bool {
-        self.peers.get_mut(&slot).is_some_and(|peer| core::mem::take(&mut peer.quiet))
-    }
-}
-
-/// Which of the last 64 sequence numbers were seen (RFC 4303, section 3.4.3).
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    highest: u64,
-    seen: u64,
-}
-
-impl Window {
-    /// Whether this number was not seen before; it is now.
-    fn admit(&mut self, number: u64) -> bool {
-        if number > self.highest {
-            let ahead = u32::try_from(number - self.highest).unwrap_or(u32::MAX);
-            self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
-            self.highest = number;
-            return true;
-        }
-        let behind = u32::try_from(self.highest - number).unwrap_or(u32::MAX);
-        let Some(bit) = 1_u64.checked_shl(behind) else {
+        let Some(peer) = self.peers.get_mut(&slot).filter(|peer| peer.quiet) else {
             return false;
         };
-        let new = self.seen & bit == 0;
-        self.seen |= bit;
-        new
+        peer.quiet = false;
+        peer.links.values_mut().for_each(|link| link.back(peer.last));
+        true
+    }
+
+    /// The links to peers that are heard which have fallen silent for `warntime`, or have come back, since this was asked
+    /// last.
+    pub(crate) fn changed_links(&mut self, now: Instant, warntime: Duration) -> Vec<(Slot, LinkId, LinkNews)> {
+        let mut changed = Vec::new();
+        for (slot, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.quiet) {
+            for (link, reception) in &mut peer.links {
+                changed.extend(reception.change(now, peer.last, warntime).map(|news| (*slot, *link, news)));
+            }
+        }
+        changed
     }
 }
 
@@ -198,23 +262,70 @@ mod tests {
     }
 
     #[test]
-    fn the_window_admits_every_number_once() {
-        let mut window = Window::default();
-        let admitted: Vec<bool> = [5, 4, 5, 100, 4, 99, 99, 36, 37, 101].map(|n| window.admit(n)).into();
-        assert_eq!(admitted, [true, true, false, true, false, true, false, false, true, true]);
-    }
-
-    #[test]
     fn whoever_does_not_name_us_is_not_believed_and_whoever_was_replaced_never_again() {
         let me = identity(0, 1);
         let (old, new) = (identity(1, 2), identity(1, 3));
-        let mut hearing = Hearing::new(me);
+        let mut hearing = Hearing::new(me, BTreeMap::new());
         let now = Instant::ZERO;
-        assert_eq!(hearing.hear(now, old, 1, Some(&naming(identity(0, 9)))), News::Nothing, "a replay");
+        assert_eq!(hearing.hear(now, LinkId(0), old, 1, Some(&naming(identity(0, 9)))), News::Nothing, "a replay");
         assert_eq!(hearing.named(now, Duration::from_secs(1)), [old], "but it is named, so that it can prove itself");
-        assert_eq!(hearing.hear(now, old, 2, Some(&naming(me))), News::New);
-        assert_eq!(hearing.hear(now, old, 2, Some(&naming(me))), News::Nothing, "seen before");
-        assert_eq!(hearing.hear(now, new, 1, Some(&naming(me))), News::New);
-        assert_eq!(hearing.hear(now, old, 77, Some(&naming(me))), News::Nothing, "retired");
+        assert_eq!(hearing.hear(now, LinkId(0), old, 2, Some(&naming(me))), News::New);
+        assert_eq!(hearing.hear(now, LinkId(0), old, 2, Some(&naming(me))), News::Nothing, "seen before");
+        assert_eq!(hearing.hear(now, LinkId(0), new, 1, Some(&naming(me))), News::New);
+        assert_eq!(hearing.hear(now, LinkId(0), old, 77, Some(&naming(me))), News::Nothing, "retired");
+    }
+
+    /// A peer on two links, heard on the second for as long as `second` says.
+    fn on_two_links(beats: u64, second: impl Fn(u64) -> bool) -> (Hearing, Vec<(u64, LinkId, LinkNews)>) {
+        let (me, peer) = (identity(0, 1), identity(1, 2));
+        let mut hearing = Hearing::new(me, [(Slot(1), vec![LinkId(0), LinkId(1)])].into());
+        let mut news = Vec::new();
+        for beat in 1..=beats {
+            let now = Instant::from_millis(beat * 500);
+            let said = Heartbeat { beat, ..naming(me) };
+            hearing.hear(now, LinkId(0), peer, beat, Some(&said));
+            if second(beat) {
+                assert_eq!(hearing.hear(now, LinkId(1), peer, beat, Some(&said)), News::Nothing, "a second copy");
+            }
+            let changed = hearing.changed_links(now, Duration::from_secs(2));
+            news.extend(changed.into_iter().map(|(_, link, change)| (beat, link, change)));
+        }
+        (hearing, news)
+    }
+
+    fn quality(hearing: &Hearing, millis: u64) -> Vec<u8> {
+        let peer = hearing.peer(Slot(1)).unwrap();
+        peer.quality(Instant::from_millis(millis), Duration::from_millis(500)).map(|(_, quality)| quality).collect()
+    }
+
+    #[test]
+    fn a_link_that_falls_silent_is_told_and_the_peer_is_not_silent() {
+        let (mut hearing, news) = on_two_links(40, |beat| !(10..30).contains(&beat));
+        let quiet = LinkNews::Quiet(Duration::from_secs(2));
+        assert_eq!(news, [(13, LinkId(1), quiet), (30, LinkId(1), LinkNews::Back)]);
+        assert_eq!(hearing.fallen_quiet(Instant::from_millis(20_500), Duration::from_secs(2)), []);
+        assert_eq!(quality(&hearing, 20_500), [100, 50]);
+        assert_eq!(quality(&hearing, 40_500), [37, 17], "what is overdue has not come");
+        let silence = Duration::from_secs(2);
+        assert_eq!(hearing.fallen_quiet(Instant::from_millis(22_000), silence), [(Slot(1), silence)]);
+    }
+
+    #[test]
+    fn a_link_that_was_never_heard_falls_silent_too() {
+        let (hearing, news) = on_two_links(10, |_| false);
+        assert_eq!(news, [(5, LinkId(1), LinkNews::Quiet(Duration::from_secs(2)))]);
+        assert_eq!(quality(&hearing, 5_000), [100, 0]);
+    }
+
+    #[test]
+    fn a_replay_makes_no_link_better() {
+        let (mut hearing, _) = on_two_links(100, |beat| beat < 10);
+        let (me, peer) = (identity(0, 1), identity(1, 2));
+        let replayed = |beat| Heartbeat { beat, ..naming(me) };
+        assert_eq!(quality(&hearing, 50_000), [100, 0]);
+        for beat in 11..=36 {
+            hearing.hear(Instant::from_millis(50_000), LinkId(1), peer, beat, Some(&replayed(beat)));
+        }
+        assert_eq!(quality(&hearing, 50_000), [100, 0], "older than the window");
     }
 }

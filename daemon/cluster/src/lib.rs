@@ -9,7 +9,7 @@
 //! ```text
 //! words:         limits, words
 //! configuration: config
-//! local facts:   hearing
+//! local facts:   hearing, report
 //! fencing:       fencing
 //! interface:     event, trace, status
 //! agreement:     agreement
@@ -39,5 +39,6 @@ mod host;
 mod operator;
 mod ops;
 mod placement;
+mod report;
 mod state;
 mod wire;

@@ -6,6 +6,8 @@ use core::time::Duration;
 pub const NODES: usize = 16;
 /// Votes of one node.
 pub const VOTES: u8 = 7;
+/// Cluster networks: each is a link.
+pub const LINKS: usize = 4;
 /// VMs in a cluster. The whole state must fit a datagram as a snapshot.
 pub const VMS: usize = 256;
 /// Bytes of a VM's name.
@@ -16,6 +18,10 @@ pub const NODE_NAME_BYTES: usize = 16;
 pub const DATAGRAM_BYTES: usize = 64_000;
 /// Bytes of a heartbeat in plain text: one Ethernet frame, less the headers and the seal.
 pub const HEARTBEAT_BYTES: usize = 1_400;
+/// Bytes of the part of a list of domains that a heartbeat carries.
+pub const LIST_BYTES: usize = 1_000;
+/// Parts of a list of domains.
+pub const LIST_PARTS: u8 = 64;
 /// Identities of one slot that are remembered as gone.
 pub const RETIRED: usize = 16;
 /// Requests to pull a VM that may wait for their commitment.
@@ -68,3 +74,6 @@ pub const MISSED_LISTS: u32 = 2;
 
 const _: () = assert!(ELECTION_TICKS > 2 * HEARTBEAT_TICKS);
 const _: () = assert!(HEARTBEAT_BYTES < DATAGRAM_BYTES);
+// Of every other node two identities of 9 bytes may be named: the one that is proven fresh, and one that is not yet.
+const _: () = assert!(LIST_BYTES + 2 * 9 * NODES + 100 <= HEARTBEAT_BYTES);
+const _: () = assert!(VMS * (VM_NAME_BYTES + 2) <= 16 * LIST_BYTES && LIST_PARTS > 16);

@@ -17,10 +17,11 @@ use crate::host::{Desk, Host};
 use crate::limits;
 use crate::operator::Operator;
 use crate::ops::Ops;
+use crate::report::Telling;
 use crate::state::{Command, Standing, State};
 use crate::trace::Trace;
 use crate::wire::{self, Body, Form, Frame};
-use crate::words::{ClusterGeneration, Identity, Incarnation, Instant, Life, OpId, Role, Slot};
+use crate::words::{ClusterGeneration, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
 
 mod view;
 
@@ -50,6 +51,8 @@ pub struct Node {
     me: Identity,
     seed: u64,
     sequence: u64,
+    beats: u64,
+    telling: Telling,
     awake: Instant,
     next_beat: Instant,
     next_tick: Instant,
@@ -77,16 +80,19 @@ impl Node {
         let Boot { config, slot, incarnation, start, seed, watchdog, lease } = boot;
         assert!(config.has(slot), "a node is a slot of its configuration");
         let me = Identity { slot, incarnation, life: Life { start, abandoned: 0 } };
+        let links = config.shared_links(slot);
         actions.push(Action::Trace(Trace::Up { incarnation, start }));
         Self {
             config,
             me,
             seed: mix(seed),
             sequence: 0,
+            beats: 0,
+            telling: Telling::default(),
             awake: now,
             next_beat: now,
             next_tick: now,
-            hearing: Hearing::new(me),
+            hearing: Hearing::new(me, links),
             host: Host::default(),
             fencer: Fencer::default(),
             operator: Operator::default(),
@@ -113,7 +119,7 @@ impl Node {
         self.wake(now);
         match event {
             Event::Tick => {}
-            Event::Heard { datagram } => self.heard(now, &datagram, actions),
+            Event::Heard { link, datagram } => self.heard(now, link, &datagram, actions),
             Event::Seen { domains, free } => self.host.seen(domains, free),
             Event::Read { files } => self.host.read(files),
             Event::Done { op, outcome } => self.done(now, op, outcome, actions),
@@ -140,7 +146,7 @@ impl Node {
         self.awake = now;
     }
 
-    fn heard(&mut self, now: Instant, datagram: &[u8], actions: &mut Actions) {
+    fn heard(&mut self, now: Instant, link: LinkId, datagram: &[u8], actions: &mut Actions) {
         let frame = match wire::decode(datagram) {
             Ok(frame) => frame,
             Err(reason) => return actions.push(Action::Trace(Trace::Malformed { reason })),
@@ -153,7 +159,7 @@ impl Node {
             Body::Form(_) | Body::Agreement { .. } => None,
         };
         let node = || self.config.node(frame.from.slot).name.clone();
-        match self.hearing.hear(now, frame.from, frame.sequence, beat) {
+        match self.hearing.hear(now, link, frame.from, frame.sequence, beat) {
             News::Nothing => return,
             News::New => {
                 actions.push(Action::Trace(Trace::Heard { node: node(), incarnation: frame.from.incarnation }))
@@ -332,6 +338,9 @@ impl Node {
             let node = self.config.node(slot).name.clone();
             actions.push(Action::Trace(Trace::Quiet { node, silence }));
         }
+        for (slot, link, news) in self.hearing.changed_links(now, self.config.timing.warntime) {
+            actions.push(Action::Trace(view::link_news(&self.config, slot, link, news)));
+        }
         let Ok(belonging) = &mut self.belonging else { return };
         let quorate = belonging.is_quorate();
         let Some(state) = belonging.state.as_ref().filter(|_| quorate) else {
@@ -426,13 +435,15 @@ impl Node {
         });
         let disarmed = state.is_some_and(|state| state.is_disarmed(self.me.slot));
         let armed = self.watchdog && self.config.self_fence && !disarmed;
+        self.beats = self.beats.saturating_add(1);
         let beat = Heartbeat {
+            beat: self.beats,
             hears,
             armed: state.map(|state| state.armament).filter(|_| armed),
             generation: belonging.map(|belonging| belonging.generation),
             quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),
             free: self.host.free(),
-            domains: self.host.vms(),
+            part: self.telling.next(|| self.host.vms()),
         };
         let form = belonging.and_then(|belonging| belonging.form.clone().filter(|_| !belonging.is_quorate()));
         self.send(To::All, Body::Heartbeat(beat), actions);

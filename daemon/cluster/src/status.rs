@@ -46,6 +46,9 @@ pub struct NodeStatus {
     pub incarnation: String,
     /// How long ago it was heard, in milliseconds; `None` if never.
     pub heard_ms: Option<u64>,
+    /// How it is heard on each link that this node shares with it; of this node itself, nothing.
+    #[serde(default)]
+    pub links: Vec<LinkStatus>,
     /// What its Xen could still give.
     pub free: Mebibytes,
     /// Whether the operator has put it in standby.
@@ -56,6 +59,15 @@ pub struct NodeStatus {
     pub disarmed: bool,
     /// The outlets that feed it.
     pub outlets: Vec<String>,
+}
+
+/// How a node is heard on one link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// The network's name.
+    pub network: String,
+    /// The share of its last 64 heartbeats that came, in percent.
+    pub quality: u8,
 }
 
 /// One VM.

@@ -18,6 +18,8 @@ pub enum Trace {
     Heard { node: String, incarnation: Incarnation },
     Quiet { node: String, silence: Duration },
     Back { node: String, silence: Duration },
+    LinkQuiet { node: String, network: String, silence: Duration },
+    LinkBack { node: String, network: String },
     Forming { generation: ClusterGeneration, nodes: Vec<String> },
     Joined { generation: ClusterGeneration },
     Abandoned { generation: ClusterGeneration, reason: &'static str },
@@ -86,6 +88,10 @@ impl fmt::Display for Trace {
             Self::Heard { node, incarnation } => write!(f, "hears {node}, incarnation {incarnation}"),
             Self::Quiet { node, silence } => write!(f, "{node} is silent for {}", seconds(*silence)),
             Self::Back { node, silence } => write!(f, "{node} is heard again after {}", seconds(*silence)),
+            Self::LinkQuiet { node, network, silence } => {
+                write!(f, "{node} is silent on {network} for {}", seconds(*silence))
+            }
+            Self::LinkBack { node, network } => write!(f, "{node} is heard again on {network}"),
             Self::Forming { generation, nodes } => write!(f, "forms generation {generation} of {}", nodes.join(", ")),
             Self::Joined { generation } => write!(f, "joins generation {generation}"),
             Self::Abandoned { generation, reason } => write!(f, "gives generation {generation} up: {reason}"),

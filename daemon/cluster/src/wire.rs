@@ -6,8 +6,8 @@ use crate::hearing::Heartbeat;
 use crate::limits;
 use crate::words::{ClusterGeneration, Identity};
 
-/// The version of the wire format. Another version is refused with its number.
-const VERSION: u8 = 1;
+/// The version of the wire format. Another version is refused.
+const VERSION: u8 = 2;
 
 /// One datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,13 +48,25 @@ pub(crate) struct Form {
 }
 
 /// Encodes a datagram.
+///
+/// # Panics
+/// If a heartbeat is longer than one Ethernet frame: the limits exclude it.
 pub(crate) fn encode(frame: &Frame) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     match postcard::to_allocvec(frame) {
         Ok(rest) => bytes.extend(rest),
         Err(error) => panic!("a frame is plain data and always encodes: {error}"),
     }
+    assert!(fits(frame, bytes.len()), "a heartbeat of {} bytes", bytes.len());
     bytes
+}
+
+/// A heartbeat is one Ethernet frame.
+fn fits(frame: &Frame, bytes: usize) -> bool {
+    match frame.body {
+        Body::Heartbeat(_) => bytes <= limits::HEARTBEAT_BYTES,
+        Body::Form(_) | Body::Agreement { .. } => true,
+    }
 }
 
 /// Decodes a datagram.
@@ -67,7 +79,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, &'static str> {
     }
     match bytes.split_first() {
         Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
-            Ok((frame, [])) => Ok(frame),
+            Ok((frame, [])) if fits(&frame, bytes.len()) => Ok(frame),
+            Ok((_, [])) => Err("too long"),
             Ok(_) => Err("bytes after its end"),
             Err(_) => Err("not a frame"),
         },
@@ -79,7 +92,47 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::Slot;
+    use crate::report::Telling;
+    use crate::words::{Incarnation, Life, Mebibytes, Slot, VmName};
+
+    /// The largest heartbeat that there can be, or one with as many more identities.
+    fn heartbeat(more: usize) -> Frame {
+        let slot = Slot(u8::MAX);
+        let life = Life { start: u8::MAX, abandoned: u8::MAX };
+        let from = Identity { slot, incarnation: Incarnation::new(u64::MAX).unwrap(), life };
+        let name = |n: usize| VmName::new(&format!("{n:0width$}", width = limits::VM_NAME_BYTES)).unwrap();
+        let mut telling = Telling::default();
+        let beat = Heartbeat {
+            beat: u64::MAX,
+            hears: vec![from; 2 * (limits::NODES - 1) + more],
+            armed: Some(u32::MAX),
+            generation: Some(ClusterGeneration(u64::MAX)),
+            quorate: true,
+            free: Some(Mebibytes(u32::MAX)),
+            part: telling.next(|| (0..limits::VMS).map(|n| (name(n), true)).collect()),
+        };
+        Frame { from, sequence: u64::MAX, body: Body::Heartbeat(beat) }
+    }
+
+    #[test]
+    fn the_largest_heartbeat_is_one_ethernet_frame() {
+        let bytes = encode(&heartbeat(0));
+        assert!((1_250..=limits::HEARTBEAT_BYTES).contains(&bytes.len()), "{}", bytes.len());
+        assert_eq!(decode(&bytes), Ok(heartbeat(0)));
+    }
+
+    #[test]
+    #[should_panic(expected = "a heartbeat of")]
+    fn a_larger_heartbeat_is_never_sent() {
+        encode(&heartbeat(40));
+    }
+
+    #[test]
+    fn a_larger_heartbeat_is_not_taken() {
+        let mut bytes = vec![VERSION];
+        bytes.extend(postcard::to_allocvec(&heartbeat(40)).unwrap());
+        assert_eq!(decode(&bytes), Err("too long"));
+    }
 
     #[test]
     fn a_frame_survives_and_anything_else_is_an_error() {
@@ -91,7 +144,7 @@ mod tests {
             assert!(decode(&bytes[..length]).is_err());
         }
         assert_eq!(decode(&[bytes.clone(), vec![0]].concat()), Err("bytes after its end"));
-        assert_eq!(decode(&[2, 0, 0]), Err("another version of the protocol"));
+        assert_eq!(decode(&[1, 0, 0]), Err("another version of the protocol"));
         assert_eq!(decode(&vec![VERSION; limits::DATAGRAM_BYTES + 1]), Err("too long"));
     }
 }

@@ -48,9 +48,23 @@ impl core::ops::Add<Duration> for Instant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Slot(pub u8);
 
+/// A way on which datagrams come and go: the cluster networks in the order of `cluster.toml`, counted from 0, then any
+/// serial lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u8);
+
 /// One boot of a dom0: 40 random bits, never 0. Zero stands for a node that was never heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u64")]
 pub struct Incarnation(u64);
+
+impl TryFrom<u64> for Incarnation {
+    type Error = &'static str;
+
+    fn try_from(bits: u64) -> Result<Self, Self::Error> {
+        if bits >> 40 == 0 { Ok(Self(bits)) } else { Err("an incarnation has 40 bits") }
+    }
+}
 
 impl Incarnation {
     /// Of a node that was never heard.
@@ -156,7 +170,16 @@ impl Generation {
 
 /// The name of a VM, which is the name of its file and of its domain: 1 to 32 letters, digits, `_`, `-`, `.`, without `--`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct VmName(String);
+
+impl TryFrom<String> for VmName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        Self::new(&name).ok_or("no name of a VM")
+    }
+}
 
 impl VmName {
     /// `None` if `name` is not one. (`--` is refused because xl marks a moving domain `NAME--incoming`.)

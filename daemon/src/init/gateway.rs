@@ -142,10 +142,11 @@ fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> 
     text
 }
 
-/// The cards that may boot from here: every other node's on the cluster network.
+/// The cards that may boot from here: every other node's on the primary cluster network.
 fn clients<'a>(config: &'a Config, own: &'a NodeConfig) -> impl Iterator<Item = (Mac, std::net::Ipv4Addr, &'a str)> {
     let others = config.nodes.iter().filter(|node| node.name != own.name);
-    others.flat_map(|node| node.nics.iter().filter_map(|nic| Some((nic.mac, nic.address?, node.name.as_str()))))
+    let primary = |node: &&NodeConfig| node.nics.iter().find(|nic| nic.address == Some(node.address)).cloned();
+    others.filter_map(move |node| Some((primary(&node)?.mac, node.address, node.name.as_str())))
 }
 
 /// Mounts the partition that the gateway has booted from, for reading.

@@ -75,11 +75,12 @@ impl Supervisor {
     pub(super) fn new(site: Site) -> Result<Self, String> {
         let me = site.me().clone();
         let seal = Seal::new(&site.secrets.cluster_key);
-        let udp = Udp::bind(&site.config, site.slot, seal).map_err(|error| format!("UDP 694: {error}"))?;
+        let (udp, problems) = Udp::bind(&site.config, site.slot, seal)?;
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
         let menus = Menus::listen(Path::new(SOCKET)).map_err(|error| format!("{SOCKET}: {error}"))?;
         let pulls = Pulls::listen(Path::new(PULL_SOCKET)).map_err(|error| format!("{PULL_SOCKET}: {error}"))?;
         let mut log = EventLog::open(Path::new(events::FILE), &me.name);
+        problems.into_iter().for_each(|problem| drop(log.say(now(), problem)));
         let monitor = monitor(me.monitor.as_deref(), &mut log);
         let watchdog = watchdog(site.config.self_fence, &mut log);
         let disks = Arc::new(Disks::new(&site.config));
@@ -147,8 +148,8 @@ impl Supervisor {
     }
 
     fn take_datagrams(&mut self) {
-        for datagram in self.udp.take() {
-            self.handle(Event::Heard { datagram });
+        for (link, datagram) in self.udp.take() {
+            self.handle(Event::Heard { link, datagram });
         }
         let forged = self.udp.forged();
         if forged > self.forged_said && self.next_forged <= now() {
@@ -248,7 +249,8 @@ impl Supervisor {
         if self.menus.any() {
             next = next.min(self.next_status);
         }
-        let mut fds = vec![self.udp.waits(), self.mailbox.waits()];
+        let mut fds = vec![self.mailbox.waits()];
+        fds.extend(self.udp.waits());
         fds.extend(self.monitor.waits());
         self.menus.waits(&mut fds);
         self.pulls.waits(&mut fds);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cluster::words::LinkId;
+
 use super::{Chance, PowerFaults, Weather, World};
 
 /// How a random world went.
@@ -18,12 +20,17 @@ pub struct Story {
 /// How long a healed world may take to come right: fencing, a boot, a formation and the VMs' starts, one after another.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Lives through the world of one seed.
+/// Lives through the world of one seed, whose nodes are connected by one network.
 pub fn live(seed: u64) -> Story {
+    live_on(seed, 1)
+}
+
+/// Lives through the world of one seed, on so many networks.
+pub fn live_on(seed: u64, links: u8) -> Story {
     let mut dice = Chance::new(seed ^ 0x0005_eed0_fa11_da75);
     let nodes = u8::try_from(1 + dice.below(5)).unwrap_or(3);
     let vms = u8::try_from(dice.below(4)).unwrap_or(2);
-    let mut world = World::new(seed, nodes, vms);
+    let mut world = World::with_links(seed, nodes, vms, links);
     world.weather =
         Weather { loss: dice.below(4) * dice.below(6), doubling: dice.below(10), delay_ms: 1 + dice.below(120) };
     world.migration_faults = dice.below(40);
@@ -34,7 +41,13 @@ pub fn live(seed: u64) -> Story {
     }
     world.run(Duration::from_secs(40 + dice.below(60)));
     for _ in 0..3 + dice.below(9) {
-        fault(&mut world, &mut dice);
+        if links > 1 && dice.happens(40) {
+            let at = usize::try_from(dice.below(u64::from(nodes) + 1)).unwrap_or(0);
+            let link = u8::try_from(dice.below(links.into())).unwrap_or(0);
+            world.cable_of(at, LinkId(link), dice.happens(60));
+        } else {
+            fault(&mut world, &mut dice);
+        }
         world.run(Duration::from_millis(dice.below(15_000)));
     }
     heal(&mut world);

@@ -16,7 +16,7 @@ use cluster::config::Config;
 use cluster::config::VmSpec;
 use cluster::event::{Answer, Domain, Event, Outcome, Request, RequestId, StreamId, VmFile, Work};
 use cluster::node::{Boot, Node};
-use cluster::words::{Incarnation, Instant, Mebibytes, OpId, Slot, VmName};
+use cluster::words::{Incarnation, Instant, LinkId, Mebibytes, OpId, Slot, VmName};
 
 pub mod chaos;
 mod invariants;
@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const WATCHDOG: Duration = Duration::from_secs(20);
 /// What each machine's Xen can give to VMs.
 const MEMORY: Mebibytes = Mebibytes(700);
+/// The network of storage and migration.
+const PRIMARY: LinkId = LinkId(0);
 /// What each VM takes.
 const VM_MEMORY: Mebibytes = Mebibytes(128);
 
@@ -103,8 +105,8 @@ struct Machine {
     /// What the shell keeps of the lease for a supervisor that is restarted.
     lease: Option<Instant>,
     stalled_until: Instant,
-    /// Its cable is cut.
-    cut: bool,
+    /// Its cables that are cut.
+    cut: BTreeSet<LinkId>,
 }
 
 /// What happens at an instant.
@@ -113,7 +115,7 @@ enum Happening {
     /// A supervisor starts, if the machine is still in that boot.
     Start { at: usize, boot: u64 },
     /// A datagram arrives.
-    Arrive { at: usize, datagram: Vec<u8> },
+    Arrive { at: usize, link: LinkId, datagram: Vec<u8> },
     /// A supervisor is told something, if it still lives.
     Tell { at: usize, life: u64, event: Event },
     /// A supervisor's deadline.
@@ -166,7 +168,15 @@ impl World {
     /// # Panics
     /// If there can be no such cluster.
     pub fn new(seed: u64, nodes: u8, vms: u8) -> Self {
-        let text = configuration(nodes);
+        Self::with_links(seed, nodes, vms, 1)
+    }
+
+    /// The same on so many cluster networks.
+    ///
+    /// # Panics
+    /// If there can be no such cluster.
+    pub fn with_links(seed: u64, nodes: u8, vms: u8, links: u8) -> Self {
+        let text = configuration(nodes, links);
         let config = Config::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let machine = |_| Machine {
             outlet: false,
@@ -180,7 +190,7 @@ impl World {
             petted: Instant::ZERO,
             lease: None,
             stalled_until: Instant::ZERO,
-            cut: false,
+            cut: BTreeSet::new(),
         };
         Self {
             machines: config.nodes.iter().map(machine).collect(),
@@ -284,7 +294,7 @@ impl World {
         }
         match happening {
             Happening::Start { at, boot } => self.start(at, boot),
-            Happening::Arrive { at, datagram } => self.tell(at, Event::Heard { datagram }),
+            Happening::Arrive { at, link, datagram } => self.tell(at, Event::Heard { link, datagram }),
             Happening::Tell { at, life, event } if self.lives(at, life) => self.tell(at, event),
             Happening::Wake { at, life } if self.lives(at, life) => self.wake(at, life),
             Happening::Look { at, life } if self.lives(at, life) => self.look(at, life),
@@ -351,9 +361,21 @@ impl World {
         self.plan(RESTART, Happening::Start { at, boot });
     }
 
-    /// Cuts or joins a machine's cable.
+    /// Cuts or joins a machine's cables.
     pub fn cable(&mut self, at: usize, cut: bool) {
-        self.machine(at).cut = cut;
+        let links: Vec<LinkId> = self.config.links().map(|link| link.id).collect();
+        links.into_iter().for_each(|link| self.cable_of(at, link, cut));
+    }
+
+    /// Cuts or joins a machine's cable to one network.
+    pub fn cable_of(&mut self, at: usize, link: LinkId, cut: bool) {
+        let cables = &mut self.machine(at).cut;
+        let _changed = if cut { cables.insert(link) } else { cables.remove(&link) };
+    }
+
+    /// Whether a machine's streams have no way: they take the primary network.
+    fn is_cut(&mut self, at: usize) -> bool {
+        self.machine(at).cut.contains(&PRIMARY)
     }
 
     /// The machine does nothing for a while.
@@ -506,22 +528,31 @@ impl World {
     }
 }
 
-/// A cluster.toml for a gateway and so many nodes.
-fn configuration(nodes: u8) -> String {
+/// A cluster.toml for a gateway and so many nodes, on so many networks.
+fn configuration(nodes: u8, links: u8) -> String {
     let mut text = String::from(
         "[cluster]\nname = \"world\"\nkeepalive = \"500ms\"\nwarntime = \"2s\"\ndeadtime = \"6s\"\ninitdead = \"30s\"\n\
-         lease = \"15s\"\nevacuation = \"60s\"\n[network.cluster]\nsubnet = \"10.0.0.0/24\"\n[[pdu]]\nname = \"pdu1\"\n\
-         model = \"ap7921\"\naddress = \"10.0.0.250\"\n",
+         lease = \"15s\"\nevacuation = \"60s\"\n[[pdu]]\nname = \"pdu1\"\nmodel = \"ap7921\"\naddress = \"10.0.0.250\"\n",
     );
+    let network = |link: u8| if link == 0 { "cluster".to_owned() } else { format!("cluster{}", link + 1) };
+    for link in 0..links {
+        text += &format!("[network.{}]\nsubnet = \"10.0.{link}.0/24\"\n", network(link));
+    }
     for n in 0..=nodes {
         let (name, role) = if n == 0 { ("gateway".into(), "gateway") } else { (format!("node{n}"), "node") };
         text += &format!(
-            "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\noutlets = [{{ pdu = \"pdu1\", outlet = {} }}]\n\
-             nics = [{{ mac = \"52:54:00:00:00:{:02x}\", network = \"cluster\", address = \"10.0.0.{}\" }}]\n",
-            n + 1,
-            n + 1,
+            "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\noutlets = [{{ pdu = \"pdu1\", outlet = {} }}]\nnics = [",
             n + 1
         );
+        for link in 0..links {
+            text += &format!(
+                "{{ mac = \"52:54:00:00:{link:02x}:{:02x}\", network = \"{}\", address = \"10.0.{link}.{}\" }}, ",
+                n + 1,
+                network(link),
+                n + 1
+            );
+        }
+        text += "]\n";
     }
     text
 }

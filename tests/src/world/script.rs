@@ -1,10 +1,11 @@
 //! Scripted worlds: commands in the words of hardware, the event log as the answer.
 //!
 //! ```text
-//! world 3 nodes 2 vms        a gateway and three nodes; the first line
+//! world 3 nodes 2 vms        a gateway and three nodes; the first line (on two networks: world 3 nodes 2 vms 2 links)
 //! power on all | NODE ...    power off NODE ...      reset NODE ...
 //! cut NODE ...               join NODE ...           the cables
 //! kill supervisor NODE       stall NODE 5s           shut down NODE
+//! cut NODE link 1            join NODE link 1        the cable to one network, counted from 0
 //! pdu unreachable            pdu answers
 //! cut the host of VM         power off the host of VM
 //! run 30s
@@ -13,6 +14,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use cluster::words::LinkId;
 
 use super::World;
 
@@ -24,10 +27,12 @@ pub fn run(script: &str) -> Result<String> {
     let mut lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().context("an empty script")?;
     let words: Vec<&str> = first.split_whitespace().collect();
-    let ["world", nodes, "nodes", vms, "vms"] = words.as_slice() else {
-        bail!("a script begins with: world 3 nodes 2 vms");
+    let (nodes, vms, links) = match words.as_slice() {
+        ["world", nodes, "nodes", vms, "vms"] => (nodes, vms, "1"),
+        ["world", nodes, "nodes", vms, "vms", links, "links"] => (nodes, vms, *links),
+        _ => bail!("a script begins with: world 3 nodes 2 vms"),
     };
-    let mut world = World::new(1, nodes.parse()?, vms.parse()?);
+    let mut world = World::with_links(1, nodes.parse()?, vms.parse()?, links.parse()?);
     for line in lines {
         command(&mut world, line).with_context(|| line.to_owned())?;
         if let Some(breach) = world.breach() {
@@ -58,6 +63,14 @@ fn command(world: &mut World, line: &str) -> Result<()> {
         ["kill", "supervisor", rest @ ..] => each(world, rest, World::restart_supervisor)?,
         ["power", "off", rest @ ..] => each(world, rest, World::power_off)?,
         ["reset", rest @ ..] => each(world, rest, World::reset)?,
+        ["cut", rest @ .., "link", link] => {
+            let link = LinkId(link.parse()?);
+            each(world, rest, |world, at| world.cable_of(at, link, true))?;
+        }
+        ["join", rest @ .., "link", link] => {
+            let link = LinkId(link.parse()?);
+            each(world, rest, |world, at| world.cable_of(at, link, false))?;
+        }
         ["cut", rest @ ..] => each(world, rest, |world, at| world.cable(at, true))?,
         ["join", rest @ ..] => each(world, rest, |world, at| world.cable(at, false))?,
         ["shut", "down", rest @ ..] => each(world, rest, World::ask_to_shut_down)?,

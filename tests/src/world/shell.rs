@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cluster::event::{Action, Actions, Domain, Event, Outcome, StreamId, To, Work};
 use cluster::fencing::{Reading, Readings};
-use cluster::words::{OpId, Slot, VmName};
+use cluster::words::{LinkId, OpId, Slot, VmName};
 
 use super::{Happening, World};
 
@@ -68,14 +68,22 @@ impl World {
                 To::All => at != from,
                 To::Node(slot) => usize::from(slot.0) == at,
             };
-            if !meant || self.machine(from).cut || self.machine(at).cut || self.chance.happens(self.weather.loss) {
-                continue;
+            let links: Vec<LinkId> = self.config.links().map(|link| link.id).collect();
+            for link in links.into_iter().filter(|_| meant) {
+                self.carry(from, at, link, datagram);
             }
-            let copies = if self.chance.happens(self.weather.doubling) { 2 } else { 1 };
-            for _ in 0..copies {
-                let delay = Duration::from_millis(1 + self.chance.below(self.weather.delay_ms.max(1)));
-                self.plan(delay, Happening::Arrive { at, datagram: datagram.to_vec() });
-            }
+        }
+    }
+
+    fn carry(&mut self, from: usize, at: usize, link: LinkId, datagram: &[u8]) {
+        let cut = self.machine(from).cut.contains(&link) || self.machine(at).cut.contains(&link);
+        if cut || self.chance.happens(self.weather.loss) {
+            return;
+        }
+        let copies = if self.chance.happens(self.weather.doubling) { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = Duration::from_millis(1 + self.chance.below(self.weather.delay_ms.max(1)));
+            self.plan(delay, Happening::Arrive { at, link, datagram: datagram.to_vec() });
         }
     }
 
@@ -98,8 +106,7 @@ impl World {
                 let waiting = Waiting { target: at, boot, life, op, source, vm: vm.clone() };
                 let by = Slot(u8::try_from(at).unwrap_or(u8::MAX));
                 let source_life = self.machine(source).life;
-                let reachable =
-                    self.machine(source).node.is_some() && !self.machine(source).cut && !self.machine(at).cut;
+                let reachable = self.machine(source).node.is_some() && !self.is_cut(source) && !self.is_cut(at);
                 if !reachable {
                     return self.done(at, life, op, Outcome::Failed("the source does not answer".into()));
                 }
@@ -174,7 +181,7 @@ impl World {
             && self.machine(to.source).domains.get(&vm) == Some(&Domain::Running);
         let target_there =
             self.machine(to.target).boot == to.boot && self.machine(to.target).domains.contains_key(&incoming);
-        let cut = self.machine(to.source).cut || self.machine(to.target).cut;
+        let cut = self.is_cut(to.source) || self.is_cut(to.target);
         let fault = self.chance.happens(self.migration_faults).then(|| self.chance.below(3));
         if target_there {
             self.machine(to.target).domains.remove(&incoming);
@@ -212,7 +219,7 @@ impl World {
             | Work::Shutdown { .. }
             | Work::Destroy { .. } => return,
         };
-        if self.power_faults.unreachable || self.machine(at).cut {
+        if self.power_faults.unreachable || self.is_cut(at) {
             return self.done(at, life, op, Outcome::Failed("pdu1 does not answer".into()));
         }
         let fed = usize::from(slot.0);

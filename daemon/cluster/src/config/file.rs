@@ -13,7 +13,7 @@ use super::{
     doubled,
 };
 use crate::limits;
-use crate::words::{Outlet, Role, Slot};
+use crate::words::{LinkId, Outlet, Role, Slot};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -215,6 +215,8 @@ impl Source<'_> {
 
     fn networks(&self, tables: &BTreeMap<String, Spanned<NetworkTable>>) -> Result<Vec<Network>, ConfigError> {
         let mut networks = Vec::new();
+        let mut tables: Vec<_> = tables.iter().collect();
+        tables.sort_by_key(|(_, table)| table.span().start);
         for (name, table) in tables {
             let at = table.span();
             let NetworkTable { subnet, bridge } = table.get_ref();
@@ -236,13 +238,18 @@ impl Source<'_> {
                     ));
                 }
             };
+            if let Some(other) = networks.iter().find(|other: &&Network| overlap(&other.kind, &kind)) {
+                let text =
+                    format!("[network.{name}] and [network.{}] overlap; give each a subnet of its own", other.name);
+                return Err(self.refuse(table.span(), &text));
+            }
             networks.push(Network { name: name.clone(), kind });
         }
-        let clusters = networks.iter().filter(|network| matches!(network.kind, NetworkKind::Cluster { .. })).count();
-        if clusters != 1 {
-            return Err(whole("exactly one [network.NAME] must have a subnet: the cluster network"));
+        match networks.iter().filter(|network| matches!(network.kind, NetworkKind::Cluster { .. })).count() {
+            0 => Err(whole("at least one [network.NAME] must have a subnet: the cluster network")),
+            1..=limits::LINKS => Ok(networks),
+            _ => Err(whole(&format!("at most {} networks may have a subnet", limits::LINKS))),
         }
-        Ok(networks)
     }
 
     fn pdus(&self, tables: &[Spanned<PduTable>]) -> Result<Vec<Pdu>, ConfigError> {
@@ -275,7 +282,7 @@ impl Source<'_> {
             let refuse = |text: &str| self.refuse(table.span(), text);
             let node = node(table.get_ref(), networks, pdus).map_err(|text| refuse(&text))?;
             for other in &nodes {
-                if let Some(text) = clash(&node, other) {
+                if let Some(text) = clash(&node, other).or_else(|| other_primary(&node, other)) {
                     return Err(refuse(&text));
                 }
             }
@@ -391,6 +398,19 @@ fn masked(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
     Ipv4Addr::from_bits(address.to_bits() & mask)
 }
 
+fn overlap(one: &NetworkKind, other: &NetworkKind) -> bool {
+    match (one, other) {
+        (
+            NetworkKind::Cluster { subnet, prefix },
+            NetworkKind::Cluster { subnet: other_subnet, prefix: other_prefix },
+        ) => {
+            let shorter = *prefix.min(other_prefix);
+            masked(*subnet, shorter) == masked(*other_subnet, shorter)
+        }
+        (NetworkKind::Cluster { .. } | NetworkKind::Public { .. }, _) => false,
+    }
+}
+
 fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeConfig, String> {
     let name = &table.name;
     if !is_name(name) {
@@ -411,21 +431,26 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
         return Err(format!("node \"{name}\" has no outlets: it could not be fenced; name every outlet that feeds it"));
     }
     let mut nics = Vec::new();
-    let mut address = None;
+    let mut links = Vec::new();
     for nic in &table.nics {
-        let parsed = self::nic(nic, networks).map_err(|text| format!("node \"{name}\": {text}"))?;
-        address = address.or(parsed.address);
+        let (parsed, link) = self::nic(nic, networks).map_err(|text| format!("node \"{name}\": {text}"))?;
+        links.extend(link);
         nics.push(parsed);
     }
-    let address = address.ok_or_else(|| format!("node \"{name}\" has no nic on the cluster network"))?;
-    let (votes, fencing, monitor) = (table.votes, Vec::new(), table.monitor.clone());
+    if let Some(network) = doubled(nics.iter().map(|nic| &nic.network)) {
+        return Err(format!("node \"{name}\" has two nics on [network.{network}]; give it one on each network"));
+    }
+    let Some((_, address)) = links.first().copied() else {
+        return Err(format!("node \"{name}\" has no nic on a cluster network"));
+    };
+    let (name, votes, fencing, monitor) = (name.clone(), table.votes, Vec::new(), table.monitor.clone());
     if votes > limits::VOTES {
         return Err(format!("node \"{name}\": votes = {votes} is not one of 0 to {}", limits::VOTES));
     }
-    Ok(NodeConfig { name: name.clone(), role, votes, outlets, fencing, nics, monitor, address })
+    Ok(NodeConfig { name, role, votes, outlets, fencing, nics, monitor, address, links })
 }
 
-fn nic(table: &NicTable, networks: &[Network]) -> Result<Nic, String> {
+fn nic(table: &NicTable, networks: &[Network]) -> Result<(Nic, Option<(LinkId, Ipv4Addr)>), String> {
     let mac = Mac::parse(&table.mac)
         .ok_or_else(|| format!("\"{}\" is not a MAC address; write \"52:54:00:12:34:56\"", table.mac))?;
     let network = networks
@@ -438,13 +463,16 @@ fn nic(table: &NicTable, networks: &[Network]) -> Result<Nic, String> {
                 return Err(format!("address {address} is not in {subnet}/{prefix}"));
             }
         }
-        (NetworkKind::Cluster { .. }, None) => return Err("the nic on the cluster network needs an address".to_owned()),
+        (NetworkKind::Cluster { .. }, None) => return Err("the nic on a cluster network needs an address".to_owned()),
         (NetworkKind::Public { .. }, Some(_)) => {
             return Err("a nic on the VMs' network has no address: the node only bridges it".to_owned());
         }
         (NetworkKind::Public { .. }, None) => {}
     }
-    Ok(Nic { mac, network: table.network.clone(), address: table.address })
+    let mut clusters = networks.iter().filter(|network| matches!(network.kind, NetworkKind::Cluster { .. }));
+    let place = clusters.position(|network| network.name == table.network);
+    let id = place.and_then(|place| u8::try_from(place).ok()).map(LinkId);
+    Ok((Nic { mac, network: table.network.clone(), address: table.address }, id.zip(table.address)))
 }
 
 /// What two nodes may not share.
@@ -459,6 +487,22 @@ fn clash(node: &NodeConfig, other: &NodeConfig) -> Option<String> {
     if let Some(nic) = node.nics.iter().find(|nic| macs().any(|mac| mac == nic.mac)) {
         return Some(format!("\"{}\" and \"{}\" have the same mac {}", node.name, other.name, nic.mac));
     }
-    (node.address == other.address)
-        .then(|| format!("\"{}\" and \"{}\" have the same address {}", node.name, other.name, node.address))
+    let (_, address) = node.links.iter().find(|link| other.links.contains(link))?;
+    Some(format!("\"{}\" and \"{}\" have the same address {address}", node.name, other.name))
+}
+
+/// Storage and migration take every node's first address: it must be on one network.
+fn other_primary(node: &NodeConfig, other: &NodeConfig) -> Option<String> {
+    let first = |node: &NodeConfig| {
+        let nic = node.nics.iter().find(|nic| nic.address.is_some());
+        nic.map(|nic| nic.network.clone()).unwrap_or_default()
+    };
+    let (here, there) = (first(node), first(other));
+    (here != there).then(|| {
+        format!(
+            "the first address of \"{}\" is on [network.{here}], that of \"{}\" on [network.{there}]; name the nic of the \
+             same network first on every node: it carries storage and migration",
+            node.name, other.name
+        )
+    })
 }

@@ -54,3 +54,58 @@ fn whatever_is_not_a_configuration_is_an_error_not_a_panic() {
         assert!(Config::parse(text).is_err(), "{text:?}");
     }
 }
+
+/// The good file, with a second cluster network that the gateway is not on.
+fn two_networks() -> String {
+    let second = |node: u8| {
+        format!(
+            "address = \"10.77.0.{node}\" }},\n  {{ mac = \"52:54:00:79:00:{node}\", network = \"backup\", \
+             address = \"10.79.0.{node}\" }},"
+        )
+    };
+    let text = GOOD.replace("[network.public]", "[network.backup]\nsubnet = \"10.79.0.0/24\"\n[network.public]");
+    let text = text.replace("address = \"10.77.0.11\" },", &second(11));
+    text.replace("address = \"10.77.0.12\" },", &second(12))
+}
+
+#[test]
+fn cluster_networks_are_links_in_the_order_of_the_file() {
+    let config = Config::parse(&two_networks()).unwrap();
+    let names: Vec<_> = config.links().map(|link| (link.id, link.name, link.prefix)).collect();
+    assert_eq!(names, [(LinkId(0), "cluster", 24), (LinkId(1), "backup", 24)]);
+    assert_eq!(config.link_name(LinkId(1)), "backup");
+    assert_eq!(config.cluster_network(), (Ipv4Addr::new(10, 77, 0, 0), 24));
+    let node = config.node(Slot(2));
+    assert_eq!(node.address, Ipv4Addr::new(10, 77, 0, 12));
+    assert_eq!(node.links, [(LinkId(0), node.address), (LinkId(1), Ipv4Addr::new(10, 79, 0, 12))]);
+    let shared = config.shared_links(Slot(1));
+    assert_eq!(shared, [(Slot(0), vec![LinkId(0)]), (Slot(2), vec![LinkId(0), LinkId(1)])].into());
+}
+
+#[test]
+fn cluster_networks_that_cannot_work_are_refused() {
+    let rows = [
+        ("10.79.0.0/24", "10.77.0.0/16", "overlap; give each a subnet of its own"),
+        ("subnet = \"10.77.0.0/24\"", "bridge = \"br1\"", "no address"),
+        (
+            "network = \"backup\", address = \"10.79.0.12\"",
+            "network = \"cluster\", address = \"10.77.0.13\"",
+            "two nics",
+        ),
+        ("10.79.0.12", "10.79.0.11", "same address 10.79.0.11"),
+    ];
+    for (from, to, expected) in rows {
+        assert!(two_networks().contains(from), "{from}");
+        let error = Config::parse(&two_networks().replacen(from, to, 1)).unwrap_err();
+        assert!(error.text.contains(expected), "{to}: {error}");
+        assert!(error.line > 0, "{to}: {error}");
+    }
+    let other_first = two_networks()
+        .replace("network = \"cluster\", address = \"10.77.0.12\"", "network = \"backup\", address = \"10.79.0.13\"");
+    let other_first = other_first
+        .replace("network = \"backup\", address = \"10.79.0.12\"", "network = \"cluster\", address = \"10.77.0.12\"");
+    let error = Config::parse(&other_first).unwrap_err();
+    assert!(error.text.contains("name the nic of the same network first on every node"), "{error}");
+    let no_subnet = GOOD.replace("subnet = \"10.77.0.0/24\"", "bridge = \"br1\"");
+    assert!(Config::parse(&no_subnet).unwrap_err().text.contains("at least one [network.NAME] must have a subnet"));
+}

@@ -2,11 +2,12 @@
 
 use crate::config::Config;
 use crate::event::Work;
+use crate::hearing::{LinkNews, Peer};
 use crate::node::Node;
 use crate::state::{Phase, Standing, State, Stop};
-use crate::status::{NodeStatus, Status, VmStatus};
+use crate::status::{LinkStatus, NodeStatus, Status, VmStatus};
 use crate::trace::Trace;
-use crate::words::{ClusterGeneration, Instant, Mebibytes, Slot, View};
+use crate::words::{ClusterGeneration, Instant, LinkId, Mebibytes, Slot, View};
 
 /// What to say when an operation failed. Of fencing the DC says more, and says it itself.
 pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trace> {
@@ -21,6 +22,15 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
         Work::Destroy { domain } => Some(Trace::NotDestroyed { domain: domain.clone(), reason }),
         Work::Suspend { vm } => Some(Trace::NotSuspended { vm: vm.clone(), reason }),
         Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } => None,
+    }
+}
+
+/// What to say of a link.
+pub(super) fn link_news(config: &Config, slot: Slot, link: LinkId, news: LinkNews) -> Trace {
+    let (node, network) = (config.node(slot).name.clone(), config.link_name(link).to_owned());
+    match news {
+        LinkNews::Quiet(silence) => Trace::LinkQuiet { node, network, silence },
+        LinkNews::Back => Trace::LinkBack { node, network },
     }
 }
 
@@ -75,12 +85,18 @@ impl Node {
             } else {
                 peer.map(|peer| u64::try_from(now.since(peer.last).as_millis()).unwrap_or(u64::MAX))
             },
+            links: peer.map_or_else(Vec::new, |peer| self.links_of(now, peer)),
             free: free.unwrap_or(Mebibytes(0)),
             standby: duty.standby,
             maintenance: duty.maintenance,
             disarmed: state.is_some_and(|state| state.is_disarmed(slot)),
             outlets: config.outlets.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    fn links_of(&self, now: Instant, peer: &Peer) -> Vec<LinkStatus> {
+        let status = |(link, quality)| LinkStatus { network: self.config.link_name(link).to_owned(), quality };
+        peer.quality(now, self.config.timing.keepalive).map(status).collect()
     }
 
     fn vm_status(&self, state: &State) -> Vec<VmStatus> {
