@@ -67,14 +67,14 @@ pub(crate) fn formation(
     let complete = present.len() == config.nodes.len();
     let waited = now.since(since) >= config.timing.initdead;
     let first = present.first() == Some(&me);
-    let number = mix(seed ^ mix(me.voter() ^ mix(now.millis())));
+    let number = mix(seed ^ mix(me.voter(0) ^ mix(now.millis())));
     (first && (complete || waited)).then_some(Form { generation: ClusterGeneration(number), present })
 }
 
 impl Belonging {
     /// Begins a generation that is formed of `form.present`.
     pub(crate) fn form(now: Instant, me: Identity, seed: u64, config: &Config, form: Form) -> Self {
-        let voters: Vec<Identity> = config
+        let members: Vec<Identity> = config
             .slots()
             .map(|(slot, _)| {
                 let present = form.present.iter().find(|identity| identity.slot == slot);
@@ -82,14 +82,14 @@ impl Belonging {
             })
             .collect();
         let state = State::formed(config, form.generation, &form.present);
-        let agreement = Agreement::form(me, seed, &voters, encode(&state));
+        let agreement = Agreement::form(me, seed, config, &members, &encode(&state));
         let generation = form.generation;
         Self { state: Some(state), form: Some(form), ..Self::new(now, generation, agreement) }
     }
 
     /// Begins to take part in a generation that others are in.
-    pub(crate) fn join(now: Instant, me: Identity, seed: u64, generation: ClusterGeneration) -> Self {
-        Self::new(now, generation, Agreement::join(me, seed))
+    pub(crate) fn join(now: Instant, me: Identity, seed: u64, config: &Config, generation: ClusterGeneration) -> Self {
+        Self::new(now, generation, Agreement::join(me, seed, config))
     }
 
     fn new(now: Instant, generation: ClusterGeneration, agreement: Agreement) -> Self {

@@ -209,7 +209,7 @@ impl Node {
         }
         if self.belonging.is_err() {
             actions.push(Action::Trace(Trace::Joined { generation }));
-            self.begin(Belonging::join(now, self.me, self.seed, generation));
+            self.begin(Belonging::join(now, self.me, self.seed, &self.config, generation));
         }
         if let Ok(belonging) = &mut self.belonging
             && belonging.generation == generation

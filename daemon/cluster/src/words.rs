@@ -123,22 +123,23 @@ impl Identity {
         self.slot == other.slot && self.incarnation == other.incarnation
     }
 
-    /// The voter's id in the agreement; never 0.
+    /// The voter's id in the agreement, one for each of the node's votes, which are counted from 0; never 0.
     #[must_use]
-    pub fn voter(self) -> u64 {
-        ((u64::from(self.slot.0) + 1) << 56)
+    pub fn voter(self, seat: u8) -> u64 {
+        (u64::from(seat & 7) << 61)
+            | ((u64::from(self.slot.0 & 15) + 1) << 56)
             | (self.incarnation.0 << 16)
             | (u64::from(self.life.start) << 8)
             | u64::from(self.life.abandoned)
     }
 
-    /// The identity behind a voter's id; `None` if no identity has it.
+    /// The identity behind a voter's id, and which of its votes it is; `None` if no identity has it.
     #[must_use]
-    pub fn of_voter(id: u64) -> Option<Self> {
-        let [slot, .., start, abandoned] = id.to_be_bytes();
-        let slot = slot.checked_sub(1)?;
+    pub fn of_voter(id: u64) -> Option<(Self, u8)> {
+        let [first, .., start, abandoned] = id.to_be_bytes();
+        let slot = (first & 31).checked_sub(1).filter(|slot| *slot < 16)?;
         let incarnation = Incarnation((id >> 16) & 0xff_ffff_ffff);
-        Some(Self { slot: Slot(slot), incarnation, life: Life { start, abandoned } })
+        Some((Self { slot: Slot(slot), incarnation, life: Life { start, abandoned } }, first >> 5))
     }
 }
 
@@ -261,9 +262,12 @@ mod tests {
             incarnation: Incarnation::new(0xff_ffff_fffe).unwrap(),
             life: Life { start: 3, abandoned: 255 },
         };
-        assert_eq!(Identity::of_voter(identity.voter()), Some(identity));
-        assert_eq!(Identity::of_voter(Identity::absent(Slot(0)).voter()), Some(Identity::absent(Slot(0))));
+        for seat in 0..crate::limits::VOTES {
+            assert_eq!(Identity::of_voter(identity.voter(seat)), Some((identity, seat)));
+        }
+        assert_eq!(Identity::of_voter(Identity::absent(Slot(0)).voter(0)), Some((Identity::absent(Slot(0)), 0)));
         assert_eq!(Identity::of_voter(0), None);
+        assert_eq!(Identity::of_voter(17 << 56), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster::event::Work;
-use cluster::words::Instant;
+use cluster::words::{Instant, Slot};
 
 use super::World;
 
@@ -99,9 +99,10 @@ impl World {
                 .seen_in
                 .iter()
                 .filter(|((other, _), last)| *other == name && self.now.since(**last) < BELIEF);
-            let count = recent.count();
+            let slots = recent.filter_map(|((_, other), _)| u8::try_from(*other).ok().map(Slot));
+            let count = self.config.votes(slots);
             if count < self.config.majority() {
-                breach = Some(format!("nothing starts inquorate: {} with {count} began {work:?}", self.name(at)));
+                breach = Some(format!("nothing starts inquorate: {} with {count} votes began {work:?}", self.name(at)));
             }
         }
         breach

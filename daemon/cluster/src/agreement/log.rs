@@ -3,8 +3,6 @@
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use crate::words::Identity;
-
 /// The snapshot, and every entry after it.
 #[derive(Debug, Default)]
 pub(super) struct Log {
@@ -16,8 +14,8 @@ pub(super) struct Log {
 
 impl Log {
     /// Where every voter of a new generation begins: index 1, so that whoever has nothing must be sent a snapshot.
-    pub(super) fn formed(voters: &[Identity], state: Vec<u8>) -> Self {
-        let voters = ConfState { voters: voters.iter().map(|voter| voter.voter()).collect(), ..ConfState::default() };
+    pub(super) fn formed(voters: Vec<u64>, state: Vec<u8>) -> Self {
+        let voters = ConfState { voters, ..ConfState::default() };
         let metadata = SnapshotMetadata { conf_state: Some(voters.clone()), index: 1, term: 1 };
         let snapshot = Snapshot { data: state, metadata: Some(metadata) };
         let hard = HardState { term: 1, vote: 0, commit: 1 };

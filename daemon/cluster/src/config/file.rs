@@ -148,9 +148,6 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         pxe: file.gateway.pxe,
         exports,
     };
-    if config.votes(config.slots().map(|(slot, _)| slot)) == 0 {
-        return Err(whole("no node has a vote: there could be no quorum"));
-    }
     source.serial_lines(&file.pdu, &mut config)?;
     source.fencing(&file.node, &mut config)?;
     Ok(config)
@@ -444,8 +441,8 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
         return Err(format!("node \"{name}\" has no nic on a cluster network"));
     };
     let (name, votes, fencing, monitor) = (name.clone(), table.votes, Vec::new(), table.monitor.clone());
-    if votes > limits::VOTES {
-        return Err(format!("node \"{name}\": votes = {votes} is not one of 0 to {}", limits::VOTES));
+    if !(1..=limits::VOTES).contains(&votes) {
+        return Err(format!("node \"{name}\": votes = {votes} is not one of 1 to {}", limits::VOTES));
     }
     Ok(NodeConfig { name, role, votes, outlets, fencing, nics, monitor, address, links })
 }
