@@ -13,7 +13,7 @@
 
 use crate::agreement::{Agreement, mix};
 use crate::config::Config;
-use crate::hearing::Hearing;
+use crate::hearing::{Hearing, Peer};
 use crate::state::{Standing, State};
 use crate::wire::Form;
 use crate::words::{ClusterGeneration, Identity, Instant};
@@ -156,8 +156,13 @@ impl Belonging {
         if !self.was_quorate && now.since(self.since) >= config.timing.initdead {
             return Some("it never became quorate");
         }
+        // Whom this node has not heard since it began may only be known to it under an older life.
+        let replaces = |peer: &Peer, voter: Identity| {
+            let older = peer.identity.same_boot(voter) && peer.identity.life < voter.life;
+            peer.identity != voter && !older && peer.last >= self.since
+        };
         let left = |voter: &&Identity| {
-            let replaced = hearing.peer(voter.slot).is_some_and(|peer| peer.identity != **voter);
+            let replaced = hearing.peer(voter.slot).is_some_and(|peer| replaces(peer, **voter));
             **voter == me || !(voter.is_absent() || replaced)
         };
         let lost = |set: Vec<Identity>| set.iter().filter(left).count() <= set.len() / 2;
