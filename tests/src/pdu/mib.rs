@@ -51,7 +51,7 @@ const UNKNOWN: i32 = 4;
 /// Everything there is to read.
 pub(super) fn table(pdu: &Pdu, now: Instant) -> BTreeMap<Oid, Value> {
     let mut table = BTreeMap::new();
-    let uptime = now.saturating_duration_since(pdu.made).as_millis() / 10;
+    let uptime = now.saturating_duration_since(pdu.lock().up).as_millis() / 10;
     let text = |text: &str| Value::Text(text.into());
     let description = "APC Web/SNMP Management Card (MB:v4.1.1 PF:v3.9.2 PN:apc_hw02_aos_392.bin AF1:v3.9.2 \
                        AN1:apc_hw02_rpdu_392.bin MN:AP7921 HR:B2 SN: ZA0000000000 MD:02/24/2006) ";
