@@ -103,7 +103,7 @@ fn set(pdu: &Pdu, now: Instant, from: Way, access: &Access, asked: &[VarBind]) -
     Ok(asked.to_vec())
 }
 
-fn carry_out(pdu: &Pdu, now: Instant, from: Way, write: Write) -> bool {
+pub(super) fn carry_out(pdu: &Pdu, now: Instant, from: Way, write: Write) -> bool {
     let change = |outlet: u8, change: &dyn Fn(&mut Outlet)| {
         let index = usize::from(outlet).saturating_sub(1);
         pdu.lock().outlets.get_mut(index).map(change).is_some()

@@ -30,6 +30,7 @@ mod console;
 pub mod desk;
 mod faults;
 mod mib;
+mod pass;
 mod serve;
 mod session;
 mod telnet;
@@ -42,6 +43,7 @@ use bank::{Due, Outlet, State};
 pub use carry::{SerialLine, serve_telnet};
 pub use console::Console;
 pub use faults::Faults;
+pub use pass::Pass;
 pub use serve::serve;
 pub use telnet::Telnet;
 
@@ -263,3 +265,6 @@ fn take_one(count: &mut u32) -> bool {
     *count = count.saturating_sub(1);
     was
 }
+
+#[cfg(test)]
+mod tests;

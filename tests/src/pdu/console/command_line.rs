@@ -74,7 +74,10 @@ fn first(pdu: &Pdu, now: Instant, user: User, verb: &str, arguments: &str) -> Re
             };
             pdu.command_all(now, user.way, &numbers, command).iter().map(line).collect()
         }
-        "ver" => "AOS v3.9.2\r\nAPP v3.9.2\r\n".into(),
+        "ver" => {
+            let version = super::version(pdu);
+            format!("AOS {version}\r\nAPP {version}\r\n")
+        }
         "whoami" => format!("{}\r\n", if user.admin { "apc" } else { "device" }),
         _ => return Err(ABSENT),
     };

