@@ -71,4 +71,3 @@ impl State {
         self.due.iter().any(|due| due.outlet == outlet && due.pending)
     }
 }
-

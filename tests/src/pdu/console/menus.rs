@@ -307,7 +307,9 @@ fn about(eye: Eye<'_>, target: Target) -> String {
     let Target::One(number) = target else { return String::new() };
     let line = |shown: &Shown| {
         let (name, state) = (&shown.name, shown.state());
-        format!("\r\n        Name         : {name}\r\n        Outlet       : {number}\r\n        State        : {state}\r\n")
+        format!(
+            "\r\n        Name         : {name}\r\n        Outlet       : {number}\r\n        State        : {state}\r\n"
+        )
     };
     eye.pdu.show(eye.now, eye.user.way, &[number]).iter().map(line).collect()
 }
