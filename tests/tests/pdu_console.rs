@@ -203,7 +203,7 @@ fn no_bytes_break_it() {
         for _ in 0..400 {
             let byte = match draw(&mut state) % 4 {
                 0 => draw(&mut state).to_le_bytes().first().copied().unwrap(),
-                _ => *KEYS.iter().nth(usize::try_from(draw(&mut state)).unwrap() % KEYS.len()).unwrap(),
+                _ => *KEYS.get(usize::try_from(draw(&mut state)).unwrap() % KEYS.len()).unwrap(),
             };
             let (typed, _) = telnet.receive(&[byte]);
             let shown = world.serial.receive(&world.pdu, world.now, &typed);

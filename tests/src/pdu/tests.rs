@@ -101,9 +101,9 @@ fn a_reboot_is_silence_and_then_a_cold_start() {
     };
     assert!(pdu.handle(after(0), FROM, &bytes(SET_1_OFF)).is_some());
     pdu.tick(after(0));
-    assert_eq!(ticks(after(100)), Some(100_00));
+    assert_eq!(ticks(after(100)), Some(10_000));
     pdu.reboot(after(100), Duration::from_secs(20));
     assert_eq!(ticks(after(119)), None);
-    assert_eq!(ticks(after(121)), Some(1_00));
+    assert_eq!(ticks(after(121)), Some(100));
     assert!(!relays.is_on(1) && relays.is_on(2));
 }
