@@ -50,8 +50,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 fn main() {
-    // What cargo and its test runner ask of every target: nothing to list, and nothing quick to check.
-    if std::env::args().any(|argument| matches!(argument.as_str(), "--list" | "--test")) {
+    // Test runners start it without: there is nothing quick to check.
+    if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
     let desk = Desk::new(Firmware::Aos3, &["gateway", "node1", "node2", "node3"]).unwrap();

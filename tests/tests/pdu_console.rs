@@ -44,7 +44,7 @@ impl World {
     fn new(firmware: Firmware) -> Self {
         let relays = Relays::default();
         let (pdu, now) = (Pdu::new(&NAMES, Box::new(relays.clone())).with(firmware), Instant::now());
-        let serial = Console::new(Way::Serial, now);
+        let serial = Console::new(&pdu, Way::Serial, now);
         Self { pdu, relays, now, serial, telnet: None, shown: Default::default(), said: String::new(), last: "" }
     }
 
@@ -61,7 +61,7 @@ impl World {
         } else if let Some(console) = &mut self.telnet {
             *telnet += &plain(&console.receive(&self.pdu, self.now, keys.as_bytes()));
         } else if self.pdu.takes_telnet(self.now) {
-            self.telnet = Some(Console::new(Way::Telnet(FROM), self.now));
+            self.telnet = Some(Console::new(&self.pdu, Way::Telnet(FROM), self.now));
             *telnet += &plain(&Console::greeting());
         } else {
             *telnet += "\n(refused)";

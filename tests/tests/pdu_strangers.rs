@@ -102,6 +102,14 @@ fn fence_apc_waits_for_a_relay_that_is_late_and_not_for_one_that_is_stuck() {
     assert!(code == 1 && said.contains("Timed out waiting to power OFF"), "{code}: {said}");
 }
 
+#[test]
+fn fence_apc_bears_a_card_that_is_late_on_a_slow_line() {
+    let desk = Desk::new(Firmware::Aos3, &NAMES).unwrap();
+    desk.pdu.set(|faults| (faults.late, faults.pace) = (Duration::from_millis(200), Duration::from_millis(1)));
+    assert_eq!(fence(desk.telnet, "apc", &["-o", "off", "-n", "3"]).0, 0);
+    assert!(!desk.is_on(3));
+}
+
 /// powerman's daemon, with one device.
 struct Powerman {
     daemon: Child,
@@ -183,6 +191,9 @@ fn powerman_switches_over_telnet() {
         // powerman stays logged in for good.
         let (code, said) = fence(desk.telnet, "apc", &["-o", "status", "-n", "1"]);
         assert_eq!(code, 1, "one user at a time: {said}");
+        let address = desk.snmp.to_string();
+        let set = ["-v1", "-c", "private2", "-m", "", &address, "1.3.6.1.4.1.318.1.1.12.3.3.1.1.4.1", "i", "2"];
+        assert!(run("snmp", "snmpset", &set).1.contains("noSuchName"), "Write, while somebody is logged on");
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) locked_until: Option<Instant>,
     /// When the card came up, or will.
     pub(super) up: Instant,
+    /// How often the card came up: whoever was on a line before begins anew.
+    pub(super) boots: u64,
     /// How many have logged on so far.
     pub(super) sessions: u64,
 }

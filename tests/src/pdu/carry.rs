@@ -28,8 +28,14 @@ struct Leaving(VecDeque<(Instant, Vec<u8>)>);
 
 impl Leaving {
     fn push(&mut self, pdu: &Pdu, now: Instant, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            self.0.push_back((now + pdu.faults().late, bytes));
+        let faults = pdu.faults();
+        if faults.pace.is_zero() && !bytes.is_empty() {
+            self.0.push_back((now + faults.late, bytes));
+            return;
+        }
+        for byte in bytes {
+            let after = self.0.back().map_or(now, |(at, _)| *at).max(now + faults.late);
+            self.0.push_back((after + faults.pace, vec![byte]));
         }
     }
 
@@ -83,7 +89,7 @@ impl SerialLine {
     /// # Errors
     /// What the line fails with; it ends with nothing else.
     pub fn serve(mut self, pdu: &Pdu) -> io::Result<Infallible> {
-        let mut console = Console::new(Way::Serial, Instant::now());
+        let mut console = Console::new(pdu, Way::Serial, Instant::now());
         let mut leaving = Leaving::default();
         let mut buffer = [0; CHUNK];
         loop {
@@ -115,7 +121,7 @@ struct Connection {
 impl Connection {
     fn new(pdu: &Pdu, stream: TcpStream, now: Instant) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        let console = Console::new(Way::Telnet(stream.peer_addr()?), now);
+        let console = Console::new(pdu, Way::Telnet(stream.peer_addr()?), now);
         let mut leaving = Leaving::default();
         leaving.push(pdu, now, [&Telnet::offer()[..], &Console::greeting()].concat());
         Ok(Self { stream, telnet: Telnet::default(), console, leaving })

@@ -25,6 +25,8 @@ pub struct Faults {
     pub silent: bool,
     /// Replies are that late.
     pub late: Duration,
+    /// From one byte of the console to the next; at 9600 bauds it is a millisecond.
+    pub pace: Duration,
     /// Somebody else is logged on and does not yield: `Write` communities cannot write, telnet is closed at once, and
     /// who logs in at the serial line is told.
     pub logged_on: bool,

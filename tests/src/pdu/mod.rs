@@ -154,6 +154,7 @@ impl Pdu {
             failures: 0,
             locked_until: None,
             up: made,
+            boots: 0,
             sessions: 0,
         };
         Self { loads, made, firmware: Firmware::Aos3, state: Mutex::new(state) }
@@ -181,6 +182,7 @@ impl Pdu {
     pub fn reboot(&self, now: Instant, boot: Duration) {
         let mut state = self.lock();
         state.up = now + boot;
+        state.boots += 1;
         state.due.clear();
         (state.user, state.failures, state.locked_until) = (None, 0, None);
     }

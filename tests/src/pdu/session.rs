@@ -95,6 +95,11 @@ impl Pdu {
         state.faults.logged_on || state.user.is_some()
     }
 
+    /// How often the card came up.
+    pub(super) fn boots(&self) -> u64 {
+        self.lock().boots
+    }
+
     /// Does the card hear anything?
     pub(super) fn hears(&self, now: Instant) -> bool {
         let state = self.lock();

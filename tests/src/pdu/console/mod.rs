@@ -33,6 +33,8 @@ pub struct Console {
     heard: Instant,
     /// Wrong log-ins on this line.
     failures: u8,
+    /// The boot of the card that it belongs to.
+    boots: u64,
 }
 
 #[derive(Debug)]
@@ -53,8 +55,8 @@ enum Step {
 impl Console {
     /// Nobody is logged on yet. On telnet the card speaks first: [`Console::greeting`].
     #[must_use]
-    pub fn new(way: Way, now: Instant) -> Self {
-        Self { way, stage: Stage::Name, keys: Keys::default(), heard: now, failures: 0 }
+    pub fn new(pdu: &Pdu, way: Way, now: Instant) -> Self {
+        Self { way, stage: Stage::Name, keys: Keys::default(), heard: now, failures: 0, boots: pdu.boots() }
     }
 
     /// What is sent first over telnet; on a serial line nothing is, until somebody presses ENTER.
@@ -92,27 +94,30 @@ impl Console {
         shown
     }
 
-    /// Looks whether the user is still logged on: he may have been thrown out, or slept, or the card has rebooted.
+    /// Looks whether who is here may stay: he may have slept, another may have thrown him out, or the card has rebooted.
     /// On a serial line nothing is shown for that (our choice).
     #[must_use]
     pub fn tick(&mut self, pdu: &Pdu, now: Instant) -> Vec<u8> {
-        let Some(user) = self.user() else { return vec![] };
         let slept = self.deadline(pdu).is_some_and(|deadline| deadline <= now);
-        if slept {
+        if let (true, Some(user)) = (slept, self.user()) {
             pdu.log_out(user);
         }
-        if pdu.is_logged_on(user) {
+        let rebooted = self.boots != pdu.boots();
+        let gone = self.user().is_some_and(|user| !pdu.is_logged_on(user));
+        if self.is_closed() || !(slept || rebooted || gone) {
             return vec![];
         }
+        self.boots = pdu.boots();
         self.keys = Keys::default();
         self.leave();
         if slept && self.way != Way::Serial { BYE.into() } else { vec![] }
     }
 
-    /// When the user has slept for too long.
+    /// When whoever is here has slept for too long. On a serial line that is nobody before he has logged on.
     #[must_use]
     pub fn deadline(&self, pdu: &Pdu) -> Option<Instant> {
-        self.user().map(|_| self.heard + pdu.idle())
+        let somebody = self.way != Way::Serial || self.user().is_some();
+        somebody.then(|| self.heard + pdu.idle())
     }
 
     /// The other end has gone: on telnet, the session with it.
