@@ -81,6 +81,10 @@ fn strangers_switch_and_our_driver_sees_it() {
     let (code, said) = fence(desk.snmp, &["-o", "on", "-n", "2"]);
     assert_eq!(code, 0, "{said}");
     assert!(desk.is_on(2));
+    let old_branch = "1.3.6.1.4.1.318.1.1.4.4.2.1.3.3";
+    assert_eq!(snmp("snmpset", "private", desk.snmp, &[old_branch, "i", "2"]).0, 0);
+    let all = ours::read(desk.snmp).unwrap();
+    assert_eq!(all, [Some(true), Some(true), Some(false), Some(false)]);
     let (_, said) = fence(desk.snmp, &["-o", "list"]);
     assert!(said.contains("3,node2"), "{said}");
 }
