@@ -9,6 +9,7 @@ pub mod journal;
 pub mod pdu;
 pub mod rack;
 pub mod setup;
+pub mod stranger;
 pub mod sys;
 #[cfg(feature = "world")]
 pub mod world;

@@ -40,6 +40,9 @@ const NEEDS: &[Need] = &[
     need("snmp", "/usr/bin/snmpget", "checking the emulated power switch"),
     need("snmpd", "/usr/sbin/snmpd", "checking the power switch's driver"),
     need("fence-agents", "/usr/sbin/fence_apc_snmp", "checking the emulated power switch"),
+    need("inetutils-telnet", "/usr/bin/telnet", "checking the power switch's console"),
+    need("powerman", "/usr/sbin/powermand", "checking the power switch's console"),
+    need("nut-snmp", "/lib/nut/snmp-ups", "checking the emulated power switch"),
     need("protobuf-compiler", "/usr/bin/protoc", "the raft crate's messages"),
 ];
 

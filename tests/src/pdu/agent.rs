@@ -1,6 +1,5 @@
 //! The agent: from a datagram to its answer (RFC 1157).
 
-use std::net::SocketAddr;
 use std::ops::Bound;
 use std::time::Instant;
 
@@ -8,8 +7,9 @@ use rasn::types::{Integer, ObjectIdentifier, OctetString};
 use rasn_smi::v1::{ApplicationSyntax, Gauge, ObjectSyntax, SimpleSyntax, TimeTicks};
 use rasn_snmp::v1::{GetResponse, Message, Pdu as Body, Pdus, VarBind};
 
+use super::bank::Outlet;
 use super::mib::{self, Oid, Refusal, Value, Write};
-use super::{Pdu, What};
+use super::{Pdu, Way, What};
 
 const NO_SUCH_NAME: u64 = Body::ERROR_STATUS_NO_SUCH_NAME;
 const BAD_VALUE: u64 = Body::ERROR_STATUS_BAD_VALUE;
@@ -23,14 +23,14 @@ enum Access {
 }
 
 /// The answer, if this is a request of somebody who may ask. As real agents do: to anything else, silence.
-pub(super) fn answer(pdu: &Pdu, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn answer(pdu: &Pdu, now: Instant, from: Way, datagram: &[u8]) -> Option<Vec<u8>> {
     let message: Message<Pdus> = rasn::ber::decode(datagram).ok()?;
     if message.version != Integer::from(0) {
         return None;
     }
     let access = match &*message.community {
         b"public" => Access::Read,
-        b"private2" if pdu.faults().logged_on => Access::Read,
+        b"private2" if pdu.is_used() => Access::Read,
         b"private" | b"private2" => Access::Write,
         _ => return None,
     };
@@ -59,7 +59,7 @@ pub(super) fn answer(pdu: &Pdu, now: Instant, from: SocketAddr, datagram: &[u8])
 /// The bindings of the answer, or the error's status, and the index of the binding (from 1) that it is about.
 type Answer = Result<Vec<VarBind>, (u64, u64)>;
 
-fn get(pdu: &Pdu, now: Instant, from: SocketAddr, asked: &[VarBind]) -> Answer {
+fn get(pdu: &Pdu, now: Instant, from: Way, asked: &[VarBind]) -> Answer {
     let table = mib::table(pdu, now);
     let one = |(index, bind): (u64, &VarBind)| {
         let oid: Oid = bind.name.to_vec();
@@ -69,7 +69,7 @@ fn get(pdu: &Pdu, now: Instant, from: SocketAddr, asked: &[VarBind]) -> Answer {
     (1..).zip(asked).map(one).collect()
 }
 
-fn get_next(pdu: &Pdu, now: Instant, from: SocketAddr, asked: &[VarBind]) -> Answer {
+fn get_next(pdu: &Pdu, now: Instant, from: Way, asked: &[VarBind]) -> Answer {
     let table = mib::table(pdu, now);
     let one = |(index, bind): (u64, &VarBind)| {
         let oid: Oid = bind.name.to_vec();
@@ -81,7 +81,7 @@ fn get_next(pdu: &Pdu, now: Instant, from: SocketAddr, asked: &[VarBind]) -> Ans
 }
 
 /// All or nothing: what cannot be written is refused before anything is.
-fn set(pdu: &Pdu, now: Instant, from: SocketAddr, access: &Access, asked: &[VarBind]) -> Answer {
+fn set(pdu: &Pdu, now: Instant, from: Way, access: &Access, asked: &[VarBind]) -> Answer {
     let outlets = pdu.lock().outlets.len();
     let mut writes = Vec::new();
     for (index, bind) in (1..).zip(asked) {
@@ -103,8 +103,8 @@ fn set(pdu: &Pdu, now: Instant, from: SocketAddr, access: &Access, asked: &[VarB
     Ok(asked.to_vec())
 }
 
-fn carry_out(pdu: &Pdu, now: Instant, from: SocketAddr, write: Write) -> bool {
-    let change = |outlet: u8, change: &dyn Fn(&mut super::Outlet)| {
+pub(super) fn carry_out(pdu: &Pdu, now: Instant, from: Way, write: Write) -> bool {
+    let change = |outlet: u8, change: &dyn Fn(&mut Outlet)| {
         let index = usize::from(outlet).saturating_sub(1);
         pdu.lock().outlets.get_mut(index).map(change).is_some()
     };
@@ -118,7 +118,7 @@ fn carry_out(pdu: &Pdu, now: Instant, from: SocketAddr, write: Write) -> bool {
 }
 
 /// One binding of an answer; whoever learns an outlet's state so is noted.
-fn bound(pdu: &Pdu, now: Instant, from: SocketAddr, oid: Oid, value: &Value) -> VarBind {
+fn bound(pdu: &Pdu, now: Instant, from: Way, oid: Oid, value: &Value) -> VarBind {
     if let (Some(outlet), Value::Number(state)) = (mib::state_of(&oid), value) {
         let on = match state {
             1 => Some(true),

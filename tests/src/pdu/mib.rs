@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Command, Pdu};
+use super::{Command, Firmware, Pdu};
 
 /// An object's name.
 pub(super) type Oid = Vec<u32>;
@@ -41,6 +41,8 @@ pub(super) enum Refusal {
 const SYSTEM: &[u32] = &[1, 3, 6, 1, 2, 1, 1];
 /// masterSwitchrPDU: the AP79xx with the first management card.
 const OBJECT_ID: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 3, 4, 5];
+/// That of the AP79xxB, with the second. Its own branch, rPDU2, is not here.
+const OBJECT_ID_B: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 3, 4, 8];
 const SPDU: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 1, 4];
 const RPDU: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 1, 12];
 
@@ -51,15 +53,23 @@ const UNKNOWN: i32 = 4;
 /// Everything there is to read.
 pub(super) fn table(pdu: &Pdu, now: Instant) -> BTreeMap<Oid, Value> {
     let mut table = BTreeMap::new();
-    let uptime = now.saturating_duration_since(pdu.made).as_millis() / 10;
+    let uptime = now.saturating_duration_since(pdu.lock().up).as_millis() / 10;
     let text = |text: &str| Value::Text(text.into());
-    let description = "APC Web/SNMP Management Card (MB:v4.1.1 PF:v3.9.2 PN:apc_hw02_aos_392.bin AF1:v3.9.2 \
-                       AN1:apc_hw02_rpdu_392.bin MN:AP7921 HR:B2 SN: ZA0000000000 MD:02/24/2006) ";
+    let (model, object_id, version, card) = match pdu.firmware() {
+        Firmware::Aos2 => ("AP7921", OBJECT_ID, "v2.7.0", "hw02"),
+        Firmware::Aos3 => ("AP7921", OBJECT_ID, "v3.9.2", "hw02"),
+        Firmware::Aos6 => ("AP7921B", OBJECT_ID_B, "v6.8.2", "hw05"),
+    };
+    let file: String = version.chars().filter(char::is_ascii_digit).collect();
+    let description = format!(
+        "APC Web/SNMP Management Card (MB:v4.1.1 PF:{version} PN:apc_{card}_aos_{file}.bin AF1:{version} \
+         AN1:apc_{card}_rpdu_{file}.bin MN:{model} HR:B2 SN: ZA0000000000 MD:02/24/2006) "
+    );
     let mut put = |base: &[u32], rest: &[u32], value: Value| {
         table.insert([base, rest].concat(), value);
     };
-    put(SYSTEM, &[1, 0], text(description));
-    put(SYSTEM, &[2, 0], Value::Oid(OBJECT_ID.into()));
+    put(SYSTEM, &[1, 0], text(&description));
+    put(SYSTEM, &[2, 0], Value::Oid(object_id.into()));
     put(SYSTEM, &[3, 0], Value::Ticks(u32::try_from(uptime % (1 << 32)).unwrap_or(0)));
     put(SYSTEM, &[4, 0], text("Unknown"));
     put(SYSTEM, &[5, 0], text("apc-pdu"));
@@ -69,7 +79,7 @@ pub(super) fn table(pdu: &Pdu, now: Instant) -> BTreeMap<Oid, Value> {
     let outlets = pdu.lock().outlets.clone();
     let count = i32::try_from(outlets.len()).unwrap_or(i32::MAX);
     for (base, first) in [(SPDU, 1), (RPDU, 2)] {
-        for (n, value) in (first..).zip(["B2", "v3.9.2", "02/24/2006", "AP7921", "ZA0000000000"]) {
+        for (n, value) in (first..).zip(["B2", version, "02/24/2006", model, "ZA0000000000"]) {
             put(base, &[1, n, 0], text(value));
         }
     }

@@ -1,28 +1,51 @@
-//! The emulated AP7921: eight outlets (or however many are named), and an SNMP v1 agent in front of them.
+//! The emulated AP7921: eight outlets (or however many are named), an SNMP v1 agent and a console in front of them.
 //!
 //! It decides what a request does to which outlet and when, and what it answers; which relay really stands how is the
-//! truth of whoever owns the [`Loads`]. It shares no line with our driver: its messages are read and written by `rasn`.
+//! truth of whoever owns the [`Loads`]. It shares no line with our drivers: its messages are read and written by `rasn`.
 //!
 //! ```text
+//!  UDP  --- serve ---> agent, mib --+
+//!  pty  --- carry ---> Console -----+--> Pdu: the outlets, the one user, the faults --> Loads: the relays
+//!  TCP  --- carry, telnet -> Console+
+//!
 //! let pdu = Arc::new(Pdu::new(&["gateway", "node1", "node2", "node3"], Box::new(loads)));   // loads: impl Loads
 //! let socket = UdpSocket::bind("10.77.0.250:161")?;
 //! thread::spawn(move || pdu::serve(&socket, &pdu));          // answers until the socket fails
+//! let serial = pdu::SerialLine::open()?;                     // serial.path() is what a driver opens
+//! thread::spawn(move || serial.serve(&pdu));
+//! let telnet = TcpListener::bind("10.77.0.250:23")?;
+//! thread::spawn(move || pdu::serve_telnet(&telnet, &pdu));
 //! pdu.set(|faults| faults.lag = Duration::from_secs(3));     // at any time; faults.stuck.insert(2), ..
+//! pdu.reboot(Instant::now(), Duration::from_secs(20));       // the card; the relays stand as they stood
 //! ```
 //!
 //! The communities are the card's own: `public` reads, `private` reads and writes (`Write+`), `private2` writes only
-//! while nobody is logged on at the console (`Write`). The OIDs and what they say are those of PowerNet-MIB 3.6.9.
+//! while nobody is logged on at the console (`Write`). The OIDs and what they say are those of PowerNet-MIB 3.6.9. The
+//! users of the console are `apc` (administrator) and `device`, with the password `apc`.
 
 mod agent;
+mod bank;
+mod carry;
+mod console;
+pub mod desk;
+mod faults;
 mod mib;
+mod pass;
 mod serve;
+mod session;
+mod telnet;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bank::{Due, Outlet, State};
+pub use carry::{SerialLine, serve_telnet};
+pub use console::Console;
+pub use faults::Faults;
+pub use pass::Pass;
 pub use serve::serve;
+pub use telnet::Telnet;
 
 /// What hangs behind the outlets, numbered from 1.
 pub trait Loads: Send + Sync {
@@ -37,17 +60,39 @@ pub trait Loads: Send + Sync {
     }
 }
 
-/// Somebody commanded or asked an outlet over the network.
+/// Somebody commanded or asked an outlet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Since the PDU was made.
     pub at: Duration,
     /// Who.
-    pub from: SocketAddr,
+    pub from: Way,
     /// Which outlet, from 1.
     pub outlet: u8,
     /// What.
     pub what: What,
+}
+
+/// The way on which somebody reaches the PDU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// SNMP, and from where.
+    Snmp(SocketAddr),
+    /// Telnet, and from where.
+    Telnet(SocketAddr),
+    /// The serial line.
+    Serial,
+}
+
+/// Which of the cards stands in the PDU: what its console looks like, and who it says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// AOS 2.7.0 of the first card: menus, and the `-c` command line.
+    Aos2,
+    /// AOS 3.9.2 of the first card: other menus, and the `-c` command line.
+    Aos3,
+    /// AOS 6.8.2 of the second card, as in the AP7921B: no menus, another command line.
+    Aos6,
 }
 
 /// What somebody wanted of an outlet.
@@ -80,62 +125,11 @@ pub enum Command {
     Cancel,
 }
 
-/// What is wrong with the PDU, or its network. All zero: nothing.
-#[derive(Debug, Clone, Default)]
-pub struct Faults {
-    /// From a command's acceptance to the relay's moving.
-    pub lag: Duration,
-    /// These relays do not move any more, whatever is commanded and accepted.
-    pub stuck: BTreeSet<u8>,
-    /// Commands for these outlets are refused (genErr).
-    pub refuse: BTreeSet<u8>,
-    /// The card has lost contact with these outlets: their state reads as 4, unknown.
-    pub unknown: BTreeSet<u8>,
-    /// That many requests to come are lost on their way here.
-    pub lose_requests: u32,
-    /// That many replies to come are lost on their way back.
-    pub lose_replies: u32,
-    /// The PDU answers nobody.
-    pub silent: bool,
-    /// Replies are that late.
-    pub late: Duration,
-    /// Somebody is logged on at the console, so that `Write` communities cannot write.
-    pub logged_on: bool,
-}
-
-/// A relay that will move.
-#[derive(Debug, Clone, Copy)]
-struct Due {
-    at: Instant,
-    outlet: u8,
-    on: bool,
-    /// Does the outlet show it as pending (as it does for delayed commands)?
-    pending: bool,
-}
-
-/// What one outlet is set to.
-#[derive(Debug, Clone)]
-struct Outlet {
-    name: String,
-    /// Seconds from a delayed on to its being done.
-    on_delay: i32,
-    /// Seconds from a delayed off to its being done.
-    off_delay: i32,
-    /// Seconds.
-    reboot_duration: i32,
-}
-
-#[derive(Debug)]
-struct State {
-    outlets: Vec<Outlet>,
-    due: Vec<Due>,
-    faults: Faults,
-}
-
 /// The PDU. Answers what [`Pdu::handle`] is given; its relays move when [`Pdu::tick`] is called. [`serve`] does both.
 pub struct Pdu {
     loads: Box<dyn Loads>,
     made: Instant,
+    firmware: Firmware,
     state: Mutex<State>,
 }
 
@@ -146,13 +140,30 @@ impl std::fmt::Debug for Pdu {
 }
 
 impl Pdu {
-    /// With one outlet for each name, from 1, and at most 24.
+    /// With one outlet for each name, from 1, and at most 24; AOS 3.9.2.
     #[must_use]
     pub fn new(names: &[&str], loads: Box<dyn Loads>) -> Self {
         assert!(names.len() <= 24, "no AP79xx has more than 24 outlets");
         let outlet = |name: &&str| Outlet { name: (*name).into(), on_delay: 0, off_delay: 0, reboot_duration: 5 };
-        let state = State { outlets: names.iter().map(outlet).collect(), due: vec![], faults: Faults::default() };
-        Self { loads, made: Instant::now(), state: Mutex::new(state) }
+        let made = Instant::now();
+        let state = State {
+            outlets: names.iter().map(outlet).collect(),
+            due: vec![],
+            faults: Faults::default(),
+            user: None,
+            failures: 0,
+            locked_until: None,
+            up: made,
+            boots: 0,
+            sessions: 0,
+        };
+        Self { loads, made, firmware: Firmware::Aos3, state: Mutex::new(state) }
+    }
+
+    /// The same with another card.
+    #[must_use]
+    pub fn with(self, firmware: Firmware) -> Self {
+        Self { firmware, ..self }
     }
 
     /// Changes what is wrong with it.
@@ -166,17 +177,29 @@ impl Pdu {
         self.lock().faults.clone()
     }
 
+    /// The card reboots, and is up again after a while. Until then it answers nobody; nobody is logged on any more, and
+    /// what was pending is forgotten; the relays stand as they stood.
+    pub fn reboot(&self, now: Instant, boot: Duration) {
+        let mut state = self.lock();
+        state.up = now + boot;
+        state.boots += 1;
+        state.due.clear();
+        (state.user, state.failures, state.locked_until) = (None, 0, None);
+    }
+
     /// A datagram has come: the reply, if there is one, and how late it leaves.
     #[must_use]
     pub fn handle(&self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Option<(Vec<u8>, Duration)> {
         let late = {
-            let faults = &mut self.lock().faults;
-            if faults.silent || take_one(&mut faults.lose_requests) {
+            let mut state = self.lock();
+            let up = state.up <= now;
+            let faults = &mut state.faults;
+            if !up || faults.silent || take_one(&mut faults.lose_requests) {
                 return None;
             }
             faults.late
         };
-        let reply = agent::answer(self, now, from, datagram)?;
+        let reply = agent::answer(self, now, Way::Snmp(from), datagram)?;
         (!take_one(&mut self.lock().faults.lose_replies)).then_some((reply, late))
     }
 
@@ -197,6 +220,15 @@ impl Pdu {
         }
     }
 
+    fn firmware(&self) -> Firmware {
+        self.firmware
+    }
+
+    fn name(&self, outlet: u8) -> String {
+        let index = usize::from(outlet).saturating_sub(1);
+        self.lock().outlets.get(index).map(|outlet| outlet.name.clone()).unwrap_or_default()
+    }
+
     /// When the next relay moves.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -208,7 +240,7 @@ impl Pdu {
     }
 
     /// Accepts a command for an outlet that there is, if nothing is wrong with it.
-    fn command(&self, now: Instant, from: SocketAddr, outlet: u8, command: Command) -> bool {
+    fn command(&self, now: Instant, from: Way, outlet: u8, command: Command) -> bool {
         let accepted = !self.lock().faults.refuse.contains(&outlet);
         if accepted {
             self.lock().plan(now, outlet, command);
@@ -218,7 +250,7 @@ impl Pdu {
         accepted
     }
 
-    fn note(&self, now: Instant, from: SocketAddr, outlet: u8, what: What) {
+    fn note(&self, now: Instant, from: Way, outlet: u8, what: What) {
         self.loads.noted(&Entry { at: now.saturating_duration_since(self.made), from, outlet, what });
     }
 
@@ -229,37 +261,12 @@ impl Pdu {
     }
 }
 
-impl State {
-    /// The last command for an outlet replaces what was planned for it.
-    fn plan(&mut self, now: Instant, number: u8, command: Command) {
-        let Some(outlet) = usize::from(number).checked_sub(1).and_then(|index| self.outlets.get(index)) else {
-            return;
-        };
-        let seconds = |seconds: i32| Duration::from_secs(seconds.try_into().unwrap_or(0));
-        let (on, off, reboot) = (seconds(outlet.on_delay), seconds(outlet.off_delay), seconds(outlet.reboot_duration));
-        let moves = match command {
-            Command::On => vec![(true, Duration::ZERO, false)],
-            Command::Off => vec![(false, Duration::ZERO, false)],
-            Command::Reboot => vec![(false, Duration::ZERO, false), (true, reboot, true)],
-            Command::DelayedOn => vec![(true, on, true)],
-            Command::DelayedOff => vec![(false, off, true)],
-            Command::DelayedReboot => vec![(false, off, true), (true, off + reboot, true)],
-            Command::Cancel => vec![],
-        };
-        self.due.retain(|due| due.outlet != number);
-        let lag = self.faults.lag;
-        let due = |(on, after, pending)| Due { at: now + lag + after, outlet: number, on, pending };
-        self.due.extend(moves.into_iter().map(due));
-    }
-
-    fn is_pending(&self, outlet: u8) -> bool {
-        self.due.iter().any(|due| due.outlet == outlet && due.pending)
-    }
-}
-
 /// Counts one down; was there one?
 fn take_one(count: &mut u32) -> bool {
     let was = *count > 0;
     *count = count.saturating_sub(1);
     was
 }
+
+#[cfg(test)]
+mod tests;
