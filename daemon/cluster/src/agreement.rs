@@ -48,6 +48,8 @@ pub(crate) struct Agreement {
     applied: u64,
     /// Whether the membership has changed since the last snapshot. A newcomer takes a snapshot only that names it.
     changed: bool,
+    /// Whether it answers only.
+    resigned: bool,
 }
 
 impl core::fmt::Debug for Agreement {
@@ -84,7 +86,7 @@ impl Agreement {
         let Ok(raw) = RawNode::new(&config, log, &logger) else {
             panic!("the agreement's settings are constants that its crate accepts")
         };
-        let mut agreement = Self { raw, me, seed, applied, changed: false };
+        let mut agreement = Self { raw, me, seed, applied, changed: false, resigned: false };
         agreement.draw_timeout();
         agreement
     }
@@ -115,6 +117,12 @@ impl Agreement {
         // An error means that it may not stand: then others will.
         let _refused = self.raw.campaign();
         self.draw_timeout();
+    }
+
+    /// From now on it answers, and votes, but neither leads nor stands for election: what it would say as leader is lost, as
+    /// any message may be.
+    pub(crate) fn resign(&mut self) {
+        self.resigned = true;
     }
 
     /// Takes a message from `from`, whose seal and freshness have been checked.
@@ -249,7 +257,8 @@ impl Agreement {
                 // ever. Now it asks anew with the next heartbeat, and sends the snapshot again if it is still wanted.
                 self.raw.report_snapshot(message.to, SnapshotStatus::Failure);
             }
-            output.messages.extend(messages.iter().filter_map(addressed));
+            let said = messages.iter().filter(|message| !self.resigned || is_answer(message.msg_type()));
+            output.messages.extend(said.filter_map(addressed));
             self.raw.advance_apply();
             self.draw_timeout();
         }
@@ -313,6 +322,30 @@ fn single(kind: ConfChangeType, id: u64) -> ConfChangeSingle {
     let mut change = ConfChangeSingle { node_id: id, ..ConfChangeSingle::default() };
     change.set_change_type(kind);
     change
+}
+
+fn is_answer(kind: MessageType) -> bool {
+    match kind {
+        MessageType::MsgAppendResponse
+        | MessageType::MsgHeartbeatResponse
+        | MessageType::MsgRequestVoteResponse
+        | MessageType::MsgRequestPreVoteResponse => true,
+        MessageType::MsgHup
+        | MessageType::MsgBeat
+        | MessageType::MsgPropose
+        | MessageType::MsgAppend
+        | MessageType::MsgRequestVote
+        | MessageType::MsgSnapshot
+        | MessageType::MsgHeartbeat
+        | MessageType::MsgUnreachable
+        | MessageType::MsgSnapStatus
+        | MessageType::MsgCheckQuorum
+        | MessageType::MsgTransferLeader
+        | MessageType::MsgTimeoutNow
+        | MessageType::MsgReadIndex
+        | MessageType::MsgReadIndexResp
+        | MessageType::MsgRequestPreVote => false,
+    }
 }
 
 fn addressed(message: &Message) -> Option<(Identity, Vec<u8>)> {

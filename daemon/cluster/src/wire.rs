@@ -93,7 +93,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, &'static str> {
 mod tests {
     use super::*;
     use crate::report::Telling;
-    use crate::words::{Incarnation, Life, Mebibytes, Slot, VmName};
+    use crate::words::{Failing, Incarnation, Life, Mebibytes, Slot, VmName};
 
     /// The largest heartbeat that there can be, or one with as many more identities.
     fn heartbeat(more: usize) -> Frame {
@@ -109,6 +109,7 @@ mod tests {
             generation: Some(ClusterGeneration(u64::MAX)),
             quorate: true,
             free: Some(Mebibytes(u32::MAX)),
+            failing: Some(Failing::Watchdog),
             part: telling.next(|| (0..limits::VMS).map(|n| (name(n), true)).collect()),
         };
         Frame { from, sequence: u64::MAX, body: Body::Heartbeat(beat) }

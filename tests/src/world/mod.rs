@@ -16,7 +16,7 @@ use cluster::config::Config;
 use cluster::config::VmSpec;
 use cluster::event::{Answer, Domain, Event, Outcome, Request, RequestId, StreamId, VmFile, Work};
 use cluster::node::{Boot, Node};
-use cluster::words::{Incarnation, Instant, LinkId, Mebibytes, OpId, Slot, VmName};
+use cluster::words::{Failing, Incarnation, Instant, LinkId, Mebibytes, OpId, Slot, VmName};
 
 pub mod chaos;
 mod invariants;
@@ -376,6 +376,11 @@ impl World {
     /// Whether a machine's streams have no way: they take the primary network.
     fn is_cut(&mut self, at: usize) -> bool {
         self.machine(at).cut.contains(&PRIMARY)
+    }
+
+    /// A machine's storage is gone, and its shell notices.
+    pub fn fail_storage(&mut self, at: usize) {
+        self.tell(at, Event::Failing { reason: Failing::Storage });
     }
 
     /// The machine does nothing for a while.
