@@ -24,6 +24,8 @@ use reception::{Admission, Reception, Window};
 /// What every node tells all others each `keepalive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
+    /// The version of the wire format that it speaks at best.
+    pub(crate) speaks: u8,
     /// Grows with every heartbeat of that identity, from 1.
     pub(crate) beat: u64,
     /// The identities that it has heard lately, proven fresh or not.

@@ -4,6 +4,7 @@
 //! asks of this node as host and, if it leads, as DC. The parts look at how things are, not at what the event was; so an
 //! event that is lost, doubled or late costs time and nothing else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::agreement::{Committed, Output, mix};
@@ -52,6 +53,10 @@ pub struct Node {
     seed: u64,
     sequence: u64,
     beats: u64,
+    /// The version of the wire format that is spoken.
+    version: u8,
+    /// When it was last said why a datagram is ignored, by the reason.
+    malformed: BTreeMap<&'static str, Instant>,
     telling: Telling,
     awake: Instant,
     next_beat: Instant,
@@ -90,6 +95,8 @@ impl Node {
             seed: mix(seed),
             sequence: 0,
             beats: 0,
+            version: wire::common(core::iter::empty()),
+            malformed: BTreeMap::new(),
             telling: Telling::default(),
             awake: now,
             next_beat: now,
@@ -162,7 +169,7 @@ impl Node {
     fn heard(&mut self, now: Instant, link: LinkId, datagram: &[u8], actions: &mut Actions) {
         let frame = match wire::decode(datagram) {
             Ok(frame) => frame,
-            Err(reason) => return actions.push(Action::Trace(Trace::Malformed { reason })),
+            Err(reason) => return self.malformed(now, reason, actions),
         };
         if frame.from.slot == self.me.slot || !self.config.has(frame.from.slot) {
             return;
@@ -228,6 +235,15 @@ impl Node {
             && belonging.generation == generation
             && let Err(reason) = belonging.agreement.step(from, message)
         {
+            self.malformed(now, reason, actions);
+        }
+    }
+
+    /// Says why a datagram is ignored: a node that sends such datagrams sends many.
+    fn malformed(&mut self, now: Instant, reason: &'static str, actions: &mut Actions) {
+        let said = self.malformed.get(reason).copied();
+        if said.is_none_or(|said| now.since(said) >= limits::SAY_AGAIN) {
+            self.malformed.insert(reason, now);
             actions.push(Action::Trace(Trace::Malformed { reason }));
         }
     }
@@ -457,7 +473,9 @@ impl Node {
         let disarmed = state.is_some_and(|state| state.is_disarmed(self.me.slot));
         let armed = self.watchdog && self.config.self_fence && !disarmed;
         self.beats = self.beats.saturating_add(1);
+        self.version = wire::common(self.hearing.alive(now, deadtime).map(|peer| peer.beat.speaks));
         let beat = Heartbeat {
+            speaks: wire::VERSION,
             beat: self.beats,
             hears,
             armed: state.map(|state| state.armament).filter(|_| armed),
@@ -507,7 +525,7 @@ impl Node {
 
     fn send(&mut self, to: To, body: Body, actions: &mut Actions) {
         self.sequence = self.sequence.saturating_add(1);
-        let datagram = wire::encode(&Frame { from: self.me, sequence: self.sequence, body });
+        let datagram = wire::encode(&Frame { from: self.me, sequence: self.sequence, body }, self.version);
         actions.push(Action::Send { to, datagram });
     }
 }
