@@ -149,6 +149,8 @@ pub struct World {
     pub power_faults: PowerFaults,
     /// How xl's migrations end, in percent: the rest ends well.
     pub migration_faults: u64,
+    /// A hostile member: what it makes of a datagram that it was to send or to pass on, if anything.
+    pub meddler: Option<fn(&mut Chance, &[u8]) -> Option<Vec<u8>>>,
     pulls: BTreeMap<u64, shell::Waiting>,
     /// Images of VMs on the shared disk.
     images: BTreeSet<VmName>,
@@ -203,6 +205,7 @@ impl World {
             weather: Weather { loss: 0, doubling: 0, delay_ms: 3 },
             power_faults: PowerFaults::default(),
             migration_faults: 0,
+            meddler: None,
             pulls: BTreeMap::new(),
             images: BTreeSet::new(),
             barred: BTreeSet::new(),
