@@ -71,9 +71,8 @@ const IMPURE: [&str; 10] = [
 ];
 
 /// What no scenario says, and why.
-const UNSAID: [(&str, &str); 24] = [
+const UNSAID: [(&str, &str); 23] = [
     ("Malformed", "no datagram of the world is made by a stranger"),
-    ("Abandoned", "its scenario is being written"),
     ("Absent", "its scenario is being written"),
     ("Adopted", "its scenario is being written"),
     ("GaveUp", "its scenario is being written"),

@@ -49,6 +49,8 @@ pub(crate) struct Agreement {
     votes: Vec<u8>,
     own: Seat,
     others: Vec<Seat>,
+    /// Whether it answers only.
+    resigned: bool,
 }
 
 impl core::fmt::Debug for Agreement {
@@ -79,7 +81,7 @@ impl Agreement {
     fn new(me: Identity, seed: u64, config: &Config, log: impl Fn() -> Log) -> Self {
         let votes: Vec<u8> = config.nodes.iter().map(|node| node.votes).collect();
         let others = (1..config.node(me.slot).votes).map(|seat| Seat::new(me, seat, seed, log())).collect();
-        Self { me, votes, own: Seat::new(me, 0, seed, log()), others }
+        Self { me, votes, own: Seat::new(me, 0, seed, log()), others, resigned: false }
     }
 
     fn seats(&mut self) -> impl Iterator<Item = &mut Seat> {
@@ -96,6 +98,12 @@ impl Agreement {
         // An error means that it may not stand: then others will.
         let _refused = self.own.raw.campaign();
         self.own.draw_timeout();
+    }
+
+    /// From now on it answers, and votes, but neither leads nor stands for election: what it would say as leader is lost, as
+    /// any message may be.
+    pub(crate) fn resign(&mut self) {
+        self.resigned = true;
     }
 
     /// Takes a message from `from`, whose seal and freshness have been checked.
@@ -169,7 +177,7 @@ impl Agreement {
                 if let Some(seat) = self.seats().find(|seat| seat.id == message.to) {
                     inside = true;
                     seat.step(message);
-                } else {
+                } else if !self.resigned || is_answer(message.msg_type()) {
                     output.messages.extend(addressed(&message));
                 }
             }
@@ -250,6 +258,30 @@ fn single(kind: ConfChangeType, id: u64) -> ConfChangeSingle {
     let mut change = ConfChangeSingle { node_id: id, ..ConfChangeSingle::default() };
     change.set_change_type(kind);
     change
+}
+
+fn is_answer(kind: MessageType) -> bool {
+    match kind {
+        MessageType::MsgAppendResponse
+        | MessageType::MsgHeartbeatResponse
+        | MessageType::MsgRequestVoteResponse
+        | MessageType::MsgRequestPreVoteResponse => true,
+        MessageType::MsgHup
+        | MessageType::MsgBeat
+        | MessageType::MsgPropose
+        | MessageType::MsgAppend
+        | MessageType::MsgRequestVote
+        | MessageType::MsgSnapshot
+        | MessageType::MsgHeartbeat
+        | MessageType::MsgUnreachable
+        | MessageType::MsgSnapStatus
+        | MessageType::MsgCheckQuorum
+        | MessageType::MsgTransferLeader
+        | MessageType::MsgTimeoutNow
+        | MessageType::MsgReadIndex
+        | MessageType::MsgReadIndexResp
+        | MessageType::MsgRequestPreVote => false,
+    }
 }
 
 fn addressed(message: &Message) -> Option<(Identity, Vec<u8>)> {

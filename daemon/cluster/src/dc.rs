@@ -16,7 +16,7 @@ use crate::limits;
 use crate::placement::{self, Candidate};
 use crate::state::{Command, Member, Phase, Standing, Stop, Vm};
 use crate::trace::Trace;
-use crate::words::{Generation, Identity, Instant, Mebibytes, Role, Slot, VmName};
+use crate::words::{Failing, Generation, Identity, Instant, Mebibytes, Role, Slot, VmName};
 
 /// The office.
 #[derive(Clone, Debug)]
@@ -88,16 +88,36 @@ impl Dc {
             }
             // Whoever is heard from that slot counts: a new life of it is about to be brought in.
             let silence = desk.now.since(hearing.peer(*slot).map_or(self.since, |peer| peer.last));
-            if silence < desk.config.timing.deadtime {
+            let failing = self.is_failing(desk, hearing, member.identity);
+            if silence < desk.config.timing.deadtime && !failing {
                 self.suspected.remove(&member.identity);
                 continue;
             }
             if self.suspected.insert(member.identity) {
-                desk.say(Trace::Suspected { node: desk.name(*slot), silence });
+                let node = desk.name(*slot);
+                let trace = if failing { Trace::SuspectedFailing { node } } else { Trace::Suspected { node, silence } };
+                desk.say(trace);
             }
             if !desk.state.is_disarmed(*slot) {
                 desk.proposals.push(Command::Suspect(member.identity));
             }
+        }
+    }
+
+    /// Whether it has announced its death: that needs no deadtime. But as long as its vote is needed it is not fenced: it
+    /// resets itself.
+    fn is_failing(&self, desk: &Desk<'_>, hearing: &Hearing, identity: Identity) -> bool {
+        let peer = hearing.peer(identity.slot).filter(|peer| peer.identity == identity);
+        let others = hearing.alive(desk.now, desk.config.timing.warntime).map(|peer| peer.identity.slot);
+        let others = others.filter(|slot| *slot != identity.slot).chain([desk.me.slot]);
+        if desk.config.votes(others) < desk.config.majority() {
+            return false;
+        }
+        match peer.and_then(|peer| peer.beat.failing) {
+            Some(Failing::Storage | Failing::Hypervisor) => true,
+            // The majority may have just come back, and this node with it: then it is about to say otherwise.
+            Some(Failing::Watchdog) => desk.now.since(self.since) >= desk.config.timing.warntime,
+            None => false,
         }
     }
 
@@ -265,7 +285,8 @@ fn free_memory(desk: &Desk<'_>, hearing: &Hearing, host: &Host) -> Vec<Candidate
             continue;
         };
         let duty = desk.state.duty(*slot);
-        let takes = member.standing == Standing::Member && !duty.standby && !duty.maintenance;
+        let failing = hearing.peer(*slot).is_some_and(|peer| peer.beat.failing.is_some());
+        let takes = member.standing == Standing::Member && !duty.standby && !duty.maintenance && !failing;
         if !takes || desk.config.node(*slot).role != Role::Node {
             continue;
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::VmSpec;
 use crate::fencing::Readings;
 use crate::trace::Trace;
-use crate::words::{Generation, Incarnation, Instant, LinkId, Mebibytes, OpId, Outlet, Slot, VmName};
+use crate::words::{Failing, Generation, Incarnation, Instant, LinkId, Mebibytes, OpId, Outlet, Slot, VmName};
 
 /// What a node is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,11 @@ pub enum Event {
     Described {
         /// What it is.
         machine: Machine,
+    },
+    /// When this machine is past help: the shell knows that it will not come right without a new boot.
+    Failing {
+        /// Why.
+        reason: Failing,
     },
     /// When the operator asks for something.
     Asked {

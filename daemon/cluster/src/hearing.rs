@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::report::{Gathering, Part, Told};
-use crate::words::{ClusterGeneration, Identity, Instant, LinkId, Mebibytes, Slot};
+use crate::words::{ClusterGeneration, Failing, Identity, Instant, LinkId, Mebibytes, Slot};
 
 mod reception;
 
@@ -24,6 +24,8 @@ use reception::{Admission, Reception, Window};
 /// What every node tells all others each `keepalive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
+    /// The version of the wire format that it speaks at best.
+    pub(crate) speaks: u8,
     /// Grows with every heartbeat of that identity, from 1.
     pub(crate) beat: u64,
     /// The identities that it has heard lately, proven fresh or not.
@@ -38,6 +40,8 @@ pub(crate) struct Heartbeat {
     pub(crate) free: Option<Mebibytes>,
     /// A part of the list of its domains.
     pub(crate) part: Part,
+    /// Why it is about to die, if it is.
+    pub(crate) failing: Option<Failing>,
 }
 
 /// A node that is heard.
@@ -53,6 +57,8 @@ pub(crate) struct Peer {
     pub(crate) beat: Heartbeat,
     /// Whether its silence was logged.
     pub(crate) quiet: bool,
+    /// Whether it was logged that it is failing.
+    failing: bool,
     domains: Gathering,
     window: Window,
     /// The first beat that was heard.
@@ -77,8 +83,18 @@ impl Peer {
         let links = links.iter().map(|link| (*link, Reception::new(now))).collect();
         let mut domains = Gathering::default();
         domains.take(&beat.part);
-        let (last, beat_at, first, beat) = (now, now, beat.beat, beat.clone());
-        Self { identity: from, last, beat_at, beat, quiet: false, domains, window, first, links }
+        Self {
+            identity: from,
+            last: now,
+            beat_at: now,
+            beat: beat.clone(),
+            quiet: false,
+            failing: false,
+            domains,
+            window,
+            first: beat.beat,
+            links,
+        }
     }
 
     /// The VMs of which its Xen has a domain, and whether that runs, by the last list that came whole.
@@ -215,6 +231,15 @@ impl Hearing {
                 (*slot, now.since(peer.last))
             })
             .collect()
+    }
+
+    /// Those that have begun to say that they are failing since this was asked last.
+    pub(crate) fn begun_to_fail(&mut self) -> Vec<(Slot, Failing)> {
+        let begun = |(slot, peer): (&Slot, &mut Peer)| {
+            let before = core::mem::replace(&mut peer.failing, peer.beat.failing.is_some());
+            peer.beat.failing.filter(|_| !before).map(|reason| (*slot, reason))
+        };
+        self.peers.iter_mut().filter_map(begun).collect()
     }
 
     /// This node itself slept for `gap`, and heard nothing meanwhile: nobody is to blame for that.

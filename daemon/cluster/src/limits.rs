@@ -30,6 +30,9 @@ pub const WAITING_PULLS: usize = 16;
 /// VM files in one command.
 pub const DEFINED_AT_ONCE: usize = 32;
 
+/// Between two words about the same thing that does not change.
+pub const SAY_AGAIN: Duration = Duration::from_secs(60);
+
 /// Ticks of the agreement in one `keepalive`.
 pub const TICKS_PER_KEEPALIVE: u32 = 5;
 /// Agreement: ticks without a leader before an election.

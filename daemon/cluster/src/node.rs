@@ -4,6 +4,7 @@
 //! asks of this node as host and, if it leads, as DC. The parts look at how things are, not at what the event was; so an
 //! event that is lost, doubled or late costs time and nothing else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::agreement::{Committed, Output, mix};
@@ -21,7 +22,7 @@ use crate::report::Telling;
 use crate::state::{Command, Standing, State};
 use crate::trace::Trace;
 use crate::wire::{self, Body, Form, Frame};
-use crate::words::{ClusterGeneration, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
+use crate::words::{ClusterGeneration, Failing, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
 
 mod view;
 
@@ -52,6 +53,10 @@ pub struct Node {
     seed: u64,
     sequence: u64,
     beats: u64,
+    /// The version of the wire format that is spoken.
+    version: u8,
+    /// When it was last said why a datagram is ignored, by the reason.
+    malformed: BTreeMap<&'static str, Instant>,
     telling: Telling,
     awake: Instant,
     next_beat: Instant,
@@ -72,6 +77,8 @@ pub struct Node {
     /// Until when the watchdog is petted, come what may; `None` until this boot was quorate once.
     lease: Option<Instant>,
     self_fencing: bool,
+    /// Why this node is about to die. It does not lead any more, so that another can become DC.
+    failing: Option<(Failing, Instant)>,
 }
 
 impl Node {
@@ -88,6 +95,8 @@ impl Node {
             seed: mix(seed),
             sequence: 0,
             beats: 0,
+            version: wire::common(core::iter::empty()),
+            malformed: BTreeMap::new(),
             telling: Telling::default(),
             awake: now,
             next_beat: now,
@@ -105,6 +114,7 @@ impl Node {
             watchdog,
             lease,
             self_fencing: false,
+            failing: None,
         }
     }
 
@@ -127,6 +137,7 @@ impl Node {
                 self.host.pulled(now, (stream, vm, generation, by), actions);
             }
             Event::Described { machine } => self.host.described(machine),
+            Event::Failing { reason } => self.fail(now, reason, actions),
             Event::Asked { id, request } => {
                 self.operator.asked(now, id, request, &self.config, actions);
                 if self.operator.wants_to_leave(&self.config, actions) {
@@ -135,6 +146,15 @@ impl Node {
             }
         }
         self.turn(now, actions);
+    }
+
+    /// Announces this node's death with a heartbeat at once, and with every one that follows.
+    fn fail(&mut self, now: Instant, reason: Failing, actions: &mut Actions) {
+        if self.failing.is_none() {
+            self.failing = Some((reason, now));
+            self.next_beat = now;
+            actions.push(Action::Trace(Trace::Failing { reason }));
+        }
     }
 
     /// If this node itself slept, nobody was silent.
@@ -149,7 +169,7 @@ impl Node {
     fn heard(&mut self, now: Instant, link: LinkId, datagram: &[u8], actions: &mut Actions) {
         let frame = match wire::decode(datagram) {
             Ok(frame) => frame,
-            Err(reason) => return actions.push(Action::Trace(Trace::Malformed { reason })),
+            Err(reason) => return self.malformed(now, reason, actions),
         };
         if frame.from.slot == self.me.slot || !self.config.has(frame.from.slot) {
             return;
@@ -215,6 +235,15 @@ impl Node {
             && belonging.generation == generation
             && let Err(reason) = belonging.agreement.step(from, message)
         {
+            self.malformed(now, reason, actions);
+        }
+    }
+
+    /// Says why a datagram is ignored: a node that sends such datagrams sends many.
+    fn malformed(&mut self, now: Instant, reason: &'static str, actions: &mut Actions) {
+        let said = self.malformed.get(reason).copied();
+        if said.is_none_or(|said| now.since(said) >= limits::SAY_AGAIN) {
+            self.malformed.insert(reason, now);
             actions.push(Action::Trace(Trace::Malformed { reason }));
         }
     }
@@ -294,6 +323,9 @@ impl Node {
     fn settle(&mut self, now: Instant, actions: &mut Actions) {
         let Ok(belonging) = &mut self.belonging else { return };
         let generation = belonging.generation;
+        if self.failing.is_some() {
+            belonging.agreement.resign();
+        }
         let Output { messages, committed } = belonging.agreement.take();
         let says = belonging.agreement.is_leader();
         for step in committed {
@@ -318,13 +350,13 @@ impl Node {
             actions.push(Action::Trace(trace));
         }
         let view = belonging.state.as_ref().map(|state| state.view);
-        let in_office = belonging.is_quorate() && belonging.may_act(self.me);
+        let in_office = belonging.is_quorate() && belonging.may_act(self.me) && self.failing.is_none();
         match (&self.dc, in_office, view) {
             (None, true, Some(view)) => {
                 actions.push(Action::Trace(Trace::BecameDc { view }));
                 self.dc = Some(Dc::new(now));
             }
-            (Some(_), false, _) if !belonging.agreement.is_leader() => {
+            (Some(_), false, _) if !belonging.agreement.is_leader() || self.failing.is_some() => {
                 actions.push(Action::Trace(Trace::NoLongerDc));
                 self.dc = None;
             }
@@ -340,6 +372,10 @@ impl Node {
         }
         for (slot, link, news) in self.hearing.changed_links(now, self.config.timing.warntime) {
             actions.push(Action::Trace(view::link_news(&self.config, slot, link, news)));
+        }
+        for (slot, reason) in self.hearing.begun_to_fail() {
+            let node = self.config.node(slot).name.clone();
+            actions.push(Action::Trace(Trace::SaysFailing { node, reason }));
         }
         let Ok(belonging) = &mut self.belonging else { return };
         let quorate = belonging.is_quorate();
@@ -426,6 +462,7 @@ impl Node {
         }
         let (keepalive, deadtime) = (self.config.timing.keepalive, self.config.timing.deadtime);
         self.next_beat = now + keepalive;
+        self.pet(now, actions);
         let belonging = self.belonging.as_ref().ok();
         let state = belonging.and_then(|belonging| belonging.state.as_ref());
         let mut hears = self.hearing.named(now, deadtime);
@@ -436,7 +473,9 @@ impl Node {
         let disarmed = state.is_some_and(|state| state.is_disarmed(self.me.slot));
         let armed = self.watchdog && self.config.self_fence && !disarmed;
         self.beats = self.beats.saturating_add(1);
+        self.version = wire::common(self.hearing.alive(now, deadtime).map(|peer| peer.beat.speaks));
         let beat = Heartbeat {
+            speaks: wire::VERSION,
             beat: self.beats,
             hears,
             armed: state.map(|state| state.armament).filter(|_| armed),
@@ -444,16 +483,17 @@ impl Node {
             quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),
             free: self.host.free(),
             part: self.telling.next(|| self.host.vms()),
+            failing: self.failing.map(|(reason, _)| reason).or(self.self_fencing.then_some(Failing::Watchdog)),
         };
         let form = belonging.and_then(|belonging| belonging.form.clone().filter(|_| !belonging.is_quorate()));
         self.send(To::All, Body::Heartbeat(beat), actions);
         if let Some(form) = form {
             self.send(To::All, Body::Form(form), actions);
         }
-        self.pet(now, actions);
     }
 
-    /// Pets the watchdog, unless this boot was quorate or has VMs, and the majority has been gone for the whole lease.
+    /// Pets the watchdog, unless this boot was quorate or has VMs, and the majority has been gone for the whole lease; or
+    /// this node has been failing for as long and nobody has fenced it. The others are told before the machine is reset.
     fn pet(&mut self, now: Instant, actions: &mut Actions) {
         let belonging = self.belonging.as_ref().ok();
         let state = belonging.and_then(|belonging| belonging.state.as_ref());
@@ -472,18 +512,20 @@ impl Node {
             self.lease = Some(fresh);
         }
         let lease = self.lease.unwrap_or(fresh);
-        if now < lease {
+        let past_help = self.failing.filter(|(_, since)| !spared && now.since(*since) >= self.config.timing.lease);
+        if now < lease && past_help.is_none() {
             self.self_fencing = false;
             actions.push(Action::Pet { lease: self.lease });
         } else if !core::mem::replace(&mut self.self_fencing, true) {
             let silence = now.since(lease) + self.config.timing.lease;
-            actions.push(Action::Trace(Trace::SelfFencing { silence }));
+            let trace = past_help.map_or(Trace::SelfFencing { silence }, |(reason, _)| Trace::PastHelp { reason });
+            actions.push(Action::Trace(trace));
         }
     }
 
     fn send(&mut self, to: To, body: Body, actions: &mut Actions) {
         self.sequence = self.sequence.saturating_add(1);
-        let datagram = wire::encode(&Frame { from: self.me, sequence: self.sequence, body });
+        let datagram = wire::encode(&Frame { from: self.me, sequence: self.sequence, body }, self.version);
         actions.push(Action::Send { to, datagram });
     }
 }

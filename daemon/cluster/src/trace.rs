@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use crate::event::{Path, Transfer};
 use crate::fencing::Method;
-use crate::words::{ClusterGeneration, Generation, Incarnation, Mebibytes, Outlet, View, VmName};
+use crate::words::{ClusterGeneration, Failing, Generation, Incarnation, Mebibytes, Outlet, View, VmName};
 
 /// One thing worth saying. Nodes are named as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Trace {
     Back { node: String, silence: Duration },
     LinkQuiet { node: String, network: String, silence: Duration },
     LinkBack { node: String, network: String },
+    Failing { reason: Failing },
+    SaysFailing { node: String, reason: Failing },
     Forming { generation: ClusterGeneration, nodes: Vec<String> },
     Joined { generation: ClusterGeneration },
     Abandoned { generation: ClusterGeneration, reason: &'static str },
@@ -30,6 +32,7 @@ pub enum Trace {
     Filled { node: String, incarnation: Incarnation, view: View },
     Absent { node: String },
     Suspected { node: String, silence: Duration },
+    SuspectedFailing { node: String },
     Fencing { node: String, outlets: Vec<Outlet>, path: Path },
     Barring { node: String },
     AwaitingWatchdog { node: String, wait: Duration },
@@ -71,6 +74,7 @@ pub enum Trace {
     Left { node: String },
     PoweringOff,
     SelfFencing { silence: Duration },
+    PastHelp { reason: Failing },
     Malformed { reason: &'static str },
     NotPushed { vm: VmName, reason: String },
     NotDestroyed { domain: String, reason: String },
@@ -92,6 +96,8 @@ impl fmt::Display for Trace {
                 write!(f, "{node} is silent on {network} for {}", seconds(*silence))
             }
             Self::LinkBack { node, network } => write!(f, "{node} is heard again on {network}"),
+            Self::Failing { reason } => write!(f, "is failing and says so: {reason}"),
+            Self::SaysFailing { node, reason } => write!(f, "{node} says that it is failing: {reason}"),
             Self::Forming { generation, nodes } => write!(f, "forms generation {generation} of {}", nodes.join(", ")),
             Self::Joined { generation } => write!(f, "joins generation {generation}"),
             Self::Abandoned { generation, reason } => write!(f, "gives generation {generation} up: {reason}"),
@@ -104,6 +110,7 @@ impl fmt::Display for Trace {
             }
             Self::Absent { node } => write!(f, "{node} is absent at formation: unclean until proven otherwise"),
             Self::Suspected { node, silence } => write!(f, "suspects {node}: silent for {}", seconds(*silence)),
+            Self::SuspectedFailing { node } => write!(f, "suspects {node}: it says that it is failing"),
             Self::Fencing { node, outlets, path } => {
                 let way = match path {
                     Path::Snmp => "",
@@ -180,6 +187,7 @@ impl fmt::Display for Trace {
             Self::SelfFencing { silence } => {
                 write!(f, "inquorate for {}: lets the watchdog reset this machine", seconds(*silence))
             }
+            Self::PastHelp { reason } => write!(f, "is past help: {reason}; lets the watchdog reset this machine"),
             Self::Malformed { reason } => write!(f, "ignores a datagram: {reason}"),
         }
     }

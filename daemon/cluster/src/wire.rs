@@ -1,4 +1,9 @@
 //! Datagrams in plain text. They were authenticated before they come here; parsing is total all the same.
+//!
+//! A cluster is upgraded node by node, one version at a time. A node of version n takes what versions n and n + 1 say: a new
+//! version adds fields only after the last one of a body, and n ignores what it does not know there. A node says in every
+//! heartbeat which version it speaks at best, and speaks the lowest that those it has heard lately speak ([`common`]): what
+//! only n + 1 knows (another body, another command in the log) is said when all have come to n + 1.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,8 +11,15 @@ use crate::hearing::Heartbeat;
 use crate::limits;
 use crate::words::{ClusterGeneration, Identity};
 
-/// The version of the wire format. Another version is refused.
-const VERSION: u8 = 2;
+/// The version of the wire format that this program speaks at best.
+pub(crate) const VERSION: u8 = 2;
+/// The oldest that it still speaks. Version 1 was never released.
+const OLDEST: u8 = 2;
+
+/// The version to speak with peers that speak these at best.
+pub(crate) fn common(peers: impl Iterator<Item = u8>) -> u8 {
+    peers.fold(VERSION, u8::min).max(OLDEST)
+}
 
 /// One datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,12 +59,12 @@ pub(crate) struct Form {
     pub(crate) present: Vec<Identity>,
 }
 
-/// Encodes a datagram.
+/// Encodes a datagram in that version, which is one that [`common`] gave.
 ///
 /// # Panics
 /// If a heartbeat is longer than one Ethernet frame: the limits exclude it.
-pub(crate) fn encode(frame: &Frame) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+pub(crate) fn encode(frame: &Frame, version: u8) -> Vec<u8> {
+    let mut bytes = vec![version];
     match postcard::to_allocvec(frame) {
         Ok(rest) => bytes.extend(rest),
         Err(error) => panic!("a frame is plain data and always encodes: {error}"),
@@ -77,15 +89,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, &'static str> {
     if bytes.len() > limits::DATAGRAM_BYTES {
         return Err("too long");
     }
-    match bytes.split_first() {
-        Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
-            Ok((frame, [])) if fits(&frame, bytes.len()) => Ok(frame),
-            Ok((_, [])) => Err("too long"),
-            Ok(_) => Err("bytes after its end"),
-            Err(_) => Err("not a frame"),
-        },
-        Some(_) => Err("another version of the protocol"),
-        None => Err("empty"),
+    let (version, rest) = match bytes.split_first() {
+        Some((version, rest)) if (OLDEST..=VERSION + 1).contains(version) => (*version, rest),
+        Some(_) => return Err("another version of the protocol"),
+        None => return Err("empty"),
+    };
+    match postcard::take_from_bytes(rest) {
+        Ok((frame, _)) if !fits(&frame, bytes.len()) => Err("too long"),
+        Ok((frame, after)) if after.is_empty() || version > VERSION => Ok(frame),
+        Ok(_) => Err("bytes after its end"),
+        Err(_) => Err("not a frame"),
     }
 }
 
@@ -93,7 +106,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, &'static str> {
 mod tests {
     use super::*;
     use crate::report::Telling;
-    use crate::words::{Incarnation, Life, Mebibytes, Slot, VmName};
+    use crate::words::{Failing, Incarnation, Life, Mebibytes, Slot, VmName};
 
     /// The largest heartbeat that there can be, or one with as many more identities.
     fn heartbeat(more: usize) -> Frame {
@@ -103,12 +116,14 @@ mod tests {
         let name = |n: usize| VmName::new(&format!("{n:0width$}", width = limits::VM_NAME_BYTES)).unwrap();
         let mut telling = Telling::default();
         let beat = Heartbeat {
+            speaks: u8::MAX,
             beat: u64::MAX,
             hears: vec![from; 2 * (limits::NODES - 1) + more],
             armed: Some(u32::MAX),
             generation: Some(ClusterGeneration(u64::MAX)),
             quorate: true,
             free: Some(Mebibytes(u32::MAX)),
+            failing: Some(Failing::Watchdog),
             part: telling.next(|| (0..limits::VMS).map(|n| (name(n), true)).collect()),
         };
         Frame { from, sequence: u64::MAX, body: Body::Heartbeat(beat) }
@@ -116,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_largest_heartbeat_is_one_ethernet_frame() {
-        let bytes = encode(&heartbeat(0));
+        let bytes = encode(&heartbeat(0), VERSION);
         assert!((1_250..=limits::HEARTBEAT_BYTES).contains(&bytes.len()), "{}", bytes.len());
         assert_eq!(decode(&bytes), Ok(heartbeat(0)));
     }
@@ -124,7 +139,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a heartbeat of")]
     fn a_larger_heartbeat_is_never_sent() {
-        encode(&heartbeat(40));
+        encode(&heartbeat(40), VERSION);
     }
 
     #[test]
@@ -135,10 +150,31 @@ mod tests {
     }
 
     #[test]
+    fn the_next_version_is_understood_and_what_it_adds_is_ignored() {
+        let mut next = encode(&heartbeat(0), VERSION);
+        next[0] = VERSION + 1;
+        next.extend(*b"a field of the next version");
+        assert_eq!(decode(&next), Ok(heartbeat(0)));
+        next[0] = VERSION + 2;
+        assert_eq!(decode(&next), Err("another version of the protocol"));
+        next[0] = VERSION;
+        assert_eq!(decode(&next), Err("bytes after its end"));
+    }
+
+    #[test]
+    fn all_speak_the_lowest_version_that_is_heard() {
+        let rows = [(vec![], VERSION), (vec![VERSION + 1; 3], VERSION), (vec![VERSION, VERSION + 1], VERSION)];
+        for (peers, spoken) in rows {
+            assert_eq!(common(peers.clone().into_iter()), spoken, "{peers:?}");
+        }
+        assert_eq!(common([0].into_iter()), OLDEST, "what this program cannot speak it does not try to");
+    }
+
+    #[test]
     fn a_frame_survives_and_anything_else_is_an_error() {
         let form = Form { generation: ClusterGeneration(7), present: vec![Identity::absent(Slot(3))] };
         let frame = Frame { from: Identity::absent(Slot(1)), sequence: 9, body: Body::Form(form) };
-        let bytes = encode(&frame);
+        let bytes = encode(&frame, VERSION);
         assert_eq!(decode(&bytes), Ok(frame));
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length]).is_err());

@@ -236,6 +236,27 @@ pub enum Role {
     Gateway,
 }
 
+/// Why a node says that it is about to die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failing {
+    /// What its VMs' disks are on is gone, and does not come back.
+    Storage,
+    /// Its hypervisor or its dom0 can no longer be worked with.
+    Hypervisor,
+    /// It no longer pets its watchdog, because the majority is gone. Only this may come right again.
+    Watchdog,
+}
+
+impl fmt::Display for Failing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Storage => "storage lost",
+            Self::Hypervisor => "its hypervisor or dom0 fails",
+            Self::Watchdog => "its watchdog is about to reset it",
+        })
+    }
+}
+
 /// One outlet of a power switch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Outlet {

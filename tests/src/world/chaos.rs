@@ -41,7 +41,9 @@ pub fn live_on(seed: u64, links: u8) -> Story {
     }
     world.run(Duration::from_secs(40 + dice.below(60)));
     for _ in 0..3 + dice.below(9) {
-        if links > 1 && dice.happens(40) {
+        if links > 1 && dice.happens(15) {
+            world.fail_storage(usize::try_from(dice.below(u64::from(nodes) + 1)).unwrap_or(0));
+        } else if links > 1 && dice.happens(40) {
             let at = usize::try_from(dice.below(u64::from(nodes) + 1)).unwrap_or(0);
             let link = u8::try_from(dice.below(links.into())).unwrap_or(0);
             world.cable_of(at, LinkId(link), dice.happens(60));

@@ -16,7 +16,7 @@ use cluster::config::Config;
 use cluster::config::VmSpec;
 use cluster::event::{Answer, Domain, Event, Outcome, Request, RequestId, StreamId, VmFile, Work};
 use cluster::node::{Boot, Node};
-use cluster::words::{Incarnation, Instant, LinkId, Mebibytes, OpId, Slot, VmName};
+use cluster::words::{Failing, Incarnation, Instant, LinkId, Mebibytes, OpId, Slot, VmName};
 
 pub mod chaos;
 mod invariants;
@@ -149,6 +149,8 @@ pub struct World {
     pub power_faults: PowerFaults,
     /// How xl's migrations end, in percent: the rest ends well.
     pub migration_faults: u64,
+    /// A hostile member: what it makes of a datagram that it was to send or to pass on, if anything.
+    pub meddler: Option<fn(&mut Chance, &[u8]) -> Option<Vec<u8>>>,
     pulls: BTreeMap<u64, shell::Waiting>,
     /// Images of VMs on the shared disk.
     images: BTreeSet<VmName>,
@@ -203,6 +205,7 @@ impl World {
             weather: Weather { loss: 0, doubling: 0, delay_ms: 3 },
             power_faults: PowerFaults::default(),
             migration_faults: 0,
+            meddler: None,
             pulls: BTreeMap::new(),
             images: BTreeSet::new(),
             barred: BTreeSet::new(),
@@ -376,6 +379,11 @@ impl World {
     /// Whether a machine's streams have no way: they take the primary network.
     fn is_cut(&mut self, at: usize) -> bool {
         self.machine(at).cut.contains(&PRIMARY)
+    }
+
+    /// A machine's storage is gone, and its shell notices.
+    pub fn fail_storage(&mut self, at: usize) {
+        self.tell(at, Event::Failing { reason: Failing::Storage });
     }
 
     /// The machine does nothing for a while.

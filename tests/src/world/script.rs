@@ -6,6 +6,7 @@
 //! cut NODE ...               join NODE ...           the cables
 //! kill supervisor NODE       stall NODE 5s           shut down NODE
 //! cut NODE link 1            join NODE link 1        the cable to one network, counted from 0
+//! fail storage NODE ...
 //! pdu unreachable            pdu answers
 //! cut the host of VM         power off the host of VM
 //! run 30s
@@ -62,6 +63,7 @@ fn command(world: &mut World, line: &str) -> Result<()> {
         ["power", "on", rest @ ..] => each(world, rest, World::power_on)?,
         ["kill", "supervisor", rest @ ..] => each(world, rest, World::restart_supervisor)?,
         ["power", "off", rest @ ..] => each(world, rest, World::power_off)?,
+        ["fail", "storage", rest @ ..] => each(world, rest, World::fail_storage)?,
         ["reset", rest @ ..] => each(world, rest, World::reset)?,
         ["cut", rest @ .., "link", link] => {
             let link = LinkId(link.parse()?);

@@ -80,6 +80,8 @@ impl World {
         if cut || self.chance.happens(self.weather.loss) {
             return;
         }
+        let changed = self.meddler.and_then(|meddle| meddle(&mut self.chance, datagram));
+        let datagram = changed.as_deref().unwrap_or(datagram);
         let copies = if self.chance.happens(self.weather.doubling) { 2 } else { 1 };
         for _ in 0..copies {
             let delay = Duration::from_millis(1 + self.chance.below(self.weather.delay_ms.max(1)));
