@@ -12,7 +12,7 @@ use crate::fencing::{Proven, Reading};
 use crate::hearing::Hearing;
 use crate::host::{Desk, Host};
 use crate::limits;
-use crate::placement::{self, Candidate};
+use crate::placement::{self, Act, Inventory, NodeId, VmId, Where};
 use crate::state::{Command, Member, Phase, Standing, Vm};
 use crate::trace::Trace;
 use crate::words::{Identity, Instant, Mebibytes, OpId, Role, Slot, VmName};
@@ -52,9 +52,7 @@ impl Dc {
         self.bring_in(desk, hearing, agreement);
         self.suspect(desk, hearing);
         self.fence(desk);
-        let free = free_memory(desk, hearing, host);
-        self.place(desk, hearing, host, free.clone());
-        self.evacuate(desk, hearing, host, &free);
+        self.place(desk, hearing, host);
     }
 
     fn bring_in(&self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {
@@ -158,88 +156,121 @@ impl Dc {
         }
     }
 
-    /// Assigns stopped VMs to the nodes with most free memory.
-    fn place(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, mut free: Vec<Candidate>) {
-        let known = everything_known(desk, hearing, host);
-        let state = desk.state;
-        for (name, vm) in &state.vms {
-            if vm.phase != Phase::Stopped {
-                self.no_room.remove(name);
-                continue;
-            }
-            // What this generation never placed may still run somewhere: it is adopted, not started.
-            let fresh = vm.generation.0 > 0 || (known && !runs_anywhere(desk, hearing, host, name));
-            if !fresh {
-                continue;
-            }
-            let Some(chosen) = placement::choose(&free, vm.memory, vm.avoid) else {
-                if !free.is_empty() && self.no_room.insert(name.clone()) {
-                    desk.say(Trace::NoRoom { vm: name.clone() });
-                }
-                continue;
-            };
-            take(&mut free, chosen.identity, vm.memory);
-            desk.proposals.push(Command::Assign(name.clone(), vm.generation.next(), chosen.identity));
+    /// Takes those steps of the plan that can be taken now: every start, and one move at a time.
+    fn place(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host) {
+        let scene = self.scene(desk, hearing, host);
+        let plan = placement::plan(&scene.inventory);
+        let no_room: BTreeSet<VmName> = plan.no_room.iter().filter_map(|vm| scene.vm(vm.vm)).cloned().collect();
+        let takes_vms = scene.inventory.nodes.iter().any(|node| node.accepts);
+        for vm in no_room.difference(&self.no_room).filter(|_| takes_vms) {
+            desk.say(Trace::NoRoom { vm: vm.clone() });
         }
-    }
-
-    /// Moves the VMs of leaving nodes away, one after another, if they run.
-    fn evacuate(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, free: &[Candidate]) {
+        self.no_room = if takes_vms { no_room } else { BTreeSet::new() };
         let busy = |vm: &Vm| matches!(vm.phase, Phase::Moving { .. } | Phase::Landing(_));
-        let state = desk.state;
-        if state.vms.values().any(busy) {
-            return;
-        }
-        for (name, vm) in &state.vms {
-            let Phase::Running(at) = vm.phase else { continue };
-            let leaving = state.member(at).is_some_and(|member| member.standing == Standing::Leaving);
-            let waits = self.moved.get(name).is_some_and(|last| desk.now < *last + limits::RETRY);
-            // What a failed migration has left paused cannot be moved: its host is about to say so.
-            let runs =
-                report(desk, hearing, host, at).is_some_and(|(_, domains)| domains.contains(&(name.clone(), true)));
-            if !leaving || waits || !runs {
+        let mut may_move = !desk.state.vms.values().any(busy);
+        for step in plan.at_once() {
+            let Some((name, vm)) = scene.vm(step.vm).and_then(|name| desk.state.vms.get_key_value(name)) else {
                 continue;
-            }
-            if let Some(chosen) = placement::choose(free, vm.memory, vm.avoid) {
-                self.moved.insert(name.clone(), desk.now);
-                desk.proposals.push(Command::Migrate(name.clone(), vm.generation.next(), chosen.identity));
-                return;
-            }
-            if self.no_room.insert(name.clone()) {
-                desk.say(Trace::NoRoom { vm: name.clone() });
-            }
-        }
-    }
-}
-
-/// Every member that may be given VMs, with what its Xen has left when all promises are kept.
-fn free_memory(desk: &Desk<'_>, hearing: &Hearing, host: &Host) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = Vec::new();
-    for (slot, member) in &desk.state.members {
-        let identity = member.identity;
-        let Some((free, domains)) = report(desk, hearing, host, identity) else {
-            continue;
-        };
-        if member.standing != Standing::Member || desk.config.node(*slot).role != Role::Node {
-            continue;
-        }
-        candidates.push(Candidate { identity, free });
-        for (name, vm) in &desk.state.vms {
-            let promised = match vm.phase {
-                Phase::Starting(to) | Phase::Moving { to, .. } | Phase::Landing(to) => to == identity,
-                Phase::Running(_) | Phase::Stopped | Phase::Failed => false,
             };
-            if promised && !domains.contains(&(name.clone(), true)) {
-                take(&mut candidates, identity, vm.memory);
+            match step.act {
+                Act::Start(to) => {
+                    if let Some(to) = scene.node(to) {
+                        desk.proposals.push(Command::Assign(name.clone(), vm.generation.next(), to));
+                    }
+                }
+                Act::Migrate(to) if may_move => {
+                    if let Some(to) = scene.node(to) {
+                        may_move = false;
+                        self.moved.insert(name.clone(), desk.now);
+                        desk.proposals.push(Command::Migrate(name.clone(), vm.generation.next(), to));
+                    }
+                }
+                // No VM has features or a priority yet, so none is moved cold or stopped for another.
+                Act::Migrate(_) | Act::ColdMove(_) | Act::StopForRoom => {}
             }
         }
     }
-    candidates
+
+    /// The present state in placement's words.
+    fn scene(&self, desk: &Desk<'_>, hearing: &Hearing, host: &Host) -> Scene {
+        let known = everything_known(desk, hearing, host);
+        let mut scene = Scene::default();
+        let mut runs: BTreeSet<(Identity, VmName)> = BTreeSet::new();
+        for (slot, member) in &desk.state.members {
+            let config = desk.config.node(*slot);
+            let reported = report(desk, hearing, host, member.identity);
+            let accepts = reported.is_some() && member.standing == Standing::Member && config.role == Role::Node;
+            let (free, domains) = reported.unwrap_or_default();
+            // What a failed migration has left paused cannot be moved: its host is about to say so.
+            runs.extend(domains.into_iter().filter(|(_, runs)| *runs).map(|(name, _)| (member.identity, name)));
+            scene.members.push(member.identity);
+            scene.inventory.nodes.push(placement::Node {
+                name: config.name.clone(),
+                free,
+                accepts,
+                ..Default::default()
+            });
+        }
+        for (name, vm) in &desk.state.vms {
+            let waits = self.moved.get(name).is_some_and(|last| desk.now < *last + limits::RETRY);
+            let leaving = |at| desk.state.member(at).is_some_and(|member| member.standing == Standing::Leaving);
+            let whereabouts = match vm.phase {
+                // What this generation never placed may still run somewhere: it is adopted, not started.
+                Phase::Stopped if vm.generation.0 > 0 || (known && !runs_anywhere(desk, hearing, host, name)) => {
+                    Where::Stopped
+                }
+                Phase::Stopped | Phase::Failed => continue,
+                Phase::Running(at) if waits || !runs.contains(&(at, name.clone())) => {
+                    Where::InFlight { from: None, to: scene.id(at) }
+                }
+                Phase::Running(at) => match scene.id(at) {
+                    Some(id) if leaving(at) => Where::Leaving(id),
+                    Some(id) => Where::Running(id),
+                    None => Where::InFlight { from: None, to: None },
+                },
+                Phase::Starting(to) | Phase::Landing(to) | Phase::Moving { to, .. } => {
+                    let from = if let Phase::Moving { from, .. } = vm.phase { scene.id(from) } else { None };
+                    let to_id = scene.id(to);
+                    let promised = !runs.contains(&(to, name.clone()));
+                    if let Some(node) = to_id.filter(|_| promised).and_then(|id| scene.inventory.nodes.get_mut(id.0)) {
+                        node.free = node.free.less(placement::need(vm.memory));
+                    }
+                    Where::InFlight { from, to: to_id }
+                }
+            };
+            let avoid = vm.avoid.and_then(|slot| scene.members.iter().position(|member| member.slot == slot));
+            scene.names.push(name.clone());
+            scene.inventory.vms.push(placement::Vm {
+                name: name.to_string(),
+                memory: vm.memory,
+                whereabouts,
+                avoid: avoid.map(NodeId),
+                ..Default::default()
+            });
+        }
+        scene
+    }
 }
 
-fn take(candidates: &mut [Candidate], identity: Identity, memory: Mebibytes) {
-    for candidate in candidates.iter_mut().filter(|candidate| candidate.identity == identity) {
-        candidate.free = candidate.free.less(placement::need(memory));
+/// What a plan is made from, and whom its ids mean.
+#[derive(Debug, Default)]
+struct Scene {
+    inventory: Inventory,
+    members: Vec<Identity>,
+    names: Vec<VmName>,
+}
+
+impl Scene {
+    fn id(&self, identity: Identity) -> Option<NodeId> {
+        self.members.iter().position(|member| *member == identity).map(NodeId)
+    }
+
+    fn node(&self, id: NodeId) -> Option<Identity> {
+        self.members.get(id.0).copied()
+    }
+
+    fn vm(&self, id: VmId) -> Option<&VmName> {
+        self.names.get(id.0)
     }
 }
 
