@@ -146,6 +146,20 @@ impl Inventory {
         u64::from(need(self.vm(id).memory).0)
     }
 
+    /// How things are once everything in flight has come to its end.
+    pub(super) fn landed(&self) -> Self {
+        let mut landed = self.clone();
+        for vm in &mut landed.vms {
+            if let Where::InFlight { from, to } = vm.whereabouts {
+                vm.whereabouts = Where::InFlight { from: None, to };
+                if let Some(node) = from.and_then(|at| landed.nodes.get_mut(at.0)) {
+                    node.free = Mebibytes(node.free.0.saturating_add(need(vm.memory).0));
+                }
+            }
+        }
+        landed
+    }
+
     /// Moves a VM to a node, or stops it: what every step of a plan comes down to.
     pub(super) fn change(&mut self, id: VmId, to: Option<NodeId>) {
         let need = need(self.vm(id).memory);

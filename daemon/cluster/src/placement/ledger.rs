@@ -28,13 +28,6 @@ pub(super) enum Way {
     Cold,
 }
 
-/// Whether memory that VMs in flight will give back counts as free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coming {
-    Counts,
-    Waits,
-}
-
 #[derive(Debug)]
 pub(super) struct Ledger<'a> {
     pub(super) inventory: &'a Inventory,
@@ -56,7 +49,7 @@ pub(super) struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn new(inventory: &'a Inventory, groups: &'a Groups<'a>, coming: Coming) -> Self {
+    pub(super) fn new(inventory: &'a Inventory, groups: &'a Groups<'a>) -> Self {
         let mut ledger = Self {
             inventory,
             groups,
@@ -87,9 +80,6 @@ impl<'a> Ledger<'a> {
             }
             if let Some(at) = also {
                 ledger.count_apart(vm, at, 1);
-                if coming == Coming::Counts {
-                    ledger.free[at] += inventory.need(vm);
-                }
             }
         }
         for node in inventory.node_ids() {

@@ -39,6 +39,7 @@
 //! *What it costs.* Sorted lists of nodes, one for each kind of CPU: (N + V) log N for a plan that needs no search. A VM kept
 //! apart from k others may step over k nodes. The search is bounded by a number of tries for the whole round.
 
+mod fill;
 mod groups;
 mod inventory;
 mod ledger;
@@ -51,7 +52,7 @@ mod voluntary;
 
 use groups::Groups;
 pub use inventory::{Inventory, Node, NodeId, OVERHEAD, Vm, VmId, Where, need};
-use ledger::{Coming, Ledger, Way};
+use ledger::{Ledger, Way};
 pub use plan::{Act, NoRoom, Plan, Reason, Step};
 use round::Round;
 pub use spare::Shortfall;
@@ -66,7 +67,7 @@ const ROUNDS: usize = 16;
 #[must_use]
 pub fn plan(inventory: &Inventory) -> Plan {
     let groups = Groups::of(inventory);
-    let mut state = inventory.clone();
+    let mut state = inventory.landed();
     let mut decisions = Vec::new();
     for _ in 0..ROUNDS {
         let decided = Round::new(&state, &groups).run();
@@ -81,10 +82,10 @@ pub fn plan(inventory: &Inventory) -> Plan {
     Plan { steps: schedule::steps(inventory, &groups, &decisions), no_room: no_room(&state, &groups) }
 }
 
-/// The state after a plan, every step taken.
+/// The state after a plan, every step taken and everything in flight arrived.
 #[must_use]
 pub fn after(inventory: &Inventory, plan: &Plan) -> Inventory {
-    let mut state = inventory.clone();
+    let mut state = inventory.landed();
     for step in &plan.steps {
         match step.act {
             Act::Start(to) | Act::Migrate(to) | Act::ColdMove(to) => state.change(step.vm, Some(to)),
@@ -97,9 +98,10 @@ pub fn after(inventory: &Inventory, plan: &Plan) -> Inventory {
 /// N+1: the nodes whose loss the others could not absorb, as things are.
 #[must_use]
 pub fn shortfalls(inventory: &Inventory) -> Vec<Shortfall> {
-    let groups = Groups::of(inventory);
-    let mut ledger = Ledger::new(inventory, &groups, Coming::Counts);
-    let short = inventory.node_ids().filter_map(|node| {
+    let landed = inventory.landed();
+    let groups = Groups::of(&landed);
+    let mut ledger = Ledger::new(&landed, &groups);
+    let short = landed.node_ids().filter_map(|node| {
         let vms = spare::refuge(&mut ledger, node).err()?;
         Some(Shortfall { node, vms })
     });
@@ -107,7 +109,7 @@ pub fn shortfalls(inventory: &Inventory) -> Vec<Shortfall> {
 }
 
 fn no_room(state: &Inventory, groups: &Groups<'_>) -> Vec<NoRoom> {
-    let ledger = Ledger::new(state, groups, Coming::Counts);
+    let ledger = Ledger::new(state, groups);
     let waiting = state.vm_ids().filter(|vm| match state.vm(*vm).whereabouts {
         Where::Stopped | Where::Leaving(_) => true,
         Where::Running(_) | Where::InFlight { .. } => false,

@@ -1,21 +1,21 @@
 //! One round of planning: everybody who waits for a node gets one, or room is made, or there is none.
 
-use core::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use super::fill::{Rank, fill, rank};
 use super::groups::Groups;
 use super::inventory::{Inventory, NodeId, VmId, Where};
-use super::ledger::{Coming, Fit, Ledger, Way};
+use super::ledger::{Ledger, Way};
 
 /// A decision: a VM goes to a node, or to none.
 pub(super) type Decision = (VmId, Option<NodeId>);
 
 /// How many arrangements one round may try for all VMs that find no room by themselves. What is left after that has no
 /// room; the next plan from the same state would try the same.
-const TRIES: u32 = 400_000;
+const TRIES: u32 = 100_000;
 
-/// The queue of those that wait: priority, then those that must leave, then start order, then size.
-type Rank = (Reverse<u8>, bool, u32, Reverse<u64>, VmId);
+/// Steps of the search for an arrangement of all that wait.
+const STEPS: u32 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Round<'a> {
@@ -29,7 +29,7 @@ pub(super) struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub(super) fn new(inventory: &'a Inventory, groups: &'a Groups<'a>) -> Self {
-        let ledger = Ledger::new(inventory, groups, Coming::Counts);
+        let ledger = Ledger::new(inventory, groups);
         Self { ledger, done: Vec::new(), stopped: BTreeSet::new(), tries: TRIES }
     }
 
@@ -50,12 +50,6 @@ impl<'a> Round<'a> {
         self.ledger.inventory
     }
 
-    fn rank(&self, id: VmId) -> Rank {
-        let vm = self.inventory().vm(id);
-        let stays = !matches!(vm.whereabouts, Where::Leaving(_));
-        (Reverse(vm.priority), stays, vm.start_order, Reverse(self.inventory().need(id)), id)
-    }
-
     /// Whether it waits for a node.
     fn waits(&self, vm: VmId) -> bool {
         match self.inventory().vm(vm).whereabouts {
@@ -65,15 +59,8 @@ impl<'a> Round<'a> {
     }
 
     /// How it may come to another node.
-    pub(super) fn ways(&self, id: VmId) -> &'static [Way] {
-        let vm = self.inventory().vm(id);
-        match vm.whereabouts {
-            Where::Stopped => &[Way::Cold],
-            Where::Running(_) if self.stopped.contains(&id) => &[Way::Cold],
-            Where::Leaving(_) if vm.cold_move => &[Way::Live, Way::Cold],
-            Where::Running(_) | Where::Leaving(_) => &[Way::Live],
-            Where::InFlight { .. } => &[],
-        }
+    pub(super) fn ways(&self, vm: VmId) -> &'static [Way] {
+        ways(self.inventory(), &self.stopped, vm)
     }
 
     /// Whether it runs and nothing was decided about stopping it.
@@ -98,57 +85,30 @@ impl<'a> Round<'a> {
 
     /// Nodes for all that wait: the plain way, and for those that this leaves out, by making room.
     fn place(&mut self) {
-        let waiting: Vec<VmId> = self.inventory().vm_ids().filter(|vm| self.waits(*vm)).collect();
-        let left = self.fill(waiting);
-        let mut queue: BTreeSet<Rank> = left.into_iter().map(|vm| self.rank(vm)).collect();
+        let inventory = self.inventory();
+        let waiting: Vec<VmId> = inventory.vm_ids().filter(|vm| self.waits(*vm)).collect();
+        let filling = fill(&mut self.ledger, waiting, &|vm| ways(inventory, &BTreeSet::new(), vm), STEPS);
+        for (vm, node) in filling.decided {
+            self.settle(vm, node);
+        }
+        let left = filling.left;
+        let mut queue: BTreeSet<Rank> = left.into_iter().map(|vm| rank(inventory, vm)).collect();
         while let Some((.., vm)) = queue.pop_first() {
             if !self.rearrange(vm) {
                 let victims = self.preempt(vm);
-                queue.extend(victims.into_iter().map(|victim| self.rank(victim)));
+                queue.extend(victims.into_iter().map(|victim| rank(inventory, victim)));
             }
         }
     }
+}
 
-    /// Three passes over those that wait, and the one that leaves out the fewest important ones counts: spread over the
-    /// nodes; packed, large ones first; packed, small ones first. Most often the first leaves nobody out.
-    fn fill(&mut self, mut waiting: Vec<VmId>) -> Vec<VmId> {
-        let inventory = self.inventory();
-        let priority = |vm: VmId| Reverse(inventory.vm(vm).priority);
-        let mark = self.mark();
-        let mut best: Option<(Vec<u8>, Vec<VmId>, Vec<Decision>)> = None;
-        for pass in 0..3 {
-            match pass {
-                0 => waiting.sort_by_key(|vm| self.rank(*vm)),
-                1 => waiting.sort_by_key(|vm| (priority(*vm), Reverse(inventory.need(*vm)), *vm)),
-                _ => waiting.sort_by_key(|vm| (priority(*vm), inventory.need(*vm), *vm)),
-            }
-            let left = self.pass(&waiting, if pass == 0 { Fit::Spread } else { Fit::Pack });
-            if left.is_empty() {
-                return left;
-            }
-            let missing: Vec<u8> = left.iter().map(|vm| inventory.vm(*vm).priority).collect();
-            let decided = self.done.get(mark.1..).unwrap_or_default().to_vec();
-            self.rewind(mark);
-            if best.as_ref().is_none_or(|(least, ..)| missing < *least) {
-                best = Some((missing, left, decided));
-            }
-        }
-        let (_, left, decided) = best.unwrap_or_default();
-        for (vm, node) in decided {
-            self.ledger.put(vm, node);
-            self.done.push((vm, node));
-        }
-        left
-    }
-
-    fn pass(&mut self, waiting: &[VmId], fit: Fit) -> Vec<VmId> {
-        let mut left = Vec::new();
-        for vm in waiting {
-            match self.ledger.best(*vm, fit, self.ways(*vm)) {
-                Some(node) => self.settle(*vm, node),
-                None => left.push(*vm),
-            }
-        }
-        left
+fn ways(inventory: &Inventory, stopped: &BTreeSet<VmId>, id: VmId) -> &'static [Way] {
+    let vm = inventory.vm(id);
+    match vm.whereabouts {
+        Where::Stopped => &[Way::Cold],
+        Where::Running(_) if stopped.contains(&id) => &[Way::Cold],
+        Where::Leaving(_) if vm.cold_move => &[Way::Live, Way::Cold],
+        Where::Running(_) | Where::Leaving(_) => &[Way::Live],
+        Where::InFlight { .. } => &[],
     }
 }

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::Groups;
 use super::inventory::{Inventory, NodeId, VmId, Where};
-use super::ledger::{Coming, Ledger, Way};
+use super::ledger::{Ledger, Way};
 use super::plan::{Act, Step};
 use super::round::Decision;
 
 /// The steps of all decisions, in order.
 pub(super) fn steps(inventory: &Inventory, groups: &Groups<'_>, decisions: &[Decision]) -> Vec<Step> {
-    let ledger = Ledger::new(inventory, groups, Coming::Waits);
+    let ledger = Ledger::new(inventory, groups);
     let mut of_vm: BTreeMap<VmId, Vec<(usize, Option<NodeId>)>> = BTreeMap::new();
     for (at, (vm, to)) in decisions.iter().enumerate() {
         of_vm.entry(*vm).or_default().push((at, *to));
@@ -31,8 +31,10 @@ pub(super) fn steps(inventory: &Inventory, groups: &Groups<'_>, decisions: &[Dec
         match inventory.vm(vm).whereabouts {
             Where::Stopped => starts.extend(end.map(|to| (vm, to))),
             // Nobody comes to a node that is being left, so nobody counts on an earlier departure.
-            Where::Leaving(from) => end.filter(|to| *to != from).into_iter().for_each(|to| moved(last, to)),
-            Where::Running(_) => {
+            Where::Leaving(from) if !inventory.node(from).accepts => {
+                end.into_iter().for_each(|to| moved(last, to));
+            }
+            Where::Running(_) | Where::Leaving(_) => {
                 if decided.iter().all(|(_, to)| to.is_some()) {
                     decided.iter().filter_map(|(at, to)| Some((*at, (*to)?))).for_each(|(at, to)| moved(at, to));
                 } else {

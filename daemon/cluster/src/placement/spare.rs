@@ -2,11 +2,11 @@
 //!
 //! What is asked is the plain case: the node is lost, and its VMs start elsewhere, without anybody moving or being stopped.
 
-use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fill::fill;
 use super::inventory::{NodeId, VmId};
-use super::ledger::{Fit, Ledger, Way};
+use super::ledger::{Ledger, Way};
 
 /// A node whose loss could not be absorbed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,41 +17,26 @@ pub struct Shortfall {
     pub vms: Vec<VmId>,
 }
 
+/// Steps of the search for a place for one node's VMs.
+const STEPS: u32 = 1_000;
+
 /// Where each VM of a node would go; or which of them could go nowhere.
 type Refuge = Result<BTreeMap<VmId, NodeId>, Vec<VmId>>;
 
 /// Where the VMs of a node would go if it were lost.
 pub(super) fn refuge(ledger: &mut Ledger<'_>, node: NodeId) -> Refuge {
-    let inventory = ledger.inventory;
-    let start = ledger.mark();
+    let mark = ledger.mark();
     let was_open = ledger.close(node);
-    let mut lost: Vec<VmId> = ledger.on(node).collect();
-    lost.sort_by_key(|vm| (Reverse(inventory.vm(*vm).priority), Reverse(inventory.need(*vm)), *vm));
+    let lost: Vec<VmId> = ledger.on(node).collect();
     for vm in &lost {
         ledger.put(*vm, None);
     }
-    let mut result = Err(Vec::new());
-    for fit in [Fit::Spread, Fit::Pack] {
-        let mark = ledger.mark();
-        let mut found = BTreeMap::new();
-        for vm in &lost {
-            if let Some(to) = ledger.best(*vm, fit, &[Way::Cold]) {
-                ledger.put(*vm, Some(to));
-                found.insert(*vm, to);
-            }
-        }
-        ledger.rewind(mark);
-        if found.len() == lost.len() {
-            result = Ok(found);
-            break;
-        }
-        result = Err(lost.iter().copied().filter(|vm| !found.contains_key(vm)).collect());
-    }
-    ledger.rewind(start);
+    let filling = fill(ledger, lost, &|_| &[Way::Cold], STEPS);
+    ledger.rewind(mark);
     if was_open {
         ledger.open(node);
     }
-    result
+    if filling.left.is_empty() { Ok(filling.decided.into_iter().collect()) } else { Err(filling.left) }
 }
 
 /// The nodes whose loss the others can absorb, each with an arrangement that shows it.

@@ -68,8 +68,7 @@ impl Round<'_> {
     }
 
     /// While the use of memory differs by more than [`SPREAD`], moves a VM from a most used node to a little used one:
-    /// the VM that leaves the fuller of the two least full. Each move makes the fullest of the two less full than it was, so
-    /// it ends. A move after which some node's loss could not be absorbed any more, though it could before, is not made.
+    /// the VM that leaves the fuller of the two least full. Each move makes the fuller of the two less full, so it ends. A move after which some node's loss could not be absorbed any more, though it could before, is not made.
     pub(super) fn balance(&mut self) {
         let mut spare = Spare::of(&mut self.ledger);
         let open: Vec<NodeId> = self.ledger.inventory.node_ids().filter(|node| self.ledger.is_open(*node)).collect();
@@ -84,7 +83,7 @@ impl Round<'_> {
             let upward = full.iter().skip(1).filter_map(|from| Some((*from, *idle.first()?)));
             let mut moved = false;
             for (from, to) in downward.chain(upward).collect::<Vec<_>>() {
-                let Some(vm) = self.evening(from, to.1) else { continue };
+                let Some(vm) = self.evening(from, to) else { continue };
                 if spare.survives(&mut self.ledger, vm, to.1) {
                     self.done.push((vm, Some(to.1)));
                     for (was, node) in [from, to] {
@@ -108,13 +107,14 @@ impl Round<'_> {
         used.saturating_mul(1000) / total
     }
 
-    /// The VM whose move from one node to the other evens them out best; `None` if none makes the fuller one less full.
-    fn evening(&self, (most, from): (u64, NodeId), to: NodeId) -> Option<VmId> {
+    /// The VM whose move from one node to the other evens them out best; `None` if none leaves them closer together.
+    fn evening(&self, (most, from): (u64, NodeId), (least, to): (u64, NodeId)) -> Option<VmId> {
         let inventory = self.ledger.inventory;
         let after = |vm: VmId| {
             let need = i64::try_from(inventory.need(vm)).unwrap_or(i64::MAX);
-            self.used(from, -need).max(self.used(to, need))
+            (self.used(from, -need), self.used(to, need))
         };
+        let fuller = |vm: VmId| after(vm).0.max(after(vm).1);
         let rank = |id: VmId, node: NodeId| {
             let preferred = &inventory.vm(id).preferred;
             preferred.iter().position(|one| *one == node).unwrap_or(preferred.len())
@@ -127,9 +127,10 @@ impl Round<'_> {
                 && self.ledger.groups.set_of(*id).is_empty()
                 && !(vm.auto_failback && rank(*id, to) > rank(*id, from))
                 && self.ledger.allows(*id, to, inventory.need(*id), Way::Live)
-                && after(*id) < most
+                && fuller(*id) < most
+                && after(*id).0 >= least
         };
-        let key = |id: &VmId| (inventory.vm(*id).stickiness, after(*id), *id);
+        let key = |id: &VmId| (inventory.vm(*id).stickiness, fuller(*id), *id);
         self.ledger.on(from).filter(may).min_by_key(key)
     }
 }
