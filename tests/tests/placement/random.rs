@@ -56,8 +56,10 @@ fn cluster(chance: &mut Chance, traits: Traits) -> Inventory {
             (false, false) => Where::Running(at),
         };
         let need = u32::try_from(referee::need(&inventory, vm)).unwrap();
-        if inventory.nodes[at.0].free.0 >= need && may_begin(&inventory, vm, at) {
-            inventory.nodes[at.0].free.0 -= need;
+        let ends = [Some(at), if let Where::InFlight { from, .. } = where_ { from } else { None }];
+        let room = ends.into_iter().flatten().all(|end| inventory.nodes[end.0].free.0 >= need);
+        if room && may_begin(&inventory, vm, at) {
+            ends.into_iter().flatten().for_each(|end| inventory.nodes[end.0].free.0 -= need);
             inventory.vms[vm.0].whereabouts = where_;
         }
     }
