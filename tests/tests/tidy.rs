@@ -71,7 +71,7 @@ const IMPURE: [&str; 10] = [
 ];
 
 /// What no scenario says, and why.
-const UNSAID: [(&str, &str); 23] = [
+const UNSAID: [(&str, &str); 24] = [
     ("Malformed", "no datagram of the world is made by a stranger"),
     ("Absent", "its scenario is being written"),
     ("Adopted", "its scenario is being written"),
@@ -95,6 +95,7 @@ const UNSAID: [(&str, &str); 23] = [
     ("Suspending", "its scenario is being written"),
     ("NotSuspended", "its scenario is being written"),
     ("Resuming", "its scenario is being written"),
+    ("MakesRoom", "its scenario is being written"),
 ];
 
 fn workspace() -> PathBuf {

@@ -195,6 +195,11 @@ impl Agreement {
         }
     }
 
+    /// How much of the log was applied here.
+    pub(crate) fn applied(&self) -> u64 {
+        self.own.applied
+    }
+
     /// Whether this node believes itself leader: not a right to act, only to propose.
     pub(crate) fn is_leader(&self) -> bool {
         self.own.raw.raft.state == StateRole::Leader

@@ -215,6 +215,8 @@ pub struct Config {
     pub timing: Timing,
     /// Whether the watchdog resets a node that stays inquorate for `lease`.
     pub self_fence: bool,
+    /// Whether VMs are moved only to even out the use of memory.
+    pub balance: bool,
     /// The networks, in the order of the file.
     pub networks: Vec<Network>,
     /// The power switches.

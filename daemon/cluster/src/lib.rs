@@ -16,7 +16,7 @@
 //! policy:        placement
 //! transition:    state
 //! bytes:         wire
-//! node:          ops, generation, host, fencer, operator, dc, node
+//! node:          ops, generation, host, fencer, scene, operator, mover, dc, node
 //! ```
 //!
 //! Fencing has a layer of its own: everything above may use a proof, nothing below can fake one.
@@ -26,6 +26,7 @@ pub mod event;
 pub mod fencing;
 pub mod limits;
 pub mod node;
+pub mod placement;
 pub mod status;
 pub mod trace;
 pub mod words;
@@ -36,9 +37,10 @@ mod fencer;
 mod generation;
 mod hearing;
 mod host;
+mod mover;
 mod operator;
 mod ops;
-mod placement;
 mod report;
+mod scene;
 mod state;
 mod wire;

@@ -53,7 +53,8 @@ pub enum Trace {
     Defined { vm: VmName, memory: Mebibytes },
     Adopted { vm: VmName, node: String, generation: Generation },
     Assigned { vm: VmName, node: String, generation: Generation },
-    NoRoom { vm: VmName },
+    NoRoom { vm: VmName, reason: String },
+    MakesRoom { vm: VmName },
     Creating { vm: VmName, generation: Generation },
     Resuming { vm: VmName, generation: Generation },
     Started { vm: VmName, node: String, generation: Generation },
@@ -152,7 +153,8 @@ impl fmt::Display for Trace {
             Self::Assigned { vm, node, generation } => {
                 write!(f, "assigns VM {vm} to {node}, generation {}", generation.0)
             }
-            Self::NoRoom { vm } => write!(f, "no node has room for VM {vm}"),
+            Self::NoRoom { vm, reason } => write!(f, "no node has room for VM {vm}: {reason}"),
+            Self::MakesRoom { vm } => write!(f, "VM {vm} makes room for a more important one"),
             Self::Creating { vm, generation } => write!(f, "creates VM {vm}, generation {}", generation.0),
             Self::Resuming { vm, generation } => {
                 write!(f, "resumes VM {vm} from the shared disk, generation {}", generation.0)

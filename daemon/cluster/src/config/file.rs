@@ -41,6 +41,8 @@ struct ClusterTable {
     evacuation: Spanned<String>,
     #[serde(default = "yes")]
     self_fence: bool,
+    #[serde(default)]
+    balance: bool,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +144,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         name: name.into_inner(),
         timing,
         self_fence: file.cluster.self_fence,
+        balance: file.cluster.balance,
         networks,
         pdus,
         nodes,
