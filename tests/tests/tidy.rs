@@ -71,7 +71,7 @@ const IMPURE: [&str; 10] = [
 ];
 
 /// What no scenario says, and why.
-const UNSAID: [(&str, &str); 24] = [
+const UNSAID: [(&str, &str); 25] = [
     ("Malformed", "no datagram of the world is made by a stranger"),
     ("Absent", "its scenario is being written"),
     ("Adopted", "its scenario is being written"),
@@ -95,6 +95,7 @@ const UNSAID: [(&str, &str); 24] = [
     ("Suspending", "its scenario is being written"),
     ("NotSuspended", "its scenario is being written"),
     ("Resuming", "its scenario is being written"),
+    ("NotReserved", "its scenario is being written"),
     ("MakesRoom", "its scenario is being written"),
 ];
 

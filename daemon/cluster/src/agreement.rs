@@ -227,8 +227,17 @@ impl Agreement {
 /// Whether a message can be, so that the crate does not panic on it.
 fn admit(seat: &Seat, message: &Message) -> Result<(), &'static str> {
     let log = seat.raw.store();
-    if log.voters().count() > 0 && !log.voters().any(|id| id == message.from) && !log.learners().contains(&message.from)
-    {
+    let known = log.voters().any(|id| id == message.from) || log.learners().contains(&message.from);
+    // Whoever was away does not know yet who came in meanwhile: a newcomer may lead it, or ask for its vote.
+    let leads = matches!(
+        message.msg_type(),
+        MessageType::MsgAppend
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgSnapshot
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestPreVote
+    );
+    if !known && !leads && log.voters().count() > 0 {
         return Err("an agreement message from no member");
     }
     let last = seat.raw.raft.raft_log.last_index();

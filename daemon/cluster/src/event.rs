@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::VmSpec;
 use crate::fencing::Readings;
 use crate::trace::Trace;
-use crate::words::{Failing, Generation, Incarnation, Instant, LinkId, Mebibytes, OpId, Outlet, Slot, VmName};
+use crate::words::{Claim, Failing, Generation, Incarnation, Instant, LinkId, Mebibytes, OpId, Outlet, Slot, VmName};
 
 /// What a node is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +202,8 @@ pub enum Outcome {
     Failed(String),
     /// A fencing ended with these readings of the outlets.
     Read(Readings),
+    /// The storage has reserved this epoch; never 0.
+    Reserved(u64),
     /// The storage has barred this boot of a node: its connections are gone, and no request of it is in flight.
     Barred(Incarnation),
 }
@@ -267,8 +269,8 @@ pub enum Work {
     Create {
         /// The VM.
         vm: VmName,
-        /// Its generation.
-        generation: Generation,
+        /// By what its disks are claimed.
+        claim: Claim,
         /// Whether to resume it from its image on the shared disk, which is gone afterwards.
         resume: bool,
     },
@@ -276,8 +278,8 @@ pub enum Work {
     Receive {
         /// The VM.
         vm: VmName,
-        /// The migration's generation.
-        generation: Generation,
+        /// By what its disks are claimed; it bears the migration's generation.
+        claim: Claim,
         /// Where it runs.
         from: Slot,
     },
@@ -323,6 +325,8 @@ pub enum Work {
         /// By which way.
         path: Path,
     },
+    /// Reserve a new epoch of claims at the storage, so that it is never handed out again.
+    Reserve,
     /// Bar this boot of a node from the storage.
     Bar {
         /// Whose.

@@ -83,7 +83,7 @@ impl Fencer {
                 .map(Some)
                 .ok_or_else(|| "the storage has barred another boot".to_owned()),
             Outcome::Failed(reason) => Err(reason),
-            Outcome::Succeeded => Err("it was not read back".to_owned()),
+            Outcome::Succeeded | Outcome::Reserved(_) => Err("it was not read back".to_owned()),
         };
         match result {
             Ok(Some(proven)) => {

@@ -14,7 +14,7 @@ use crate::limits;
 use crate::ops::{Ops, vm_of, vm_of_domain};
 use crate::state::{Command, Ending, Phase, State, Stop, Vm};
 use crate::trace::Trace;
-use crate::words::{Generation, Identity, Instant, Mebibytes, Slot, VmName};
+use crate::words::{Claim, ClusterGeneration, Generation, Identity, Instant, Mebibytes, Slot, VmName};
 
 /// What a part of the node works with: what it may look at, and where it puts what it wants.
 pub(crate) struct Desk<'a> {
@@ -34,6 +34,16 @@ impl Desk<'_> {
 
     pub(crate) fn say(&mut self, trace: Trace) {
         self.actions.push(Action::Trace(trace));
+    }
+
+    /// By what a VM of that generation claims its disks.
+    fn claim(&self, generation: Generation) -> Claim {
+        Claim { epoch: self.state.epoch, generation }
+    }
+
+    /// Whether claims can be told from older ones; where nothing is exported there are none.
+    fn may_claim(&self) -> bool {
+        self.state.epoch > 0 || self.config.exports.is_empty()
     }
 
     pub(crate) fn name(&self, slot: Slot) -> String {
@@ -80,6 +90,9 @@ pub(crate) struct Host {
     /// The generation for which a VM was told to end, and whether its memory was saved.
     told: BTreeMap<VmName, (Generation, bool)>,
     machine: Option<Machine>,
+    /// The epoch that the storage here has reserved, and for which generation of the cluster.
+    reserved: Option<(ClusterGeneration, u64)>,
+    reserve_again: Instant,
     pulls: Vec<Pull>,
 }
 
@@ -171,6 +184,28 @@ impl Host {
         }
     }
 
+    /// As the storage: has an epoch reserved for a new generation of the cluster, and tells of the one that was.
+    pub(crate) fn reserve(&mut self, desk: &mut Desk<'_>) {
+        if desk.state.epoch > 0 || desk.config.exports.is_empty() {
+            return;
+        }
+        match self.reserved {
+            Some((generation, epoch)) if generation == desk.state.generation => {
+                desk.proposals.push(Command::Epoch(epoch));
+            }
+            _ if desk.now >= self.reserve_again && !desk.ops.reserve() => {
+                self.reserve_again = desk.now + limits::RETRY;
+                desk.begin(limits::DESTROY, Work::Reserve);
+            }
+            _ => {}
+        }
+    }
+
+    /// The storage has reserved an epoch while this generation of the cluster lived.
+    pub(crate) fn reserved(&mut self, generation: ClusterGeneration, epoch: u64) {
+        self.reserved = Some((generation, epoch));
+    }
+
     /// Acts on every VM that concerns this node. Called when quorate, and a member, only.
     pub(crate) fn review(&mut self, desk: &mut Desk<'_>) {
         let differs = |file: &&VmFile| {
@@ -201,6 +236,8 @@ impl Host {
             (Phase::Starting(at), Here::Running) if mine(at) => {
                 desk.proposals.push(Command::Started(name.clone(), generation));
             }
+            // The storage must have said first from where claims count.
+            (Phase::Starting(_) | Phase::Moving { .. }, Here::Gone) if !tried && !desk.may_claim() => {}
             (Phase::Starting(at), Here::Gone) if mine(at) && !tried => self.create(desk, name, vm),
             (Phase::Starting(at), Here::Gone) if mine(at) => {
                 desk.proposals.push(Command::Ended(name.clone(), generation, Ending::NotStarted));
@@ -246,7 +283,7 @@ impl Host {
         } else {
             Trace::Creating { vm: vm.clone(), generation }
         });
-        desk.begin(limits::CREATE, Work::Create { vm: vm.clone(), generation, resume });
+        desk.begin(limits::CREATE, Work::Create { vm: vm.clone(), claim: desk.claim(generation), resume });
     }
 
     /// Ends a VM as the cluster wants: at first as a guest wishes, then without asking it.
@@ -269,7 +306,7 @@ impl Host {
     fn receive(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation, from: Slot) {
         self.begun(vm, generation);
         desk.say(Trace::Pulling { vm: vm.clone(), from: desk.name(from) });
-        desk.begin(limits::MIGRATE, Work::Receive { vm: vm.clone(), generation, from });
+        desk.begin(limits::MIGRATE, Work::Receive { vm: vm.clone(), claim: desk.claim(generation), from });
     }
 
     fn begun(&mut self, vm: &VmName, generation: Generation) {
@@ -305,7 +342,9 @@ impl Host {
     /// Shuts down what still runs here: it could not be moved in time, or there is nobody to move it.
     pub(crate) fn shut_down(&mut self, now: Instant, node: &str, ops: &mut Ops, actions: &mut Actions) {
         for (vm, running) in self.vms() {
-            if ops.touch(&vm) {
+            // As everywhere, two lists must have come since the last attempt.
+            let touched = self.touched.get(&vm).is_some_and(|at| self.count < at + u64::from(limits::MISSED_LISTS));
+            if touched || ops.touch(&vm) {
                 continue;
             }
             let work = if running && self.shut.insert(vm.clone()) {

@@ -260,6 +260,9 @@ impl Node {
         if let Ok(belonging) = &self.belonging
             && let Some(state) = &belonging.state
         {
+            if let Outcome::Reserved(epoch) = outcome {
+                self.host.reserved(state.generation, epoch);
+            }
             let (ops, config) = (&mut self.ops, &*self.config);
             let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
             self.fencer.done(&mut desk, op, &work, outcome);
@@ -388,7 +391,9 @@ impl Node {
         let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
         self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
         self.operator.review(&mut desk, &self.hearing, &self.host);
-        if config.node(self.me.slot).role == Role::Node && !state.duty(self.me.slot).maintenance {
+        if config.node(self.me.slot).role == Role::Gateway {
+            self.host.reserve(&mut desk);
+        } else if !state.duty(self.me.slot).maintenance {
             self.host.review(&mut desk);
         }
         if let Some(dc) = self.dc.as_mut().filter(|_| may_act) {

@@ -23,6 +23,11 @@ impl Ops {
         op
     }
 
+    /// Whether an epoch is being reserved.
+    pub(crate) fn reserve(&self) -> bool {
+        self.open.values().any(|work| *work == Work::Reserve)
+    }
+
     /// Whether none is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -48,7 +53,7 @@ pub(crate) fn vm_of(work: &Work) -> Option<VmName> {
         | Work::Suspend { vm }
         | Work::Shutdown { vm } => Some(vm.clone()),
         Work::Destroy { domain } => vm_of_domain(domain),
-        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } => None,
+        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Reserve | Work::Bar { .. } => None,
     }
 }
 

@@ -80,6 +80,8 @@ pub enum Trace {
     NotPushed { vm: VmName, reason: String },
     NotDestroyed { domain: String, reason: String },
     NotShutDown { vm: VmName, reason: String },
+    NotReserved { reason: String },
+    Epoch { epoch: u64 },
     NotSuspended { vm: VmName, reason: String },
 }
 
@@ -182,6 +184,10 @@ impl fmt::Display for Trace {
             Self::Destroying { domain } => write!(f, "destroys domain {domain}: it is not this node's"),
             Self::ShuttingDown { vm, node } => write!(f, "shuts VM {vm} down on {node}"),
             Self::Suspending { vm, node } => write!(f, "suspends VM {vm} on {node}"),
+            Self::NotReserved { reason } => {
+                write!(f, "the storage has no epoch for this generation's claims: {reason}")
+            }
+            Self::Epoch { epoch } => write!(f, "the storage takes this generation's claims as epoch {epoch}"),
             Self::NotSuspended { vm, reason } => write!(f, "VM {vm} was not suspended: {reason}"),
             Self::Leaving { node } => write!(f, "{node} leaves: its VMs are moved away"),
             Self::Left { node } => write!(f, "{node} has left and is off"),

@@ -169,6 +169,16 @@ impl Generation {
     }
 }
 
+/// By what a VM's disks are claimed at the storage, which refuses every older one. The storage hands out a new epoch for each
+/// generation of the cluster, because the VMs' generations begin again with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Claim {
+    /// The storage's own count of the cluster's generations.
+    pub epoch: u64,
+    /// The VM's generation.
+    pub generation: Generation,
+}
+
 /// The name of a VM, which is the name of its file and of its domain: 1 to 32 letters, digits, `_`, `-`, `.`, without `--`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]

@@ -17,7 +17,7 @@ use super::mailbox::{Post, Told};
 use super::power;
 use super::pulls;
 use super::run::servant;
-use super::site::Site;
+use super::site::{self, Site};
 use super::storage::{Disks, Held};
 use crate::init::HOLDFAST;
 use crate::migrate;
@@ -61,7 +61,7 @@ impl Desk {
     fn perform(&self, work: Work, deadline: Instant, socket: Option<UnixStream>) -> Outcome {
         let done = match work {
             Work::Create { vm, resume, .. } => self.create(&vm, resume, deadline),
-            Work::Receive { vm, generation, from } => self.receive(&vm, generation, from, deadline),
+            Work::Receive { vm, claim, from } => self.receive(&vm, claim.generation, from, deadline),
             Work::Push { vm, transfer, .. } => push(&vm, transfer, socket, deadline),
             Work::Suspend { vm } => suspend(&vm, deadline),
             // `-w` waits until the domain is gone, `-F` asks by ACPI where the guest does not listen to xenstore.
@@ -69,6 +69,7 @@ impl Desk {
             Work::Destroy { domain } => xl(["destroy", &domain], deadline),
             Work::OutletsOff { outlets, path, .. } => return self.switch(&outlets, Relay::Off, path, deadline),
             Work::OutletsOn { outlets, path, .. } => return self.switch(&outlets, Relay::On, path, deadline),
+            Work::Reserve => return site::reserve_epoch().map_or_else(Outcome::Failed, Outcome::Reserved),
             Work::Bar { .. } => Err("this gateway cannot bar a node".to_owned()),
         };
         done.map_or_else(Outcome::Failed, |_said| Outcome::Succeeded)

@@ -19,6 +19,8 @@ const SECRETS: &str = "/etc/holdfast/secrets.toml";
 const INCARNATION: &str = "/run/holdfast/incarnation";
 /// How many supervisors were started before in this boot.
 const STARTS: &str = "/run/holdfast/starts";
+/// The last epoch of claims, as long as the storage runs: with it, it forgets all claims.
+const EPOCH: &str = "/run/holdfast/epoch";
 /// Until when an earlier life would have petted the watchdog, in milliseconds since boot.
 const LEASE: &str = "/run/holdfast/lease";
 
@@ -77,6 +79,24 @@ pub(super) fn keep_lease(lease: Instant) -> io::Result<()> {
     let fresh = Path::new(LEASE).with_extension("new");
     fs::write(&fresh, lease.millis().to_string())?;
     fs::rename(&fresh, LEASE)
+}
+
+/// Takes an epoch for the claims of a generation of the cluster that no later one can have.
+///
+/// # Errors
+/// It cannot be kept, in words for the operator.
+pub(super) fn reserve_epoch() -> Result<u64, String> {
+    let failed = |error: io::Error| format!("{EPOCH}: {error}");
+    let last = match fs::read_to_string(EPOCH) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(failed(error)),
+        Ok(text) => text.trim().parse::<u64>().map_err(|error| format!("{EPOCH}: {error}"))?,
+    };
+    let epoch = last.saturating_add(1);
+    let fresh = Path::new(EPOCH).with_extension("new");
+    fs::write(&fresh, epoch.to_string()).map_err(failed)?;
+    fs::rename(&fresh, EPOCH).map_err(failed)?;
+    Ok(epoch)
 }
 
 /// The boot's number, as init wrote it.

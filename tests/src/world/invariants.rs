@@ -31,8 +31,8 @@ impl World {
     pub fn pretend_alone(&mut self, at: usize) {
         self.history.seen_in.clear();
         if let Some(vm) = self.vms.first().cloned() {
-            let generation = cluster::words::Generation(1);
-            self.note_begin(at, &Work::Create { vm, generation, resume: false });
+            let claim = cluster::words::Claim::default();
+            self.note_begin(at, &Work::Create { vm, claim, resume: false });
         }
     }
 

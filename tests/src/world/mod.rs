@@ -152,6 +152,8 @@ pub struct World {
     /// A hostile member: what it makes of a datagram that it was to send or to pass on, if anything.
     pub meddler: Option<fn(&mut Chance, &[u8]) -> Option<Vec<u8>>>,
     pulls: BTreeMap<u64, shell::Waiting>,
+    /// Epochs of claims that the storage has handed out.
+    epochs: u64,
     /// Images of VMs on the shared disk.
     images: BTreeSet<VmName>,
     /// Boots that the storage has barred: what they run can change nothing.
@@ -207,6 +209,7 @@ impl World {
             migration_faults: 0,
             meddler: None,
             pulls: BTreeMap::new(),
+            epochs: 0,
             images: BTreeSet::new(),
             barred: BTreeSet::new(),
             answers: BTreeMap::new(),
@@ -562,5 +565,6 @@ fn configuration(nodes: u8, links: u8) -> String {
         }
         text += "]\n";
     }
+    text += "[[export]]\nname = \"x0\"\ndevice = \"/dev/disk/x0\"\n";
     text
 }

@@ -102,7 +102,8 @@ impl World {
                 self.machine(at).domains.insert(vm.to_string(), Domain::Paused);
                 self.plan(BUILD, Happening::Built { at, boot, life, op, vm });
             }
-            Work::Receive { vm, generation, from } => {
+            Work::Receive { vm, claim, from } => {
+                let generation = claim.generation;
                 let source = usize::from(from.0);
                 let stream = self.order;
                 let waiting = Waiting { target: at, boot, life, op, source, vm: vm.clone() };
@@ -122,6 +123,10 @@ impl World {
                 machine.domains.remove(vm.as_str());
                 self.images.insert(vm);
                 self.done(at, life, op, Outcome::Succeeded);
+            }
+            Work::Reserve => {
+                self.epochs += 1;
+                self.done(at, life, op, Outcome::Reserved(self.epochs));
             }
             Work::Bar { incarnation, .. } => {
                 self.barred.insert(incarnation);
@@ -217,6 +222,7 @@ impl World {
             | Work::Receive { .. }
             | Work::Push { .. }
             | Work::Suspend { .. }
+            | Work::Reserve
             | Work::Bar { .. }
             | Work::Shutdown { .. }
             | Work::Destroy { .. } => return,

@@ -21,6 +21,7 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
         Work::Shutdown { vm } => Some(Trace::NotShutDown { vm: vm.clone(), reason }),
         Work::Destroy { domain } => Some(Trace::NotDestroyed { domain: domain.clone(), reason }),
         Work::Suspend { vm } => Some(Trace::NotSuspended { vm: vm.clone(), reason }),
+        Work::Reserve => Some(Trace::NotReserved { reason }),
         Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } => None,
     }
 }

@@ -169,6 +169,14 @@ impl State {
         Some(Trace::Duty { node, standby: duty.standby, maintenance: duty.maintenance, disarmed: duty.disarmed })
     }
 
+    pub(super) fn take_epoch(&mut self, epoch: u64) -> Option<Trace> {
+        if self.epoch != 0 || epoch == 0 {
+            return None;
+        }
+        self.epoch = epoch;
+        Some(Trace::Epoch { epoch })
+    }
+
     pub(super) fn disarm(&mut self, disarmed: bool) -> Option<Trace> {
         if self.disarmed == disarmed {
             return None;

@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Duty(Slot, Duty),
     /// The operator has disarmed the whole cluster, or armed it again.
     Disarm(bool),
+    /// The storage has reserved this epoch for the claims of this generation of the cluster.
+    Epoch(u64),
     /// A stopped VM belongs to a node from here on.
     Assign(VmName, Generation, Identity),
     /// A VM that no record places runs on a node.
@@ -192,6 +194,8 @@ pub(crate) struct Vm {
 pub(crate) struct State {
     /// Which life of the cluster this is.
     pub(crate) generation: ClusterGeneration,
+    /// The storage's epoch for the claims of this generation; 0 until it has reserved one.
+    pub(crate) epoch: u64,
     /// Grows with every change of who fills which slot.
     pub(crate) view: View,
     /// The slots.
@@ -218,6 +222,7 @@ impl State {
         let members = config.slots().map(|(slot, node)| (slot, member(slot, node.role))).collect();
         Self {
             generation,
+            epoch: 0,
             view: View(1),
             members,
             duties: BTreeMap::new(),
@@ -253,6 +258,7 @@ impl State {
             Command::Left(identity) => return self.left(config, identity),
             Command::Duty(slot, duty) => self.set_duty(config, slot, duty),
             Command::Disarm(disarmed) => self.disarm(disarmed),
+            Command::Epoch(epoch) => self.take_epoch(epoch),
             Command::Assign(vm, generation, to) => self.assign(config, vm, generation, to),
             Command::Adopt(vm, at) => self.adopt(config, vm, at),
             Command::Started(vm, generation) => self.started(config, vm, generation),
