@@ -1,4 +1,4 @@
-//! Every dialogue as it goes: `dialogues/*.txt`.
+//! Every dialogue as it goes: `dialogues/ap7921-snmp/*.txt`.
 //!
 //! A recording is a sentence of intent, the dialogue and what happens to each datagram it sends, a line `----`, and what
 //! comes of it. `UPDATE_EXPECT=1 cargo test -p hw` writes what comes.
@@ -28,7 +28,7 @@ const COMMUNITY: &str = "private";
 
 #[test]
 fn every_dialogue_goes_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogues");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogues/ap7921-snmp");
     let mut recordings: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     recordings.sort();
     assert!(!recordings.is_empty());
