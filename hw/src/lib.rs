@@ -13,6 +13,8 @@
 pub mod ap7921;
 mod dialogue;
 pub mod port;
+#[cfg(test)]
+mod recordings;
 pub mod snmp;
 
 pub use dialogue::{Dialogue, Step};

@@ -15,6 +15,7 @@
 //! Sources: PowerNet-MIB 3.6.9; what other drivers of this device get wrong (an unknown state taken for off, one outlet
 //! of two read back, the reboot command, which cannot be verified by reading).
 
+pub mod console;
 mod status;
 mod switch;
 #[cfg(test)]

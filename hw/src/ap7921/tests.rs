@@ -1,7 +1,6 @@
 //! Every dialogue as it goes: `dialogues/ap7921-snmp/*.txt`.
 //!
-//! A recording is a sentence of intent, the dialogue and what happens to each datagram it sends, a line `----`, and what
-//! comes of it. `UPDATE_EXPECT=1 cargo test -p hw` writes what comes.
+//! A recording is the dialogue, and what happens to each datagram it sends:
 //!
 //! ```text
 //! off OUTLET.. | on OUTLET.. | status    the dialogue; an outlet is NUMBER or NUMBER=NAME
@@ -19,35 +18,16 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use super::*;
+use crate::recordings;
 use crate::snmp::{Kind, Message};
 
 const COMMUNITY: &str = "private";
 
 #[test]
 fn every_dialogue_goes_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogues/ap7921-snmp");
-    let mut recordings: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    recordings.sort();
-    assert!(!recordings.is_empty());
-    let mut wrong = Vec::new();
-    for path in recordings {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let (given, expected) = text.split_once("\n----\n").unwrap_or((text.trim_end(), ""));
-        let (_intent, input) = given.split_once("\n\n").expect("an intent, an empty line, the input");
-        let output = replay(input);
-        if output == expected {
-            continue;
-        }
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
-            std::fs::write(&path, format!("{given}\n----\n{output}")).unwrap();
-        } else {
-            wrong.push(format!("{}:\n{output}", path.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "not as written:\n{}", wrong.join("\n"));
+    recordings::check("ap7921-snmp", replay);
 }
 
 fn replay(input: &str) -> String {
