@@ -1,13 +1,13 @@
-//! Drivers for power switches: sans-IO dialogues carried by ports.
+//! Drivers for power switches and UPSes: sans-IO dialogues carried by ports.
 //!
-//! A driver is a [`Dialogue`]: it gives out datagrams and a time to wait until, takes datagrams, and ends with an
-//! outcome. It has no clock, no socket and no randomness of its own. A [`port`] carries it over a real socket. Nothing here
+//! A driver is a [`Dialogue`]: it gives out bytes and a time to wait until, takes bytes, and ends with an outcome. It has
+//! no clock, no socket and no randomness of its own. A [`port`] carries it over a real socket or serial line. Nothing here
 //! knows of clusters: what an outcome proves is for the caller to say.
 //!
 //! ```text
-//! ap7921   off, on, status of an APC AP7921's outlets
+//! ap7921   off, on, status of an APC AP7921's outlets: over SNMP, and at its serial console
 //! snmp     the bytes of SNMP v1, and one request with its tries
-//! port     dialogues on UDP
+//! port     dialogues on UDP and on serial lines
 //! ```
 
 pub mod ap7921;

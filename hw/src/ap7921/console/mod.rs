@@ -22,7 +22,7 @@
 
 mod goal;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 mod page;
 mod session;
 #[cfg(test)]

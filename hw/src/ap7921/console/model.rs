@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::super::Relay;
 
-pub(super) const USER: &str = "apc";
-pub(super) const PASSWORD: &str = "secret";
+pub(crate) const USER: &str = "apc";
+pub(crate) const PASSWORD: &str = "secret";
 
 /// Which firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Firmware {
+pub(crate) enum Firmware {
     /// AOS 2.x before the command line.
     Two,
     /// AOS 3.x with `-c` refused.
@@ -19,12 +19,12 @@ pub(super) enum Firmware {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Socket {
-    pub(super) name: String,
-    pub(super) relay: Relay,
-    pub(super) pending: bool,
+pub(crate) struct Socket {
+    pub(crate) name: String,
+    pub(crate) relay: Relay,
+    pub(crate) pending: bool,
     /// It does not switch.
-    pub(super) stuck: bool,
+    pub(crate) stuck: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,34 +44,34 @@ enum At {
 
 /// One console.
 #[derive(Debug, Clone)]
-pub(super) struct Console {
-    pub(super) firmware: Firmware,
-    pub(super) sockets: Vec<Socket>,
+pub(crate) struct Console {
+    pub(crate) firmware: Firmware,
+    pub(crate) sockets: Vec<Socket>,
     /// The user sees "Control Outlet / Configure Outlet" before the commands.
-    pub(super) admin: bool,
+    pub(crate) admin: bool,
     at: At,
     typed: String,
 }
 
 impl Console {
-    pub(super) fn new(firmware: Firmware, names: &[&str]) -> Self {
+    pub(crate) fn new(firmware: Firmware, names: &[&str]) -> Self {
         let socket = |name: &&str| Socket { name: (*name).to_owned(), relay: Relay::On, pending: false, stuck: false };
         let sockets = names.iter().map(socket).collect();
         Self { firmware, sockets, admin: true, at: At::UserName, typed: String::new() }
     }
 
-    pub(super) fn is_logged_out(&self) -> bool {
+    pub(crate) fn is_logged_out(&self) -> bool {
         self.at == At::UserName
     }
 
     /// Nobody has typed for three minutes.
-    pub(super) fn log_off(&mut self) -> String {
+    pub(crate) fn log_off(&mut self) -> String {
         self.typed.clear();
         self.go(At::UserName)
     }
 
     /// What comes back for what is typed: its echo, and what it brings about.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> String {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> String {
         let mut output = String::new();
         for byte in bytes {
             match byte {
