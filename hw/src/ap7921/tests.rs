@@ -5,6 +5,7 @@
 //! ```text
 //! off OUTLET.. | on OUTLET.. | status    the dialogue; an outlet is NUMBER or NUMBER=NAME
 //! ap7921                                 the next two are answered as an AP7921 with eight outlets does
+//! ap7921b                                the same for an AP7921B
 //! is VALUE ..                            answered with these values: a number, "text" (`_` is a blank), null, or an OID
 //! done                                   a SET is answered as it was sent
 //! error NAME                             refused
@@ -19,6 +20,7 @@
 
 use std::fmt::Write as _;
 
+use super::branch::{RPDU, RPDU2};
 use super::*;
 use crate::recordings;
 use crate::snmp::{Kind, Message};
@@ -32,6 +34,7 @@ fn every_dialogue_goes_as_written() {
 
 fn replay(input: &str) -> String {
     let (dialogue, script) = input.split_once('\n').unwrap();
+    let script = script.replace("ap7921b", "is 1.3.6.1.4.1.318.1.3.4.8\nis \"AP7921B\" 8");
     let script = script.replace("ap7921", "is 1.3.6.1.4.1.318.1.3.4.5\nis \"AP7921\" 8");
     let (word, rest) = dialogue.split_once(' ').unwrap_or((dialogue, ""));
     let outlet = |text: &str| {
@@ -119,7 +122,7 @@ impl Script<'_> {
             ("old", rest) => return response(self.previous.as_ref().unwrap(), values(rest)).encode(),
             ("id", _) => right.id ^= 1,
             ("community", _) => right.community = b"public".to_vec(),
-            ("object", _) => right.bindings[0].0 = Oid::new(RPDU, &[9]),
+            ("object", _) => right.bindings[0].0 = Oid::new(RPDU.device, &[9]),
             ("value", _) => right.bindings[0].1 = Value::Integer(1),
             ("kind", _) => right.kind = Kind::Set,
             ("noise", _) => return right.encode()[..20].to_vec(),
@@ -156,17 +159,23 @@ fn refusal(name: &str) -> ErrorStatus {
 /// A request in words.
 fn said(request: &Message) -> String {
     let object = |oid: &Oid| {
-        let Some(rest) = oid.arcs().strip_prefix(RPDU) else { return "sysObjectID".to_owned() };
-        let columns = [
-            (&IDENT_MODEL[..2], "model"),
-            (&IDENT_OUTLETS[..2], "outlets"),
-            (&CONTROL_COMMAND, "command"),
-            (&STATUS_NAME, "name"),
-            (&STATUS_STATE, "state"),
-            (&STATUS_PENDING, "pending"),
-        ];
-        let (column, name) = columns.into_iter().find(|(column, _)| rest.starts_with(column)).unwrap();
-        format!("{name}.{}", rest[column.len()])
+        let named = |branch: &Branch| {
+            let but_last = |oid: Oid| oid.arcs().split_last().unwrap().1.to_vec();
+            let [model, outlets] = branch.identity().map(but_last);
+            let column = |column| but_last(branch.of_outlet(column, 0));
+            let columns = [
+                (model, "model"),
+                (outlets, "outlets"),
+                (column(branch.command), "command"),
+                (column(branch.name), "name"),
+                (column(branch.state), "state"),
+                (column(branch.pending), "pending"),
+            ];
+            let (object, name) = columns.into_iter().find(|(object, _)| oid.arcs().starts_with(object))?;
+            let rest: String = oid.arcs()[object.len()..].iter().map(|arc| format!(".{arc}")).collect();
+            Some(format!("{name}{rest}"))
+        };
+        named(&RPDU).or_else(|| Some(named(&RPDU2)? + " (rPDU2)")).unwrap_or_else(|| "sysObjectID".to_owned())
     };
     let binding = |(oid, value): &(Oid, Value)| match request.kind {
         Kind::Set => format!("{} = {value}", object(oid)),
