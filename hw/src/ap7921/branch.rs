@@ -82,6 +82,11 @@ impl Branch {
         [self.model_object, self.outlets_object].map(|object| Oid::new(self.base, object))
     }
 
+    /// The load of the first phase, in tenths of an ampere: of all, since both models have one phase.
+    pub(super) fn load(&self) -> Oid {
+        Oid::new(self.base, &[2, 3, 1, 1, 2, 1])
+    }
+
     /// An object of one outlet.
     pub(super) fn of_outlet(&self, column: Column, outlet: u8) -> Oid {
         Oid::new(self.base, &[&column[..], &[outlet.into()]].concat())

@@ -29,7 +29,7 @@ use crate::snmp::{ErrorStatus, Exchange, Failure, Ids, Oid, Progress, Value};
 
 use branch::{Branch, pending_of};
 
-pub use status::status;
+pub use status::{load, status};
 pub use switch::switch;
 
 /// How long after a reading the next one is made.
@@ -138,6 +138,8 @@ pub enum Error {
         /// What it is called.
         found: String,
     },
+    /// What it says of its load is no measurement.
+    NoLoad(Value),
     /// The caller gave up, with the outlets not all as commanded; what was read last.
     GaveUp(Vec<Seen>),
 }
@@ -154,6 +156,7 @@ impl fmt::Display for Error {
             Self::Name { outlet, expected, found } => {
                 write!(f, "outlet {outlet} is called \"{found}\", not \"{expected}\"")
             }
+            Self::NoLoad(value) => write!(f, "no load, but {value}"),
             Self::GaveUp(last) => write_last(f, "not done in time", last),
         }
     }
@@ -192,7 +195,7 @@ trait Plan {
     fn last_seen(&self) -> &[Seen];
 }
 
-/// A dialogue with an AP7921. Made by [`switch`] and [`status`].
+/// A dialogue with an AP7921. Made by [`switch`], [`status`] and [`load`].
 struct Talk<P: Plan> {
     community: String,
     ids: Ids,

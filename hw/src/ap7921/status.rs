@@ -1,4 +1,4 @@
-//! Reading all outlets.
+//! Reading all outlets, and what they draw together.
 
 use super::branch::{Branch, RPDU};
 use super::{Error, Next, Plan, Seen, Talk, name_of};
@@ -57,5 +57,36 @@ impl Status {
         let columns = [self.branch.name, self.branch.state, self.branch.pending];
         let objects = columns.map(|column| self.branch.of_outlet(column, number));
         Next::Ask(Exchange::get(objects), format!("read outlet {number}"))
+    }
+}
+
+/// Reads what all outlets of the PDU draw together, in tenths of an ampere; neither card measures single outlets. `seed`
+/// should differ from one dialogue to the next.
+#[must_use]
+pub fn load(community: &str, seed: u64) -> impl Dialogue<Outcome = Result<u32, Error>> + use<> {
+    Talk::new(Load, community, seed)
+}
+
+/// The plan of [`load`].
+#[derive(Debug)]
+struct Load;
+
+impl Plan for Load {
+    type Answer = u32;
+
+    fn begin(&mut self, _branch: &'static Branch, _outlets: u8) -> Next<u32> {
+        // Both cards keep it in the branch of the first.
+        Next::Ask(Exchange::get([RPDU.load()]), "read its load".to_owned())
+    }
+
+    fn answered(&mut self, values: &[Value]) -> Next<u32> {
+        match values {
+            [Value::Gauge(load)] => Next::Done(Ok(*load)),
+            _ => Next::Done(Err(Error::NoLoad(values.first().cloned().unwrap_or(Value::Null)))),
+        }
+    }
+
+    fn last_seen(&self) -> &[Seen] {
+        &[]
     }
 }

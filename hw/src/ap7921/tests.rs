@@ -3,10 +3,10 @@
 //! A recording is the dialogue, and what happens to each datagram it sends:
 //!
 //! ```text
-//! off OUTLET.. | on OUTLET.. | status    the dialogue; an outlet is NUMBER or NUMBER=NAME
+//! off OUTLET.. | on OUTLET.. | status | load    the dialogue; an outlet is NUMBER or NUMBER=NAME
 //! ap7921                                 the next two are answered as an AP7921 with eight outlets does
 //! ap7921b                                the same for an AP7921B
-//! is VALUE ..                            answered with these values: a number, "text" (`_` is a blank), null, or an OID
+//! is VALUE ..                            answered with these values: a number, "text" (`_` is a blank), null, an OID, or gauge:NUMBER
 //! done                                   a SET is answered as it was sent
 //! error NAME                             refused
 //! lost                                   not answered
@@ -48,6 +48,7 @@ fn replay(input: &str) -> String {
         "status" => go(status(COMMUNITY, 1), &script, |outlets| {
             outlets.iter().map(|(seen, name)| format!("\n  {seen}, called \"{name}\"")).collect()
         }),
+        "load" => go(load(COMMUNITY, 1), &script, |load| format!(" {load} tenths of an ampere")),
         _ => panic!("no such dialogue: {word}"),
     }
 }
@@ -142,6 +143,7 @@ fn values(text: &str) -> Vec<Value> {
     let value = |word: &str| match word.strip_prefix('"') {
         Some(text) => Value::Text(text.trim_end_matches('"').replace('_', " ").into_bytes()),
         None if word == "null" => Value::Null,
+        None if word.starts_with("gauge:") => Value::Gauge(word["gauge:".len()..].parse().unwrap()),
         None if word.contains('.') => {
             Value::Oid(Oid::new(&word.split('.').map(|arc| arc.parse().unwrap()).collect::<Vec<u32>>(), &[]))
         }
@@ -170,6 +172,7 @@ fn said(request: &Message) -> String {
                 (column(branch.name), "name"),
                 (column(branch.state), "state"),
                 (column(branch.pending), "pending"),
+                (but_last(branch.load()), "load"),
             ];
             let (object, name) = columns.into_iter().find(|(object, _)| oid.arcs().starts_with(object))?;
             let rest: String = oid.arcs()[object.len()..].iter().map(|arc| format!(".{arc}")).collect();
