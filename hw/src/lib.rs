@@ -6,15 +6,21 @@
 //!
 //! ```text
 //! ap7921   off, on, status of an APC AP7921's outlets: over SNMP, and at its serial console
+//! nut      a client of NUT's upsd: UPSes read, attended, and ordered to shut all down
+//! ups      what a UPS is read as
 //! snmp     the bytes of SNMP v1, and one request with its tries
-//! port     dialogues on UDP and on serial lines
+//! port     dialogues on UDP, on TCP and on serial lines
 //! ```
 
 pub mod ap7921;
+mod credentials;
 mod dialogue;
+pub mod nut;
 pub mod port;
 #[cfg(test)]
 mod recordings;
 pub mod snmp;
+pub mod ups;
 
+pub use credentials::Credentials;
 pub use dialogue::{Dialogue, Step};

@@ -1,6 +1,7 @@
 //! Ports: what carries a dialogue to a device. Each works in the calling thread until the dialogue has ended.
 
 mod stream;
+pub mod tcp;
 #[cfg(test)]
 mod tests;
 pub mod tty;

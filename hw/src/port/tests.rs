@@ -14,7 +14,8 @@ use rustix::termios::{ControlModes, InputModes, LocalModes, OutputModes, tcgetat
 
 use super::tty::{self, Trouble};
 use crate::ap7921::console::model::{Console, Firmware, PASSWORD, USER};
-use crate::ap7921::console::{self, Credentials, Error};
+use crate::Credentials;
+use crate::ap7921::console::{self, Error};
 use crate::ap7921::{Outlet, Relay};
 
 const BITS_PER_SECOND: u32 = 9600;
@@ -32,7 +33,7 @@ fn pair() -> Pair {
     unlockpt(&far).unwrap();
     let path: PathBuf = ptsname(&far, Vec::new()).unwrap().into_string().unwrap().into();
     let near = File::options().read(true).write(true).open(&path).unwrap();
-    Pair { far: far.into(), near: near, path }
+    Pair { far: far.into(), near, path }
 }
 
 /// A console at the far end, in a thread; it ends with the line. Tells the modes of the line when it first hears something.

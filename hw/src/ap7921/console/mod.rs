@@ -32,24 +32,10 @@ mod tongue;
 use core::fmt;
 
 use super::{Outlet, Relay, Seen, write_last};
+use crate::Credentials;
 use crate::dialogue::Dialogue;
 
 use session::Talk;
-
-/// Who logs in. Never shown: not by `Debug`, and not in an [`Error`].
-#[derive(Clone)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// The password, in clear.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
 
 /// Switches all of `outlets`, which belong to one machine, and reads them back. `Ok(Relay::Off)` is the one answer that
 /// says that the machine has no power from this PDU.

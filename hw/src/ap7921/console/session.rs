@@ -13,7 +13,8 @@ use super::super::Seen;
 use super::goal::{Goal, Next, Want};
 use super::page::{Page, Prompt};
 use super::tongue::{ENTER, Menus, Move, Tongue, UP};
-use super::{Credentials, Error};
+use super::Error;
+use crate::Credentials;
 use crate::dialogue::{Dialogue, Step};
 
 /// A prompt counts once so long nothing has followed it: a line of 9600 baud carries a byte in 1 ms.
