@@ -1,9 +1,5 @@
 //! Our NUT client against Debian's own `upsd`, with NUT's `dummy-ups` for a UPS and NUT's own tools beside us.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test file: what is not as it should be is a failure"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test file: what is not as it should be is a failure")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -71,7 +67,10 @@ fn serve() -> Upsd {
     let folder = TempDir::new().unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("ups.conf", "[ups1]\ndriver = dummy-ups\nport = ups1.dev\ndesc = \"the \\\"left\\\" one\"\nmode = dummy-once\n");
+    write(
+        "ups.conf",
+        "[ups1]\ndriver = dummy-ups\nport = ups1.dev\ndesc = \"the \\\"left\\\" one\"\nmode = dummy-once\n",
+    );
     write("ups1.dev", "ups.status: OL CHRG\nbattery.charge: 90.5\nbattery.runtime: 1200\n");
     write("upsd.conf", &format!("LISTEN {} {}\n", free.ip(), free.port()));
     let password = "\"pass \\\"word\\\" \\\\ one\"";

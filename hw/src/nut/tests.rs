@@ -113,7 +113,10 @@ fn replies_are_taken_whole_or_not_at_all() {
     assert!(matches!(take(&mut inbox), Ok(Some(Reply::List(lines))) if lines.len() == 1));
     assert_eq!(take(&mut inbox), Ok(Some(Reply::Line(vec!["OK".to_owned()]))));
     assert_eq!((take(&mut inbox), inbox.len()), (Ok(None), 0));
-    assert_eq!(take(&mut b"ERR NEW-CODE more\n".to_vec()), Ok(Some(Reply::Refused(ErrorCode::Other("NEW-CODE".into())))));
+    assert_eq!(
+        take(&mut b"ERR NEW-CODE more\n".to_vec()),
+        Ok(Some(Reply::Refused(ErrorCode::Other("NEW-CODE".into()))))
+    );
     assert!(matches!(take(&mut vec![b'x'; 5000]), Err(Garbage(_))));
     assert!(matches!(take(&mut b"BEGIN LIST VAR u\nEND LIST VAR v\n".to_vec()), Err(Garbage(_))));
     assert!(matches!(take(&mut format!("BEGIN LIST VAR u\n{}", "x\n".repeat(5000)).into_bytes()), Err(Garbage(_))));

@@ -13,8 +13,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{ControlModes, InputModes, LocalModes, OutputModes, tcgetattr};
 
 use super::tty::{self, Trouble};
-use crate::ap7921::console::model::{Console, Firmware, PASSWORD, USER};
 use crate::Credentials;
+use crate::ap7921::console::model::{Console, Firmware, PASSWORD, USER};
 use crate::ap7921::console::{self, Error};
 use crate::ap7921::{Outlet, Relay};
 

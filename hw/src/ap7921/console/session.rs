@@ -10,10 +10,10 @@
 //! what was typed last, or the page is mixed and not taken.
 
 use super::super::Seen;
+use super::Error;
 use super::goal::{Goal, Next, Want};
 use super::page::{Page, Prompt};
 use super::tongue::{ENTER, Menus, Move, Tongue, UP};
-use super::Error;
 use crate::Credentials;
 use crate::dialogue::{Dialogue, Step};
 
