@@ -7,6 +7,7 @@
 //! ```text
 //! ap7921   off, on, status of an APC AP7921's outlets: over SNMP, and at its serial console
 //! nut      a client of NUT's upsd: UPSes read, attended, and ordered to shut all down
+//! smart_ups  an APC UPS on a serial line, read and attended
 //! ups      what a UPS is read as
 //! snmp     the bytes of SNMP v1, and one request with its tries
 //! port     dialogues on UDP, on TCP and on serial lines
@@ -19,6 +20,7 @@ pub mod nut;
 pub mod port;
 #[cfg(test)]
 mod recordings;
+pub mod smart_ups;
 pub mod snmp;
 pub mod ups;
 
