@@ -5,12 +5,13 @@
 //! knows of clusters: what an outcome proves is for the caller to say.
 //!
 //! ```text
-//! ap7921   off, on, status of an APC AP7921's outlets: over SNMP, and at its serial console
-//! nut      a client of NUT's upsd: UPSes read, attended, and ordered to shut all down
-//! smart_ups  an APC UPS on a serial line, read and attended
-//! ups      what a UPS is read as
-//! snmp     the bytes of SNMP v1, and one request with its tries
-//! port     dialogues on UDP, on TCP and on serial lines
+//! ap7921         off, on, status of an APC AP7921's outlets: over SNMP, and at its serial console
+//! nut            a client of NUT's upsd: UPSes read, attended, and ordered to shut all down
+//! smart_ups      an APC UPS on a serial line, read and attended
+//! ups            what a UPS is read as
+//! serial_frame   datagrams on a serial line
+//! snmp           the bytes of SNMP v1, and one request with its tries
+//! port           dialogues on UDP, on TCP and on serial lines
 //! ```
 
 pub mod ap7921;
@@ -20,6 +21,7 @@ pub mod nut;
 pub mod port;
 #[cfg(test)]
 mod recordings;
+pub mod serial_frame;
 pub mod smart_ups;
 pub mod snmp;
 pub mod ups;
