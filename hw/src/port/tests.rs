@@ -17,6 +17,7 @@ use crate::Credentials;
 use crate::ap7921::console::model::{Console, Firmware, PASSWORD, USER};
 use crate::ap7921::console::{self, Error};
 use crate::ap7921::{Outlet, Relay};
+use crate::smart_ups;
 
 const BITS_PER_SECOND: u32 = 9600;
 
@@ -146,6 +147,23 @@ fn each_trouble_with_a_line_has_its_own_name() {
     drop((far, pair));
     assert_eq!(talk.recv().unwrap().unwrap_err().trouble, Trouble::Lost);
     first.join().unwrap();
+}
+
+#[test]
+fn a_ups_is_read_at_its_own_speed() {
+    let pair = pair();
+    let mut far = pair.far.try_clone().unwrap();
+    let ups = std::thread::spawn(move || {
+        for answer in ["SM\r\n", "087.0\r\n", "0040:\r\n", "0!8\r\n", "10\r\n"] {
+            far.read_exact(&mut [0]).unwrap();
+            far.write_all(answer.as_bytes()).unwrap();
+        }
+        tcgetattr(&far).unwrap()
+    });
+    let speed = smart_ups::BITS_PER_SECOND;
+    let reading = tty::run(smart_ups::read(), &pair.path, speed, in_seconds(60), &AtomicBool::new(false));
+    assert_eq!(reading.unwrap().unwrap().to_string(), "OB, charge 87 %, lasts 2400 s");
+    assert_eq!(ups.join().unwrap().output_speed(), 2400);
 }
 
 #[test]

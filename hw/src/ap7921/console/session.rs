@@ -269,10 +269,14 @@ impl<G: Goal> Talk<G> {
         }
         match prompt {
             Prompt::CommandLine | Prompt::OtherCommandLine => self.say("exit\r"),
-            Prompt::Menu => match page.choice("Logout") {
-                Some(number) => self.say(&format!("{number}{ENTER}")),
-                None => self.say(UP),
-            },
+            Prompt::Menu => {
+                // An outlet may be called as it likes.
+                let is_list = page.menu_outlets().iter().any(|row| row.seen.state.is_ok());
+                match page.choice("Logout").filter(|_| !is_list) {
+                    Some(number) => self.say(&format!("{number}{ENTER}")),
+                    None => self.say(UP),
+                }
+            }
             Prompt::Pager | Prompt::Confirmation | Prompt::Password | Prompt::UserName => self.say(ENTER),
         }
     }

@@ -258,6 +258,25 @@ fn outlets_are_switched_whatever_state_the_console_is_found_in() {
 }
 
 #[test]
+fn an_outlet_may_be_called_as_it_likes() {
+    let names = ["Logout", "Device Manager", "Immediate Off", "Control Outlet", "9: OFF : x", "7- ON", "apc>"];
+    for firmware in FIRMWARES {
+        let mut console = Console::new(firmware, &names);
+        // Found at the list.
+        console.take(format!("{USER}\r{PASSWORD}\r1\r3\r2\r1\r").as_bytes());
+        let ids = &mut Ids::new(1);
+        for (number, name) in (1..).zip(names) {
+            let outlets = [Outlet { number, name: Some(name.to_owned()) }];
+            let off = talk(switch(Relay::Off, &outlets, &credentials()), &mut console, Trouble::default(), ids);
+            assert_eq!(off, Ok(Relay::Off), "{name} on {firmware:?}");
+            assert!(console.is_logged_out());
+            let off = console.sockets.iter().filter(|socket| socket.relay == Relay::Off).count();
+            assert_eq!(off, usize::from(number), "{name}");
+        }
+    }
+}
+
+#[test]
 fn off_is_never_said_of_what_is_not_off() {
     let mut proven = 0;
     for seed in 0..600 {
