@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{ControlModes, InputModes, LocalModes, OutputModes, tcgetattr};
 
@@ -17,6 +18,7 @@ use crate::Credentials;
 use crate::ap7921::console::model::{Console, Firmware, PASSWORD, USER};
 use crate::ap7921::console::{self, Error};
 use crate::ap7921::{Outlet, Relay};
+use crate::serial_frame::{Reader, frame};
 use crate::smart_ups;
 
 const BITS_PER_SECOND: u32 = 9600;
@@ -164,6 +166,32 @@ fn a_ups_is_read_at_its_own_speed() {
     let reading = tty::run(smart_ups::read(), &pair.path, speed, in_seconds(60), &AtomicBool::new(false));
     assert_eq!(reading.unwrap().unwrap().to_string(), "OB, charge 87 %, lasts 2400 s");
     assert_eq!(ups.join().unwrap().output_speed(), 2400);
+}
+
+#[test]
+fn datagrams_come_through_a_serial_line_with_noise_on_it() {
+    let mut pair = pair();
+    let mut near = tty::open(&pair.path, 115_200).unwrap();
+    assert_eq!(tty::open(&pair.path, 115_200).unwrap_err().trouble, Trouble::Busy);
+    // Every byte there is: none may be lost to a terminal's habits.
+    let datagrams: Vec<Vec<u8>> = (0..20).map(|first: u8| (first..=255).rev().collect()).collect();
+    for datagram in &datagrams {
+        pair.far.write_all(b"\xff\x03\x1a\x11\r\n").unwrap();
+        pair.far.write_all(&frame(datagram).unwrap()).unwrap();
+    }
+    let (mut reader, mut came) = (Reader::new(), Vec::new());
+    while came.len() < datagrams.len() {
+        rustix::event::poll(&mut [PollFd::new(&near, PollFlags::IN)], None).unwrap();
+        let mut buffer = [0; 64];
+        let length = near.read(&mut buffer).unwrap();
+        came.extend(reader.take(&buffer[..length]));
+    }
+    assert_eq!(came, datagrams);
+    assert_eq!(reader.broken(), 20, "the noise");
+    near.write_all(&frame(b"back").unwrap()).unwrap();
+    let mut back = [0; 11];
+    pair.far.read_exact(&mut back).unwrap();
+    assert_eq!(Reader::new().take(&back), [b"back"]);
 }
 
 #[test]

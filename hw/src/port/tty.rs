@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::termios::{
     ControlModes, OptionalActions, QueueSelector, ioctl_tiocexcl, ioctl_tiocnxcl, tcflush, tcgetattr, tcsetattr,
@@ -30,8 +30,17 @@ pub fn run<D: Dialogue>(
     cancel: &AtomicBool,
 ) -> Result<D::Outcome, Error> {
     let fail = |trouble| Error { path: path.to_owned(), trouble };
-    let mut line = Line::open(path, bits_per_second).map_err(fail)?;
+    let mut line = Line(open(path, bits_per_second)?);
     stream::run(dialogue, &mut line, deadline, cancel).map_err(|error| fail(Trouble::on_the_way(&error)))
+}
+
+/// Opens a line for whoever carries something else than a dialogue on it: raw, never blocking, ours alone as long as the
+/// file is open.
+///
+/// # Errors
+/// The line cannot be had.
+pub fn open(path: &Path, bits_per_second: u32) -> Result<File, Error> {
+    prepared(path, bits_per_second).map_err(|trouble| Error { path: path.to_owned(), trouble })
 }
 
 /// Why a serial line cannot be used, with its path.
@@ -93,30 +102,30 @@ impl Trouble {
     }
 }
 
+fn prepared(path: &Path, bits_per_second: u32) -> Result<File, Trouble> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(Trouble::at_opening)?);
+    let prepare = || -> Result<(), Errno> {
+        let mut modes = tcgetattr(&file)?;
+        // The lock keeps out programs that ask for one; TIOCEXCL all others, unless they are root.
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        ioctl_tiocexcl(&file)?;
+        modes.make_raw();
+        modes.control_modes.remove(ControlModes::CSTOPB | ControlModes::CRTSCTS | ControlModes::HUPCL);
+        modes.control_modes.insert(ControlModes::CLOCAL | ControlModes::CREAD);
+        modes.set_speed(bits_per_second)?;
+        tcsetattr(&file, OptionalActions::Now, &modes)?;
+        tcflush(&file, QueueSelector::IOFlush)
+    };
+    prepare().map_err(Trouble::at_opening)?;
+    Ok(file)
+}
+
 /// An open line; ours alone until it is dropped.
 #[derive(Debug)]
 struct Line(File);
 
 impl Line {
-    fn open(path: &Path, bits_per_second: u32) -> Result<Self, Trouble> {
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(open(path, flags, Mode::empty()).map_err(Trouble::at_opening)?);
-        let prepare = || -> Result<(), Errno> {
-            let mut modes = tcgetattr(&file)?;
-            // The lock keeps out programs that ask for one; TIOCEXCL all others, unless they are root.
-            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            ioctl_tiocexcl(&file)?;
-            modes.make_raw();
-            modes.control_modes.remove(ControlModes::CSTOPB | ControlModes::CRTSCTS | ControlModes::HUPCL);
-            modes.control_modes.insert(ControlModes::CLOCAL | ControlModes::CREAD);
-            modes.set_speed(bits_per_second)?;
-            tcsetattr(&file, OptionalActions::Now, &modes)?;
-            tcflush(&file, QueueSelector::IOFlush)
-        };
-        prepare().map_err(Trouble::at_opening)?;
-        Ok(Self(file))
-    }
-
     /// Is it ready? Not, after so long.
     fn is_ready(&self, wanted: PollFlags, wait: Duration) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.0, wanted)];

@@ -15,8 +15,9 @@
 //! command typed. So the dialogue first wipes what is typed, goes out, and logs in as itself; and whenever an answer is
 //! not the one that belongs to the question, it does all of that again and begins its goal anew.
 //!
-//! Limits, all from the manual's silence: the command line shows the star where the menus do, if it shows it at all; the model
-//! cannot be asked for, so what answers like an AP7921's first management card is taken for one.
+//! Limits, all from the manual's silence. The command line shows the star where the menus do, if it shows it at all: a
+//! delayed "on" that it hides can give the power back later, but only to a machine that has to boot anew. The model cannot be
+//! asked for: what answers like an AP7921's first management card is taken for one.
 //!
 //! Sources: APC, "Command Line Interface for Switched Rack PDUs"; the AP79xx user's guide; what other drivers wait for.
 
