@@ -4,8 +4,8 @@
 //! while its commands are 1 for on and 2 for off as with the other. So which card it is must be known before anything is
 //! read.
 //!
-//! Sources: PowerNet-MIB 3.6.9 (rPDU) and its later versions (rPDU2); a recording of an AP7900B (LibreNMS's) for its
-//! sysObjectID, which the AP7921B is assumed to share.
+//! Sources: PowerNet-MIB 3.6.9 (rPDU) and its later versions (rPDU2); a recording of an AP7900B (LibreNMS's) for
+//! its sysObjectID, which the AP7921B is assumed to share, and for where it says its model.
 
 use super::Relay;
 use crate::snmp::{Oid, Value};
@@ -25,6 +25,7 @@ pub(super) struct Branch {
     /// The only model that is known to behave so.
     pub(super) model: &'static str,
     base: &'static [u32],
+    /// Where it says its model, and how many outlets it has; from the root.
     model_object: &'static [u32],
     outlets_object: &'static [u32],
     pub(super) command: Column,
@@ -42,8 +43,8 @@ pub(super) const RPDU: Branch = Branch {
     device: &[1, 3, 6, 1, 4, 1, 318, 1, 3, 4, 5],
     model: "AP7921",
     base: &[1, 3, 6, 1, 4, 1, 318, 1, 1, 12],
-    model_object: &[1, 5, 0],
-    outlets_object: &[1, 8, 0],
+    model_object: &[1, 3, 6, 1, 4, 1, 318, 1, 1, 12, 1, 5, 0],
+    outlets_object: &[1, 3, 6, 1, 4, 1, 318, 1, 1, 12, 1, 8, 0],
     command: [3, 3, 1, 1, 4],
     name: [3, 5, 1, 1, 2],
     state: [3, 5, 1, 1, 4],
@@ -58,8 +59,9 @@ pub(super) const RPDU2: Branch = Branch {
     device: &[1, 3, 6, 1, 4, 1, 318, 1, 3, 4, 8],
     model: "AP7921B",
     base: &[1, 3, 6, 1, 4, 1, 318, 1, 1, 26],
-    model_object: &[2, 1, 8, 1],
-    outlets_object: &[4, 2, 1, 4, 1],
+    // The recording has it where the first card has it.
+    model_object: &[1, 3, 6, 1, 4, 1, 318, 1, 1, 12, 1, 5, 0],
+    outlets_object: &[1, 3, 6, 1, 4, 1, 318, 1, 1, 26, 4, 2, 1, 4, 1],
     command: [9, 2, 4, 1, 5],
     name: [9, 2, 3, 1, 3],
     state: [9, 2, 3, 1, 5],
@@ -79,7 +81,7 @@ impl Branch {
 
     /// Its model and its number of outlets.
     pub(super) fn identity(&self) -> [Oid; 2] {
-        [self.model_object, self.outlets_object].map(|object| Oid::new(self.base, object))
+        [self.model_object, self.outlets_object].map(|object| Oid::new(object, &[]))
     }
 
     /// The load of the first phase, in tenths of an ampere: of all, since both models have one phase.
