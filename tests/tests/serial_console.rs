@@ -16,6 +16,8 @@ use hw::{Credentials, Dialogue};
 
 const STATE: &str = "1.3.6.1.4.1.318.1.1.12.3.5.1.1.4";
 const COMMAND: &str = "1.3.6.1.4.1.318.1.1.12.3.3.1.1.4";
+const PENDING: &str = "1.3.6.1.4.1.318.1.1.12.3.5.1.1.5";
+const POWER_ON_DELAY: &str = "1.3.6.1.4.1.318.1.1.12.3.4.1.1.4";
 
 /// An emulated power switch, ended with the test.
 struct Desk {
@@ -95,6 +97,24 @@ fn outlets_are_switched_at_the_console_of_both_firmwares() {
         let seen: Vec<u8> =
             seen.iter().filter(|(seen, _)| seen.state == Ok(Relay::Off)).map(|(s, _)| s.outlet).collect();
         assert_eq!(seen, [2, 4], "{firmware}");
+    }
+}
+
+#[test]
+fn a_delayed_on_is_seen_and_taken_back() {
+    for firmware in ["aos2", "aos3"] {
+        let desk = desk(&["--firmware", firmware]);
+        snmp(&desk, "snmpset", &[&format!("{POWER_ON_DELAY}.2"), "i", "300"]);
+        snmp(&desk, "snmpset", &[&format!("{COMMAND}.2"), "i", "2"]);
+        // Delayed on: the outlet is off, and will not stay so.
+        snmp(&desk, "snmpset", &[&format!("{COMMAND}.2"), "i", "4"]);
+        let seen = drive(&desk, console::status(&credentials("apc"))).unwrap();
+        let pending: Vec<u8> =
+            seen.iter().filter(|(seen, _)| seen.pending == Ok(true)).map(|(s, _)| s.outlet).collect();
+        assert_eq!(pending, [2], "{firmware}");
+        assert_eq!(switch(&desk, Relay::Off, &[2]), Ok(Relay::Off), "{firmware}");
+        assert_eq!(snmp(&desk, "snmpget", &[&format!("{PENDING}.2")]), "2", "{firmware}: nothing pending");
+        assert_eq!(off(&desk), [2], "{firmware}");
     }
 }
 
