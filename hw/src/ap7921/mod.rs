@@ -1,11 +1,11 @@
-//! An APC AP7921 (switched rack PDU with its first management card, NMC1) over SNMP v1.
+//! An APC AP7921 (switched rack PDU with its first management card, NMC1) or AP7921B (with its second) over SNMP v1.
 //!
 //! What it decides: whether outlets are off. They are when one reading shows every one of them as off with nothing
 //! pending, and the next reading does so again; any other answer, or none, is not off. The reply to a command proves
 //! nothing and is not taken for a proof.
 //!
 //! ```text
-//! whose device is it?     sysObjectID, then model and number of outlets: anything but an AP7921 is refused
+//! which device is it?     sysObjectID, then model and number of outlets: anything but these two is refused
 //! the outlets asked for   are there, and called as the caller expects
 //! what is pending         is cancelled: a delayed "on" would undo everything
 //! command                 each outlet, one after another
@@ -15,6 +15,8 @@
 //! Sources: PowerNet-MIB 3.6.9; what other drivers of this device get wrong (an unknown state taken for off, one outlet
 //! of two read back, the reboot command, which cannot be verified by reading).
 
+mod branch;
+pub mod console;
 mod status;
 mod switch;
 #[cfg(test)]
@@ -25,30 +27,15 @@ use core::fmt;
 use crate::dialogue::{Dialogue, Step};
 use crate::snmp::{ErrorStatus, Exchange, Failure, Ids, Oid, Progress, Value};
 
-pub use status::status;
+use branch::{Branch, pending_of};
+
+pub use status::{load, status};
 pub use switch::switch;
 
 /// How long after a reading the next one is made.
 pub const READING_INTERVAL_MS: u64 = 1000;
 
 const SYS_OBJECT_ID: &[u32] = &[1, 3, 6, 1, 2, 1, 1, 2, 0];
-/// masterSwitchrPDU: the AP79xx with the first management card. The AP7921B says something else and speaks otherwise.
-const MASTER_SWITCH_RPDU: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 3, 4, 5];
-const MODEL: &str = "AP7921";
-
-const RPDU: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 1, 12];
-const IDENT_MODEL: &[u32] = &[1, 5, 0];
-const IDENT_OUTLETS: &[u32] = &[1, 8, 0];
-const CONTROL_COMMAND: [u32; 5] = [3, 3, 1, 1, 4];
-const STATUS_NAME: [u32; 5] = [3, 5, 1, 1, 2];
-const STATUS_STATE: [u32; 5] = [3, 5, 1, 1, 4];
-const STATUS_PENDING: [u32; 5] = [3, 5, 1, 1, 5];
-
-/// An object of one outlet.
-fn of_outlet(column: [u32; 5], outlet: u8) -> Oid {
-    Oid::new(RPDU, &[&column[..], &[outlet.into()]].concat())
-}
-
 /// An outlet's relay, as commanded, or as read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relay {
@@ -88,25 +75,12 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn new(outlet: u8, state: &Value, pending: &Value) -> Self {
-        let state = match state.integer() {
-            Some(1) => Ok(Relay::On),
-            Some(2) => Ok(Relay::Off),
-            _ => Err(state.clone()),
-        };
-        Self { outlet, state, pending: pending_of(pending) }
+    fn new(branch: &Branch, outlet: u8, state: &Value, pending: &Value) -> Self {
+        Self { outlet, state: branch.state_of(state), pending: pending_of(pending) }
     }
 
     fn is_settled(&self, relay: Relay) -> bool {
         self.state == Ok(relay) && self.pending == Ok(false)
-    }
-}
-
-fn pending_of(value: &Value) -> Result<bool, Value> {
-    match value.integer() {
-        Some(1) => Ok(true),
-        Some(2) => Ok(false),
-        _ => Err(value.clone()),
     }
 }
 
@@ -144,7 +118,7 @@ pub enum Error {
         /// The refusal.
         status: ErrorStatus,
     },
-    /// It is no AP7921: what it says it is.
+    /// It is neither an AP7921 nor an AP7921B: what it says it is.
     WrongModel(String),
     /// No outlet was given to switch.
     NoOutlet,
@@ -164,6 +138,8 @@ pub enum Error {
         /// What it is called.
         found: String,
     },
+    /// What it says of its load is no measurement.
+    NoLoad(Value),
     /// The caller gave up, with the outlets not all as commanded; what was read last.
     GaveUp(Vec<Seen>),
 }
@@ -174,12 +150,13 @@ impl fmt::Display for Error {
             Self::NoReply => f.write_str("no reply: wrong address or community, a filter in the PDU, or no PDU"),
             Self::FellSilent(last) => write_last(f, "no reply any more", last),
             Self::Refused { asked, status } => write!(f, "refused to {asked}: {status}"),
-            Self::WrongModel(found) => write!(f, "not an {MODEL}: {found}"),
+            Self::WrongModel(found) => write!(f, "neither an AP7921 nor an AP7921B: {found}"),
             Self::NoOutlet => f.write_str("no outlet was given"),
             Self::OutOfRange { outlet, outlets } => write!(f, "there is no outlet {outlet}: the PDU has {outlets}"),
             Self::Name { outlet, expected, found } => {
                 write!(f, "outlet {outlet} is called \"{found}\", not \"{expected}\"")
             }
+            Self::NoLoad(value) => write!(f, "no load, but {value}"),
             Self::GaveUp(last) => write_last(f, "not done in time", last),
         }
     }
@@ -210,15 +187,15 @@ enum Next<Answer> {
 trait Plan {
     type Answer: Clone;
 
-    /// Once the device is known to be an AP7921 with so many outlets.
-    fn begin(&mut self, outlets: u8) -> Next<Self::Answer>;
+    /// Once the device is known, and how many outlets it has.
+    fn begin(&mut self, branch: &'static Branch, outlets: u8) -> Next<Self::Answer>;
     /// The values that were asked for last have come.
     fn answered(&mut self, values: &[Value]) -> Next<Self::Answer>;
     /// What the outlets were last read as.
     fn last_seen(&self) -> &[Seen];
 }
 
-/// A dialogue with an AP7921. Made by [`switch`] and [`status`].
+/// A dialogue with an AP7921. Made by [`switch`], [`status`] and [`load`].
 struct Talk<P: Plan> {
     community: String,
     ids: Ids,
@@ -236,7 +213,7 @@ struct Talk<P: Plan> {
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     ObjectId,
-    Model,
+    Model(&'static Branch),
     Plan,
 }
 
@@ -258,16 +235,17 @@ impl<P: Plan> Talk<P> {
     /// What follows from the values that were asked for last.
     fn answered(&mut self, values: &[Value]) -> Next<P::Answer> {
         match (self.stage, values) {
-            (Stage::ObjectId, [Value::Oid(oid)]) if oid.arcs() == MASTER_SWITCH_RPDU => {
-                self.stage = Stage::Model;
-                let objects = [IDENT_MODEL, IDENT_OUTLETS].map(|object| Oid::new(RPDU, object));
-                Next::Ask(Exchange::get(objects), "name its model".to_owned())
+            (Stage::ObjectId, [Value::Oid(device)]) if let Some(branch) = Branch::of(device) => {
+                self.stage = Stage::Model(branch);
+                Next::Ask(Exchange::get(branch.identity()), "name its model".to_owned())
             }
-            (Stage::Model, [Value::Text(model), Value::Integer(outlets)]) if model.trim_ascii() == MODEL.as_bytes() => {
+            (Stage::Model(branch), [Value::Text(model), Value::Integer(outlets)])
+                if model.trim_ascii() == branch.model.as_bytes() =>
+            {
                 self.stage = Stage::Plan;
-                self.plan.begin(u8::try_from(*outlets).unwrap_or(0))
+                self.plan.begin(branch, u8::try_from(*outlets).unwrap_or(0))
             }
-            (Stage::ObjectId | Stage::Model, values) => {
+            (Stage::ObjectId | Stage::Model(_), values) => {
                 let found: Vec<String> = values.iter().map(ToString::to_string).collect();
                 Next::Done(Err(Error::WrongModel(found.join(", "))))
             }

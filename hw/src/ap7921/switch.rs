@@ -2,16 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    CONTROL_COMMAND, Error, Next, Outlet, Plan, READING_INTERVAL_MS, Relay, STATUS_NAME, STATUS_PENDING, STATUS_STATE,
-    Seen, Talk, name_of, of_outlet, pending_of,
-};
+use super::branch::{Branch, RPDU, pending_of};
+use super::{Error, Next, Outlet, Plan, READING_INTERVAL_MS, Relay, Seen, Talk, name_of};
 use crate::dialogue::Dialogue;
 use crate::snmp::{Exchange, Value};
-
-const IMMEDIATE_ON: i32 = 1;
-const IMMEDIATE_OFF: i32 = 2;
-const CANCEL_PENDING: i32 = 7;
 
 /// Two readings in a row must agree.
 const READINGS: u8 = 2;
@@ -27,6 +21,7 @@ pub fn switch(
     seed: u64,
 ) -> impl Dialogue<Outcome = Result<Relay, Error>> + use<> {
     let plan = Switch {
+        branch: &RPDU,
         relay,
         outlets: outlets.to_vec(),
         stage: Stage::Inspect,
@@ -40,6 +35,8 @@ pub fn switch(
 /// The plan of [`switch`].
 #[derive(Debug)]
 struct Switch {
+    /// What the device turned out to be.
+    branch: &'static Branch,
     relay: Relay,
     outlets: Vec<Outlet>,
     stage: Stage,
@@ -60,14 +57,15 @@ enum Stage {
 impl Plan for Switch {
     type Answer = Relay;
 
-    fn begin(&mut self, outlets: u8) -> Next<Relay> {
+    fn begin(&mut self, branch: &'static Branch, outlets: u8) -> Next<Relay> {
+        self.branch = branch;
         if self.outlets.is_empty() {
             return Next::Done(Err(Error::NoOutlet));
         }
         if let Some(wrong) = self.outlets.iter().map(|o| o.number).find(|number| !(1..=outlets).contains(number)) {
             return Next::Done(Err(Error::OutOfRange { outlet: wrong, outlets }));
         }
-        self.ask([STATUS_NAME, STATUS_PENDING], "name its outlets")
+        self.ask([self.branch.name, self.branch.pending], "name its outlets")
     }
 
     fn answered(&mut self, values: &[Value]) -> Next<Relay> {
@@ -86,15 +84,12 @@ impl Plan for Switch {
 impl Switch {
     /// Asks two objects of every outlet, in one request.
     fn ask(&self, columns: [[u32; 5]; 2], to: &str) -> Next<Relay> {
-        let objects = self.outlets.iter().flat_map(|o| columns.map(|column| of_outlet(column, o.number)));
+        let objects = self.outlets.iter().flat_map(|o| columns.map(|column| self.branch.of_outlet(column, o.number)));
         Next::Ask(Exchange::get(objects), to.to_owned())
     }
 
     fn inspected(&mut self, values: &[Value]) -> Next<Relay> {
-        let command = match self.relay {
-            Relay::On => IMMEDIATE_ON,
-            Relay::Off => IMMEDIATE_OFF,
-        };
+        let command = Branch::command_for(self.relay);
         for (outlet, pair) in self.outlets.iter().zip(values.chunks(2)) {
             let [name, pending] = pair else { continue };
             let found = name_of(name);
@@ -102,7 +97,7 @@ impl Switch {
                 return Next::Done(Err(Error::Name { outlet: outlet.number, expected, found }));
             }
             if pending_of(pending) != Ok(false) {
-                self.commands.push_front((outlet.number, CANCEL_PENDING));
+                self.commands.push_front((outlet.number, self.branch.cancel));
             }
             self.commands.push_back((outlet.number, command));
         }
@@ -114,18 +109,19 @@ impl Switch {
     fn command(&mut self) -> Next<Relay> {
         let Some((outlet, command)) = self.commands.pop_front() else {
             self.stage = Stage::ReadBack;
-            return self.ask([STATUS_STATE, STATUS_PENDING], "read its outlets");
+            return self.ask([self.branch.state, self.branch.pending], "read its outlets");
         };
-        let asked = match command {
-            CANCEL_PENDING => format!("cancel what is pending for outlet {outlet}"),
-            _ => format!("switch outlet {outlet} {}", self.relay),
+        let asked = if command == self.branch.cancel {
+            format!("cancel what is pending for outlet {outlet}")
+        } else {
+            format!("switch outlet {outlet} {}", self.relay)
         };
-        Next::Ask(Exchange::set(of_outlet(CONTROL_COMMAND, outlet), command), asked)
+        Next::Ask(Exchange::set(self.branch.of_outlet(self.branch.command, outlet), command), asked)
     }
 
     fn read_back(&mut self, values: &[Value]) -> Next<Relay> {
         let seen = |(outlet, pair): (&Outlet, &[Value])| match pair {
-            [state, pending] => Some(Seen::new(outlet.number, state, pending)),
+            [state, pending] => Some(Seen::new(self.branch, outlet.number, state, pending)),
             _ => None,
         };
         self.last = self.outlets.iter().zip(values.chunks(2)).filter_map(seen).collect();
@@ -134,7 +130,7 @@ impl Switch {
         if self.settled == READINGS {
             return Next::Done(Ok(self.relay));
         }
-        match self.ask([STATUS_STATE, STATUS_PENDING], "read its outlets") {
+        match self.ask([self.branch.state, self.branch.pending], "read its outlets") {
             Next::Ask(exchange, asked) => Next::AskLater(READING_INTERVAL_MS, exchange, asked),
             other @ (Next::AskLater(..) | Next::Done(_)) => other,
         }

@@ -1,12 +1,12 @@
-//! Every dialogue as it goes: `dialogues/*.txt`.
+//! Every dialogue as it goes: `dialogues/ap7921-snmp/*.txt`.
 //!
-//! A recording is a sentence of intent, the dialogue and what happens to each datagram it sends, a line `----`, and what
-//! comes of it. `UPDATE_EXPECT=1 cargo test -p hw` writes what comes.
+//! A recording is the dialogue, and what happens to each datagram it sends:
 //!
 //! ```text
-//! off OUTLET.. | on OUTLET.. | status    the dialogue; an outlet is NUMBER or NUMBER=NAME
+//! off OUTLET.. | on OUTLET.. | status | load    the dialogue; an outlet is NUMBER or NUMBER=NAME
 //! ap7921                                 the next two are answered as an AP7921 with eight outlets does
-//! is VALUE ..                            answered with these values: a number, "text" (`_` is a blank), null, or an OID
+//! ap7921b                                the same for an AP7921B
+//! is VALUE ..                            answered with these values: a number, "text" (`_` is a blank), null, an OID, or gauge:NUMBER
 //! done                                   a SET is answered as it was sent
 //! error NAME                             refused
 //! lost                                   not answered
@@ -19,39 +19,22 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::path::Path;
 
+use super::branch::{RPDU, RPDU2};
 use super::*;
+use crate::recordings;
 use crate::snmp::{Kind, Message};
 
 const COMMUNITY: &str = "private";
 
 #[test]
 fn every_dialogue_goes_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogues");
-    let mut recordings: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    recordings.sort();
-    assert!(!recordings.is_empty());
-    let mut wrong = Vec::new();
-    for path in recordings {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let (given, expected) = text.split_once("\n----\n").unwrap_or((text.trim_end(), ""));
-        let (_intent, input) = given.split_once("\n\n").expect("an intent, an empty line, the input");
-        let output = replay(input);
-        if output == expected {
-            continue;
-        }
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
-            std::fs::write(&path, format!("{given}\n----\n{output}")).unwrap();
-        } else {
-            wrong.push(format!("{}:\n{output}", path.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "not as written:\n{}", wrong.join("\n"));
+    recordings::check("ap7921-snmp", replay);
 }
 
 fn replay(input: &str) -> String {
     let (dialogue, script) = input.split_once('\n').unwrap();
+    let script = script.replace("ap7921b", "is 1.3.6.1.4.1.318.1.3.4.8\nis \"AP7921B\" 8");
     let script = script.replace("ap7921", "is 1.3.6.1.4.1.318.1.3.4.5\nis \"AP7921\" 8");
     let (word, rest) = dialogue.split_once(' ').unwrap_or((dialogue, ""));
     let outlet = |text: &str| {
@@ -65,6 +48,7 @@ fn replay(input: &str) -> String {
         "status" => go(status(COMMUNITY, 1), &script, |outlets| {
             outlets.iter().map(|(seen, name)| format!("\n  {seen}, called \"{name}\"")).collect()
         }),
+        "load" => go(load(COMMUNITY, 1), &script, |load| format!(" {load} tenths of an ampere")),
         _ => panic!("no such dialogue: {word}"),
     }
 }
@@ -139,7 +123,7 @@ impl Script<'_> {
             ("old", rest) => return response(self.previous.as_ref().unwrap(), values(rest)).encode(),
             ("id", _) => right.id ^= 1,
             ("community", _) => right.community = b"public".to_vec(),
-            ("object", _) => right.bindings[0].0 = Oid::new(RPDU, &[9]),
+            ("object", _) => right.bindings[0].0 = Oid::new(RPDU.device, &[9]),
             ("value", _) => right.bindings[0].1 = Value::Integer(1),
             ("kind", _) => right.kind = Kind::Set,
             ("noise", _) => return right.encode()[..20].to_vec(),
@@ -159,6 +143,7 @@ fn values(text: &str) -> Vec<Value> {
     let value = |word: &str| match word.strip_prefix('"') {
         Some(text) => Value::Text(text.trim_end_matches('"').replace('_', " ").into_bytes()),
         None if word == "null" => Value::Null,
+        None if word.starts_with("gauge:") => Value::Gauge(word["gauge:".len()..].parse().unwrap()),
         None if word.contains('.') => {
             Value::Oid(Oid::new(&word.split('.').map(|arc| arc.parse().unwrap()).collect::<Vec<u32>>(), &[]))
         }
@@ -176,17 +161,24 @@ fn refusal(name: &str) -> ErrorStatus {
 /// A request in words.
 fn said(request: &Message) -> String {
     let object = |oid: &Oid| {
-        let Some(rest) = oid.arcs().strip_prefix(RPDU) else { return "sysObjectID".to_owned() };
-        let columns = [
-            (&IDENT_MODEL[..2], "model"),
-            (&IDENT_OUTLETS[..2], "outlets"),
-            (&CONTROL_COMMAND, "command"),
-            (&STATUS_NAME, "name"),
-            (&STATUS_STATE, "state"),
-            (&STATUS_PENDING, "pending"),
-        ];
-        let (column, name) = columns.into_iter().find(|(column, _)| rest.starts_with(column)).unwrap();
-        format!("{name}.{}", rest[column.len()])
+        let named = |branch: &Branch| {
+            let but_last = |oid: Oid| oid.arcs().split_last().unwrap().1.to_vec();
+            let [model, outlets] = branch.identity().map(but_last);
+            let column = |column| but_last(branch.of_outlet(column, 0));
+            let columns = [
+                (model, "model"),
+                (outlets, "outlets"),
+                (column(branch.command), "command"),
+                (column(branch.name), "name"),
+                (column(branch.state), "state"),
+                (column(branch.pending), "pending"),
+                (but_last(branch.load()), "load"),
+            ];
+            let (object, name) = columns.into_iter().find(|(object, _)| oid.arcs().starts_with(object))?;
+            let rest: String = oid.arcs()[object.len()..].iter().map(|arc| format!(".{arc}")).collect();
+            Some(format!("{name}{rest}"))
+        };
+        named(&RPDU).or_else(|| Some(named(&RPDU2)? + " (rPDU2)")).unwrap_or_else(|| "sysObjectID".to_owned())
     };
     let binding = |(oid, value): &(Oid, Value)| match request.kind {
         Kind::Set => format!("{} = {value}", object(oid)),

@@ -4,12 +4,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::GLANCE;
 use crate::dialogue::{Dialogue, Step};
 
 /// The longest datagram that is read; what is longer is cut, and so not understood. No device here sends more than 484.
 const LONGEST: usize = 1500;
-/// How soon `cancel` is seen.
-const GLANCE: Duration = Duration::from_millis(100);
 
 /// Carries the dialogue until it ends; at `deadline`, or once `cancel` is set, it is given up.
 ///

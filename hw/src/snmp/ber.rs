@@ -11,6 +11,7 @@ impl Tag {
     pub(super) const OCTETS: Self = Self(0x04);
     pub(super) const NULL: Self = Self(0x05);
     pub(super) const OID: Self = Self(0x06);
+    pub(super) const GAUGE: Self = Self(0x42);
     pub(super) const SEQUENCE: Self = Self(0x30);
     pub(super) const GET: Self = Self(0xa0);
     pub(super) const RESPONSE: Self = Self(0xa2);
@@ -71,15 +72,31 @@ fn without_leading(mut octets: &[u8], redundant: impl Fn(u8, u8) -> bool) -> &[u
     octets
 }
 
+/// A Gauge (RFC 1155, section 3.2.3.4): a number that is never negative.
+pub(super) fn gauge(number: u32) -> Vec<u8> {
+    let octets = u64::from(number).to_be_bytes();
+    let octets = without_leading(&octets, |first, second| first == 0 && second < 0x80);
+    element(Tag::GAUGE, octets)
+}
+
 /// The value of a signed number.
 pub(super) fn number(octets: &[u8]) -> Result<i32, Malformed> {
+    i32::try_from(wide(octets)?).map_err(|_| Malformed)
+}
+
+/// The value of a Gauge.
+pub(super) fn unsigned(octets: &[u8]) -> Result<u32, Malformed> {
+    u32::try_from(wide(octets)?).map_err(|_| Malformed)
+}
+
+/// Up to 5 octets, the first of which says whether it is negative.
+fn wide(octets: &[u8]) -> Result<i64, Malformed> {
     let first = octets.first().ok_or(Malformed)?;
     let start = if *first >= 0x80 { -1 } else { 0_i64 };
     if octets.len() > 5 {
         return Err(Malformed);
     }
-    let number = octets.iter().fold(start, |number, octet| number << 8 | i64::from(*octet));
-    i32::try_from(number).map_err(|_| Malformed)
+    Ok(octets.iter().fold(start, |number, octet| number << 8 | i64::from(*octet)))
 }
 
 /// The arcs of an object identifier.

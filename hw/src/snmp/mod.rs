@@ -63,6 +63,8 @@ pub enum Value {
     Text(Vec<u8>),
     /// OBJECT IDENTIFIER.
     Oid(Oid),
+    /// Gauge: a measurement.
+    Gauge(u32),
     /// Anything else, which no driver here asks for; its tag.
     Other(u8),
 }
@@ -80,6 +82,7 @@ impl fmt::Display for Value {
         match self {
             Self::Null => f.write_str("null"),
             Self::Integer(number) => write!(f, "{number}"),
+            Self::Gauge(number) => write!(f, "{number}"),
             Self::Text(text) => write!(f, "{:?}", String::from_utf8_lossy(text)),
             Self::Oid(oid) => write!(f, "{oid}"),
             Self::Other(tag) => write!(f, "a value of type {tag:#04x}"),
@@ -216,6 +219,7 @@ impl Message {
                 (Tag::INTEGER, octets) => Value::Integer(ber::number(octets)?),
                 (Tag::OCTETS, octets) => Value::Text(octets.to_vec()),
                 (Tag::OID, octets) => Value::Oid(Oid(ber::arcs(octets)?)),
+                (Tag::GAUGE, octets) => Value::Gauge(ber::unsigned(octets)?),
                 (Tag(other), _) => Value::Other(other),
             };
             pair.end()?;
@@ -232,6 +236,7 @@ fn binding(oid: &Oid, value: &Value) -> Vec<u8> {
         Value::Integer(number) => ber::integer(*number),
         Value::Text(text) => ber::element(Tag::OCTETS, text),
         Value::Oid(oid) => ber::oid(oid.arcs()),
+        Value::Gauge(number) => ber::gauge(*number),
         Value::Other(tag) => ber::element(Tag(*tag), &[]),
     };
     ber::element(Tag::SEQUENCE, &[ber::oid(oid.arcs()), value].concat())

@@ -60,6 +60,8 @@ fn numbers_names_and_long_lengths_survive() {
             bindings: vec![
                 (Oid::new(&[1, 3], &[0, 127, 128, 16383, 16384, u32::MAX]), Value::Integer(number)),
                 (Oid::new(&[2, 5], &[]), Value::Text(vec![7; 300])),
+                (Oid::new(&[2, 5], &[]), Value::Gauge(number.unsigned_abs())),
+                (Oid::new(&[2, 5], &[]), Value::Gauge(u32::MAX)),
                 (Oid::new(RPDU, &[]), Value::Oid(Oid::new(RPDU, &[1]))),
             ],
         };
