@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use cluster::config::Config;
 use holdfast_tests::world::{Chance, World};
+use hw::snmp::{Kind, Message, Oid, Value};
 
 /// Datagrams that are changed.
 const DATAGRAMS: u64 = 200_000;
@@ -50,11 +51,11 @@ fn live(seed: u64) {
     world.run(Duration::from_secs(20));
     world.meddler = Some(meddle);
     // A breach of an invariant ends the world: that a member with the key can do.
-    world.run(Duration::from_secs(60));
+    world.run(Duration::from_secs(120));
 }
 
 fn meddle(dice: &mut Chance, datagram: &[u8]) -> Option<Vec<u8>> {
-    if !dice.happens(30) {
+    if !dice.happens(60) {
         return None;
     }
     CHANGED.fetch_add(1, Ordering::Relaxed);
@@ -245,4 +246,21 @@ fn no_text_for_a_configuration_is_a_panic() {
         }
     }
     assert!(taken > 0, "no text that was changed is still good");
+}
+
+#[test]
+fn no_datagram_of_a_power_switch_is_a_panic() {
+    let mut dice = Chance::new(1);
+    let oid = Oid::new(&[1, 3, 6, 1, 4, 1, 318], &[300, 70_000]);
+    let bindings = vec![(oid.clone(), Value::Integer(-129)), (oid, Value::Null)];
+    let kind = Kind::Response;
+    let good = Message { community: b"private".to_vec(), kind, id: 70_000, error: None, bindings }.encode();
+    let mut taken = 0;
+    for _ in 0..TEXTS {
+        if let Ok(message) = Message::decode(&change_bytes(&mut dice, &good)) {
+            taken += 1;
+            assert_eq!(Message::decode(&message.encode()).as_ref(), Ok(&message), "what was read is written the same");
+        }
+    }
+    assert!(taken > 0, "no datagram that was changed can still be read");
 }

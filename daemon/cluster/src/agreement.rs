@@ -5,20 +5,22 @@
 //! place of the old one by one joint change ([`Agreement::bring_in`]). The voters are always all the configured slots: a
 //! slot whose node was never heard is filled by [`Identity::absent`], which never votes.
 //!
-//! The crate panics on messages that cannot be. Only authenticated ones come here, and [`Agreement::step`] checks sender,
-//! addressee and indexes before the crate sees them. Its election timeouts come from the thread's random source; they are
+//! The crate panics on messages that cannot be. Only authenticated ones come here, and [`Agreement::step`] lets the crate see
+//! only what passes the gate (`gate.rs`). Its election timeouts come from the thread's random source; they are
 //! overwritten after every call with values drawn from the node's seed, so that a simulated world repeats exactly.
 
 use prost::Message as _;
 use raft::StateRole;
-use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, EntryType, Message, MessageType};
+use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, Message};
 
 use crate::config::Config;
 use crate::words::Identity;
 
+mod gate;
 mod log;
 mod seat;
 
+use gate::{admit, is_answer};
 use log::Log;
 use seat::Seat;
 
@@ -173,11 +175,13 @@ impl Agreement {
             output.committed.extend(committed);
             messages.extend(self.others.iter_mut().flat_map(|seat| seat.take().0));
             let mut inside = false;
-            for message in messages {
+            // Not even its own other seats hear it: they would not vote for another.
+            let resigned = self.resigned;
+            for message in messages.into_iter().filter(|message| !resigned || is_answer(message)) {
                 if let Some(seat) = self.seats().find(|seat| seat.id == message.to) {
                     inside = true;
                     seat.step(message);
-                } else if !self.resigned || is_answer(message.msg_type()) {
+                } else {
                     output.messages.extend(addressed(&message));
                 }
             }
@@ -224,78 +228,10 @@ impl Agreement {
     }
 }
 
-/// Whether a message can be, so that the crate does not panic on it.
-fn admit(seat: &Seat, message: &Message) -> Result<(), &'static str> {
-    let log = seat.raw.store();
-    let known = log.voters().any(|id| id == message.from) || log.learners().contains(&message.from);
-    // Whoever was away does not know yet who came in meanwhile: a newcomer may lead it, or ask for its vote.
-    let leads = matches!(
-        message.msg_type(),
-        MessageType::MsgAppend
-            | MessageType::MsgHeartbeat
-            | MessageType::MsgSnapshot
-            | MessageType::MsgRequestVote
-            | MessageType::MsgRequestPreVote
-    );
-    if !known && !leads && log.voters().count() > 0 {
-        return Err("an agreement message from no member");
-    }
-    let last = seat.raw.raft.raft_log.last_index();
-    let possible = match message.msg_type() {
-        MessageType::MsgHeartbeat => message.commit <= last,
-        MessageType::MsgAppendResponse => message.index <= last || message.reject,
-        MessageType::MsgAppend => {
-            let consecutive = (message.index + 1..).zip(&message.entries).all(|(index, entry)| entry.index == index);
-            consecutive && message.index.checked_add(1).is_some()
-        }
-        MessageType::MsgSnapshot => message.snapshot.as_ref().is_some_and(|snapshot| snapshot.metadata.is_some()),
-        MessageType::MsgPropose => message.entries.iter().all(|entry| entry.entry_type() == EntryType::EntryNormal),
-        MessageType::MsgHup
-        | MessageType::MsgBeat
-        | MessageType::MsgUnreachable
-        | MessageType::MsgSnapStatus
-        | MessageType::MsgCheckQuorum
-        | MessageType::MsgTransferLeader
-        | MessageType::MsgTimeoutNow
-        | MessageType::MsgReadIndex
-        | MessageType::MsgReadIndexResp => false,
-        MessageType::MsgRequestVote
-        | MessageType::MsgRequestVoteResponse
-        | MessageType::MsgHeartbeatResponse
-        | MessageType::MsgRequestPreVote
-        | MessageType::MsgRequestPreVoteResponse => true,
-    };
-    if possible { Ok(()) } else { Err("an agreement message that cannot be") }
-}
-
 fn single(kind: ConfChangeType, id: u64) -> ConfChangeSingle {
     let mut change = ConfChangeSingle { node_id: id, ..ConfChangeSingle::default() };
     change.set_change_type(kind);
     change
-}
-
-fn is_answer(kind: MessageType) -> bool {
-    match kind {
-        MessageType::MsgAppendResponse
-        | MessageType::MsgHeartbeatResponse
-        | MessageType::MsgRequestVoteResponse
-        | MessageType::MsgRequestPreVoteResponse => true,
-        MessageType::MsgHup
-        | MessageType::MsgBeat
-        | MessageType::MsgPropose
-        | MessageType::MsgAppend
-        | MessageType::MsgRequestVote
-        | MessageType::MsgSnapshot
-        | MessageType::MsgHeartbeat
-        | MessageType::MsgUnreachable
-        | MessageType::MsgSnapStatus
-        | MessageType::MsgCheckQuorum
-        | MessageType::MsgTransferLeader
-        | MessageType::MsgTimeoutNow
-        | MessageType::MsgReadIndex
-        | MessageType::MsgReadIndexResp
-        | MessageType::MsgRequestPreVote => false,
-    }
 }
 
 fn addressed(message: &Message) -> Option<(Identity, Vec<u8>)> {
@@ -311,3 +247,6 @@ pub(crate) fn mix(value: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,10 @@ pub const TICKS_PER_KEEPALIVE: u32 = 5;
 pub const ELECTION_TICKS: usize = 20;
 /// Agreement: ticks between a leader's heartbeats.
 pub const HEARTBEAT_TICKS: usize = 5;
+/// Agreement: terms by which a message may be ahead.
+pub const TERMS: u64 = 1 << 32;
+/// Agreement: entries that a log may hold before they are committed.
+pub const UNCOMMITTED_ENTRIES: u64 = 4_096;
 /// Log entries kept behind the applied index before compaction.
 pub const LOG_ENTRIES: u64 = 64;
 

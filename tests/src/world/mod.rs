@@ -67,6 +67,9 @@ impl Chance {
     }
 }
 
+/// What a hostile member makes of a datagram that it was to send or to pass on; `None` if it leaves it alone.
+pub type Meddler = fn(&mut Chance, &[u8]) -> Option<Vec<u8>>;
+
 /// How the network treats datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weather {
@@ -149,8 +152,8 @@ pub struct World {
     pub power_faults: PowerFaults,
     /// How xl's migrations end, in percent: the rest ends well.
     pub migration_faults: u64,
-    /// A hostile member: what it makes of a datagram that it was to send or to pass on, if anything.
-    pub meddler: Option<fn(&mut Chance, &[u8]) -> Option<Vec<u8>>>,
+    /// A hostile member, which holds the cluster's key.
+    pub meddler: Option<Meddler>,
     pulls: BTreeMap<u64, shell::Waiting>,
     /// Epochs of claims that the storage has handed out.
     epochs: u64,
