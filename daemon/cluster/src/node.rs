@@ -539,7 +539,7 @@ impl Node {
 fn commit(state: &mut Option<State>, config: &Config, step: Committed) -> Vec<Trace> {
     match (step, state) {
         (Committed::Snapshot(bytes), state) => {
-            *state = postcard::from_bytes(&bytes).ok();
+            *state = postcard::from_bytes(&bytes).ok().filter(|state: &State| state.fits(config));
             Vec::new()
         }
         (Committed::Command(bytes), Some(state)) => {

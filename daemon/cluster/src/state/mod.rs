@@ -232,6 +232,20 @@ impl State {
         }
     }
 
+    /// Whether everybody in it is of this configuration, as a state that came as a snapshot must be.
+    pub(crate) fn fits(&self, config: &Config) -> bool {
+        let member = |(slot, member): (&Slot, &Member)| config.has(*slot) && member.identity.slot == *slot;
+        let ends = |vm: &Vm| match vm.phase {
+            Phase::Stopped | Phase::Failed => true,
+            Phase::Starting(at) | Phase::Running(at) | Phase::Landing(at) | Phase::Stopping(at, _) => {
+                config.has(at.slot)
+            }
+            Phase::Moving { from, to, .. } => config.has(from.slot) && config.has(to.slot),
+        };
+        let slots = self.members.len() == config.nodes.len() && self.members.iter().all(member);
+        slots && self.duties.keys().all(|slot| config.has(*slot)) && self.vms.values().all(ends)
+    }
+
     /// One committed command. What it changed is said by the DC; a command that does not fit changes nothing.
     pub(crate) fn apply(&mut self, config: &Config, command: Command) -> Vec<Trace> {
         let said = match command {
