@@ -16,11 +16,11 @@ use super::round::Round;
 /// Links of a chain.
 const DEPTH: u32 = 3;
 /// Arrangements that may be tried for one VM.
-const PATIENCE: u32 = 2_000;
+const PATIENCE: u32 = 1_000;
 /// Nodes of each kind of CPU on which room is made.
 const NEAR: usize = 8;
 /// Nodes that are compared before one is chosen for preemption.
-const COMPARED: usize = 64;
+const COMPARED: usize = 32;
 
 /// What stopping some VMs costs, the most important thing first.
 type Cost = (bool, u8, usize, usize, u64);
@@ -30,7 +30,7 @@ impl Round<'_> {
     pub(super) fn rearrange(&mut self, vm: VmId) -> bool {
         let (before, patience) = (self.tries, PATIENCE.min(self.tries));
         self.tries = patience;
-        let placed = self.insert(vm, DEPTH);
+        let placed = (1..=DEPTH).any(|depth| self.insert(vm, depth));
         self.tries = before - (patience - self.tries);
         placed
     }
@@ -50,6 +50,10 @@ impl Round<'_> {
                     return false;
                 }
                 self.tries -= 1;
+                let hopeless = |other: &VmId| self.ledger.best(*other, Fit::Pack, self.ways(*other)).is_none();
+                if depth == 1 && out.iter().any(hopeless) {
+                    continue;
+                }
                 if self.make_way(vm, node, &out, depth) {
                     return true;
                 }

@@ -12,7 +12,7 @@ pub(super) type Decision = (VmId, Option<NodeId>);
 
 /// How many arrangements one round may try for all VMs that find no room by themselves. What is left after that has no
 /// room; the next plan from the same state would try the same.
-const TRIES: u32 = 100_000;
+const TRIES: u32 = 30_000;
 
 /// Steps of the search for an arrangement of all that wait.
 const STEPS: u32 = 10_000;
@@ -88,9 +88,7 @@ impl<'a> Round<'a> {
         let inventory = self.inventory();
         let waiting: Vec<VmId> = inventory.vm_ids().filter(|vm| self.waits(*vm)).collect();
         let filling = fill(&mut self.ledger, waiting, &|vm| ways(inventory, &BTreeSet::new(), vm), STEPS);
-        for (vm, node) in filling.decided {
-            self.settle(vm, node);
-        }
+        self.done.extend(filling.decided.into_iter().map(|(vm, node)| (vm, Some(node))));
         let left = filling.left;
         let mut queue: BTreeSet<Rank> = left.into_iter().map(|vm| rank(inventory, vm)).collect();
         while let Some((.., vm)) = queue.pop_first() {
