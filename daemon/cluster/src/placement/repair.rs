@@ -158,14 +158,14 @@ impl Round<'_> {
         let mut best: Option<(Cost, NodeId, Vec<VmId>)> = None;
         let mut found = 0;
         for (lowest, node) in self.ledger.lowest() {
-            if lowest >= priority || found == COMPARED || self.tries == 0 {
+            if lowest >= priority || found == COMPARED || self.looks == 0 {
                 break;
             }
             let suits = ways.iter().any(|way| self.ledger.suits(vm, self.ledger.groups.kind[node], *way));
             if !suits || !self.ledger.is_open(node) || !(pins.is_empty() || pins.contains(&node)) {
                 continue;
             }
-            self.tries -= 1;
+            self.looks -= 1;
             let Some(victims) = self.victims(vm, node) else { continue };
             found += 1;
             let cost = self.cost(vm, node, &victims);

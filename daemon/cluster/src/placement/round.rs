@@ -10,9 +10,11 @@ use super::ledger::{Ledger, Way};
 /// A decision: a VM goes to a node, or to none.
 pub(super) type Decision = (VmId, Option<NodeId>);
 
-/// How many arrangements one round may try for all VMs that find no room by themselves. What is left after that has no
-/// room; the next plan from the same state would try the same.
+/// Arrangements that one round may try, for all VMs that find no room by themselves. What is left after that has no room;
+/// the next plan from the same state would try the same.
 const TRIES: u32 = 30_000;
+/// Nodes that one round may look at for victims.
+const LOOKS: u32 = 300_000;
 
 /// Steps of the search for an arrangement of all that wait.
 const STEPS: u32 = 10_000;
@@ -24,13 +26,16 @@ pub(super) struct Round<'a> {
     pub(super) done: Vec<Decision>,
     /// Those that ran and are stopped for room: they start anew.
     pub(super) stopped: BTreeSet<VmId>,
+    /// How many of [`TRIES`] are left.
     pub(super) tries: u32,
+    /// How many of [`LOOKS`] are left.
+    pub(super) looks: u32,
 }
 
 impl<'a> Round<'a> {
     pub(super) fn new(inventory: &'a Inventory, groups: &'a Groups<'a>) -> Self {
         let ledger = Ledger::new(inventory, groups);
-        Self { ledger, done: Vec::new(), stopped: BTreeSet::new(), tries: TRIES }
+        Self { ledger, done: Vec::new(), stopped: BTreeSet::new(), tries: TRIES, looks: LOOKS }
     }
 
     /// Everything that is to be decided; nothing if all is as it should be.
