@@ -12,6 +12,10 @@ use crate::referee;
 /// How good an arrangement is: the priorities of those left out, the highest first; and how many that run were moved.
 pub(crate) type Worth = (Vec<u8>, usize);
 
+/// Who is next, what is free, where those that are tied to others are, and what it is worth so far: all that the rest of the
+/// search depends on.
+type Position = (usize, Vec<i64>, Vec<Option<usize>>, Worth);
+
 /// Arrangements that are looked at before the search is given up.
 const PATIENCE: usize = 300_000;
 
@@ -65,7 +69,7 @@ struct Search<'a> {
     free: Vec<i64>,
     place: Vec<Option<NodeId>>,
     best: Worth,
-    seen: HashSet<(usize, Vec<i64>, Vec<Option<usize>>, Worth)>,
+    seen: HashSet<Position>,
 }
 
 impl Search<'_> {

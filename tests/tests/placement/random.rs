@@ -129,7 +129,7 @@ fn judged(inventory: &Inventory, seed: u64) -> (Plan, Inventory) {
 
 #[test]
 fn no_plan_breaks_a_rule() {
-    for seed in 0..6_000 {
+    for seed in 0..3_000 {
         let mut chance = Chance::new(seed);
         let running = chance.below(101);
         let traits = Traits { rules: seed % 2 == 0, priorities: true, running, leaving: seed % 3 > 0, wishes: true };
@@ -140,9 +140,9 @@ fn no_plan_breaks_a_rule() {
 #[test]
 fn balancing_keeps_n_plus_one() {
     let (mut moves, mut better) = (0, 0);
-    for seed in 0..2_000 {
+    for seed in 0..1_000 {
         let mut chance = Chance::new(seed);
-        let traits = Traits { rules: seed % 2 == 0, running: 80, wishes: seed % 3 == 0, ..Traits::default() };
+        let traits = Traits { rules: seed % 2 == 0, running: 80, ..Traits::default() };
         let (_, mut state) = judged(&cluster(&mut chance, traits), seed);
         state.balance = true;
         let (mut plan, after) = judged(&state, seed);
@@ -153,14 +153,14 @@ fn balancing_keeps_n_plus_one() {
         assert!(spread(&after) <= spread(&state), "seed {seed}");
         better += usize::from(spread(&after) < spread(&state));
         moves += plan.steps.len();
-        let mut kept = losses(&after);
+        assert!(losses(&after).iter().all(|node| losses(&state).contains(node)), "seed {seed}");
+        let before = losses(&state);
         while plan.steps.pop().is_some() {
-            let earlier = losses(&placement::after(&state, &plan));
-            assert!(kept.iter().all(|node| earlier.contains(node)), "seed {seed}: {earlier:?}, then {kept:?}");
-            kept = earlier;
+            let now = losses(&placement::after(&state, &plan));
+            assert!(now.iter().all(|node| before.contains(node)), "seed {seed}: {before:?}, then {now:?}");
         }
     }
-    assert!(better > 200 && moves < better * 3, "{better} clusters were evened out by {moves} moves");
+    assert!(better > 100 && moves < better * 3, "{better} clusters were evened out by {moves} moves");
 }
 
 fn losses(inventory: &Inventory) -> Vec<NodeId> {
@@ -203,13 +203,6 @@ fn compare(seeds: u64, traits: Traits) -> Score {
         score.plans += 1;
         if best.0 != reached.0 {
             score.beaten += 1;
-            if std::env::var_os("SHOW").is_some() {
-                println!(
-                    "{seed}: {reached:?} best {best:?} free {:?} vms {:?}",
-                    inventory.nodes.iter().map(|n| n.free.0).collect::<Vec<_>>(),
-                    after.vms.iter().map(|v| (v.memory.0 + 16, v.whereabouts)).collect::<Vec<_>>()
-                );
-            }
             score.worst = score.worst.max(reached.0.len().saturating_sub(best.0.len()));
             continue;
         }
@@ -222,26 +215,37 @@ fn compare(seeds: u64, traits: Traits) -> Score {
     score
 }
 
+impl Score {
+    /// Whether at most `beaten` in a thousand plans were worse than the best, none by more VMs than `worst`, and moves
+    /// were at most a twentieth more.
+    fn is_within(&self, beaten: usize, worst: usize) -> bool {
+        let decided = self.undecided * 100 <= self.plans;
+        let good = self.beaten * 1000 <= self.plans * beaten && self.worst <= worst;
+        decided && good && self.moves * 100 <= self.best_moves * 105
+    }
+}
+
 #[test]
 fn as_many_start_as_could() {
-    let score = compare(3_000, Traits::default());
-    println!("cold start: {score:?}");
-    let score = compare(3_000, Traits { rules: true, ..Traits::default() });
-    println!("with rules: {score:?}");
-    let score = compare(2_000, Traits { running: 60, ..Traits::default() });
-    println!("beside running ones: {score:?}");
+    let score = compare(1_500, Traits::default());
+    assert!(score.is_within(5, 1), "{score:?}");
+    let score = compare(1_500, Traits { rules: true, ..Traits::default() });
+    assert!(score.is_within(5, 1), "with rules: {score:?}");
 }
 
+/// Here the best need not be reachable by moves of which each finds room.
 #[test]
 fn an_evacuation_moves_as_few_as_could() {
-    let score = compare(3_000, Traits { running: 100, leaving: true, ..Traits::default() });
-    println!("evacuation: {score:?}");
-    let score = compare(3_000, Traits { running: 100, leaving: true, rules: true, ..Traits::default() });
-    println!("with rules: {score:?}");
+    let traits = Traits { running: 100, leaving: true, ..Traits::default() };
+    let score = compare(1_000, traits);
+    assert!(score.is_within(50, 2), "{score:?}");
+    let score = compare(1_000, Traits { rules: true, ..traits });
+    assert!(score.is_within(80, 2), "with rules: {score:?}");
 }
 
+/// Here the best may also stop one of two equals for the other, which a plan never does.
 #[test]
 fn the_important_ones_run() {
-    let score = compare(2_000, Traits { priorities: true, running: 70, leaving: true, ..Traits::default() });
-    println!("preemption: {score:?}");
+    let score = compare(1_000, Traits { priorities: true, running: 70, leaving: true, ..Traits::default() });
+    assert!(score.is_within(150, 2), "{score:?}");
 }

@@ -32,7 +32,7 @@ pub(super) struct Filling {
     pub(super) left: Vec<VmId>,
 }
 
-/// Finds nodes for `waiting`, each of whom may come in the given ways. The ledger is as before afterwards.
+/// Gives nodes to `waiting`, each of whom may come in the given ways.
 pub(super) fn fill(
     ledger: &mut Ledger<'_>,
     mut waiting: Vec<VmId>,
@@ -43,15 +43,23 @@ pub(super) fn fill(
     let priority = |vm: VmId| Reverse(inventory.vm(vm).priority);
     let mut filler = Filler { ledger, ways, steps, now: Filling::default(), best: None };
     waiting.sort_by_key(|vm| rank(inventory, *vm));
-    if !filler.pass(&waiting, Fit::Spread) {
+    let mut all = filler.pass(&waiting, Fit::Spread);
+    if !all {
         waiting.sort_by_key(|vm| (priority(*vm), inventory.need(*vm), *vm));
-        let all = filler.pass(&waiting, Fit::Pack);
-        waiting.sort_by_key(|vm| (priority(*vm), Reverse(inventory.need(*vm)), *vm));
-        if !all && !filler.pass(&waiting, Fit::Pack) && waiting.len() <= FEW {
-            filler.search(&waiting);
-        }
+        all = filler.pass(&waiting, Fit::Pack);
     }
-    filler.best.unwrap_or_default()
+    if !all {
+        waiting.sort_by_key(|vm| (priority(*vm), Reverse(inventory.need(*vm)), *vm));
+        all = filler.pass(&waiting, Fit::Pack);
+    }
+    if !all && waiting.len() <= FEW {
+        filler.search(&waiting);
+    }
+    let filling = filler.best.unwrap_or_default();
+    if !all {
+        filling.decided.iter().for_each(|(vm, node)| ledger.put(*vm, Some(*node)));
+    }
+    filling
 }
 
 struct Filler<'f, 'a> {
@@ -71,7 +79,7 @@ impl Filler<'_, '_> {
         self.best.as_ref().is_none_or(|best| now.lt(best.left.iter().map(missing)))
     }
 
-    /// One VM after the other, each where it does best; whether all have a node.
+    /// One VM after the other, each where it does best; whether all have a node. If not, nothing is changed.
     fn pass(&mut self, waiting: &[VmId], fit: Fit) -> bool {
         let mark = self.ledger.mark();
         for vm in waiting {
@@ -83,8 +91,10 @@ impl Filler<'_, '_> {
                 None => self.now.left.push(*vm),
             }
         }
-        self.ledger.rewind(mark);
         let all = self.now.left.is_empty();
+        if !all {
+            self.ledger.rewind(mark);
+        }
         if self.is_better() {
             self.best = Some(core::mem::take(&mut self.now));
         }

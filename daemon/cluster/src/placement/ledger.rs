@@ -170,11 +170,9 @@ impl<'a> Ledger<'a> {
     /// Counts a VM on a node, or not any more, without changing where it is said to be.
     pub(super) fn shift(&mut self, vm: VmId, node: NodeId, comes: bool) {
         let need = self.inventory.need(vm);
-        self.list(node, false);
-        if let Some((priority, _)) = self.on[node].first() {
-            self.lowest.remove(&(*priority, node));
-        }
+        let lowest = self.on[node].first().map(|(priority, _)| *priority);
         let entry = (self.inventory.vm(vm).priority, vm);
+        self.list(node, false);
         if comes {
             self.free[node] -= need;
             self.on[node].insert(entry);
@@ -185,8 +183,10 @@ impl<'a> Ledger<'a> {
             self.count_apart(vm, node, -1);
         }
         self.list(node, true);
-        if let Some((priority, _)) = self.on[node].first() {
-            self.lowest.insert((*priority, node));
+        let now = self.on[node].first().map(|(priority, _)| *priority);
+        if lowest != now {
+            lowest.map(|priority| self.lowest.remove(&(priority, node)));
+            now.map(|priority| self.lowest.insert((priority, node)));
         }
     }
 

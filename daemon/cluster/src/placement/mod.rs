@@ -18,8 +18,8 @@
 //! # The algorithm
 //!
 //! ```text
-//!  round:  fill       spread over the nodes; if that leaves somebody out, packed large first; packed small first
-//!          rearrange  for who is left out, others make way: chains of moves, three links deep
+//!  round:  fill       spread over the nodes; if that leaves somebody out: packed; if few wait: any arrangement
+//!          rearrange  for who is left out, others make way: chains of moves, three links deep at most
 //!          preempt    for who is still left out, the least important ones that will do are stopped, and wait again
 //!          mend       what is together though kept apart, and apart though kept together
 //!          fail back  to preferred nodes
@@ -29,7 +29,8 @@
 //!
 //! *Why greedy.* Packing is hard in theory, and easy while there is room: spreading by free memory finds a node for
 //! everybody as long as the cluster is not nearly full, at the cost of one lookup in a sorted list a VM. Only a cluster that
-//! is nearly full pays for a search, and the search is bounded. The tests hold it against the exact optimum of small clusters.
+//! is nearly full pays for a search, and the search is bounded: a small cluster is searched through, a large one where it
+//! is nearest to having room. The tests hold plans against the exact optimum of small clusters.
 //!
 //! *Why it comes to rest.* The plan ends with a round that decides nothing from the state that the plan brings about. Fed with
 //! that state, the function begins with that very round. Rounds come to an end because none takes back what another did:
@@ -37,7 +38,13 @@
 //! less full, and leaves VMs that would fail back alone.
 //!
 //! *What it costs.* Sorted lists of nodes, one for each kind of CPU: (N + V) log N for a plan that needs no search. A VM kept
-//! apart from k others may step over k nodes. The search is bounded by a number of tries for the whole round.
+//! apart from k others may step over k nodes, and one of k kept together looks at the k. The search is bounded by a number
+//! of tries for the whole round. `tests/benches/placement.rs` has the figures.
+//!
+//! # Who carries a plan out
+//!
+//! Takes the steps of [`Plan::at_once`], reports what is under way as [`Where::InFlight`], and plans again when something
+//! changed. Steps that wait become possible in some later plan. A node with VMs that must leave gets no others.
 
 mod fill;
 mod groups;

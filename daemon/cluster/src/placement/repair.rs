@@ -16,11 +16,11 @@ use super::round::Round;
 /// Links of a chain.
 const DEPTH: u32 = 3;
 /// Arrangements that may be tried for one VM.
-const PATIENCE: u32 = 2_000;
+const PATIENCE: u32 = 1_000;
 /// Nodes of each kind of CPU on which room is made.
 const NEAR: usize = 8;
 /// Nodes that are compared before one is chosen for preemption.
-const COMPARED: usize = 64;
+const COMPARED: usize = 32;
 
 /// What stopping some VMs costs, the most important thing first.
 type Cost = (bool, u8, usize, usize, u64);
@@ -30,7 +30,7 @@ impl Round<'_> {
     pub(super) fn rearrange(&mut self, vm: VmId) -> bool {
         let (before, patience) = (self.tries, PATIENCE.min(self.tries));
         self.tries = patience;
-        let placed = self.insert(vm, DEPTH);
+        let placed = (1..=DEPTH).any(|depth| self.insert(vm, depth));
         self.tries = before - (patience - self.tries);
         placed
     }
@@ -50,6 +50,10 @@ impl Round<'_> {
                     return false;
                 }
                 self.tries -= 1;
+                let hopeless = |other: &VmId| self.ledger.best(*other, Fit::Pack, self.ways(*other)).is_none();
+                if depth == 1 && out.iter().any(hopeless) {
+                    continue;
+                }
                 if self.make_way(vm, node, &out, depth) {
                     return true;
                 }
@@ -154,14 +158,14 @@ impl Round<'_> {
         let mut best: Option<(Cost, NodeId, Vec<VmId>)> = None;
         let mut found = 0;
         for (lowest, node) in self.ledger.lowest() {
-            if lowest >= priority || found == COMPARED || self.tries == 0 {
+            if lowest >= priority || found == COMPARED || self.looks == 0 {
                 break;
             }
             let suits = ways.iter().any(|way| self.ledger.suits(vm, self.ledger.groups.kind[node], *way));
             if !suits || !self.ledger.is_open(node) || !(pins.is_empty() || pins.contains(&node)) {
                 continue;
             }
-            self.tries -= 1;
+            self.looks -= 1;
             let Some(victims) = self.victims(vm, node) else { continue };
             found += 1;
             let cost = self.cost(vm, node, &victims);

@@ -10,9 +10,11 @@ use super::ledger::{Ledger, Way};
 /// A decision: a VM goes to a node, or to none.
 pub(super) type Decision = (VmId, Option<NodeId>);
 
-/// How many arrangements one round may try for all VMs that find no room by themselves. What is left after that has no
-/// room; the next plan from the same state would try the same.
-const TRIES: u32 = 100_000;
+/// Arrangements that one round may try, for all VMs that find no room by themselves. What is left after that has no room;
+/// the next plan from the same state would try the same.
+const TRIES: u32 = 30_000;
+/// Nodes that one round may look at for victims.
+const LOOKS: u32 = 300_000;
 
 /// Steps of the search for an arrangement of all that wait.
 const STEPS: u32 = 10_000;
@@ -24,13 +26,16 @@ pub(super) struct Round<'a> {
     pub(super) done: Vec<Decision>,
     /// Those that ran and are stopped for room: they start anew.
     pub(super) stopped: BTreeSet<VmId>,
+    /// How many of [`TRIES`] are left.
     pub(super) tries: u32,
+    /// How many of [`LOOKS`] are left.
+    pub(super) looks: u32,
 }
 
 impl<'a> Round<'a> {
     pub(super) fn new(inventory: &'a Inventory, groups: &'a Groups<'a>) -> Self {
         let ledger = Ledger::new(inventory, groups);
-        Self { ledger, done: Vec::new(), stopped: BTreeSet::new(), tries: TRIES }
+        Self { ledger, done: Vec::new(), stopped: BTreeSet::new(), tries: TRIES, looks: LOOKS }
     }
 
     /// Everything that is to be decided; nothing if all is as it should be.
@@ -88,9 +93,7 @@ impl<'a> Round<'a> {
         let inventory = self.inventory();
         let waiting: Vec<VmId> = inventory.vm_ids().filter(|vm| self.waits(*vm)).collect();
         let filling = fill(&mut self.ledger, waiting, &|vm| ways(inventory, &BTreeSet::new(), vm), STEPS);
-        for (vm, node) in filling.decided {
-            self.settle(vm, node);
-        }
+        self.done.extend(filling.decided.into_iter().map(|(vm, node)| (vm, Some(node))));
         let left = filling.left;
         let mut queue: BTreeSet<Rank> = left.into_iter().map(|vm| rank(inventory, vm)).collect();
         while let Some((.., vm)) = queue.pop_first() {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fill::fill;
 use super::inventory::{NodeId, VmId};
-use super::ledger::{Ledger, Way};
+use super::ledger::{Fit, Ledger, Way};
 
 /// A node whose loss could not be absorbed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,9 @@ pub(super) fn refuge(ledger: &mut Ledger<'_>, node: NodeId) -> Refuge {
     for vm in &lost {
         ledger.put(*vm, None);
     }
-    let filling = fill(ledger, lost, &|_| &[Way::Cold], STEPS);
+    // If one of them fits nowhere even alone, no arrangement of them all does.
+    let hopeless = lost.iter().any(|vm| ledger.best(*vm, Fit::Pack, &[Way::Cold]).is_none());
+    let filling = fill(ledger, lost, &|_| &[Way::Cold], if hopeless { 0 } else { STEPS });
     ledger.rewind(mark);
     if was_open {
         ledger.open(node);
