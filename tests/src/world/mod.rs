@@ -26,6 +26,7 @@ mod operator;
 mod power;
 pub mod script;
 mod shell;
+pub mod shrink;
 
 pub use chance::Chance;
 pub use network::{FAIR, Weather};
