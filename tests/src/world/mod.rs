@@ -39,6 +39,9 @@ const MEMORY: Mebibytes = Mebibytes(700);
 /// What each VM takes.
 const VM_MEMORY: Mebibytes = Mebibytes(128);
 
+/// What a hostile member makes of a datagram, if anything.
+pub type Meddler = fn(&mut Chance, &[u8]) -> Option<Vec<u8>>;
+
 /// Who asked for an operation: a machine, in one boot and one life of its supervisor, by this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
@@ -101,7 +104,7 @@ pub struct World {
     /// How many of a hundred migrations go wrong in xl's hand-over.
     pub migration_faults: u64,
     /// A hostile member: what it makes of a datagram that it was to send or to pass on, if anything.
-    pub meddler: Option<fn(&mut Chance, &[u8]) -> Option<Vec<u8>>>,
+    pub meddler: Option<Meddler>,
     /// Whether the storage does not answer.
     pub storage_gone: bool,
     /// VMs that neither move nor shut down.
