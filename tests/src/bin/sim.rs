@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use holdfast_tests::cases::Case;
-use holdfast_tests::world::{chaos, script};
+use holdfast_tests::world::{chaos, script, shrink};
 
 /// Runs the core in virtual worlds.
 #[derive(Parser)]
 struct Arguments {
-    /// Live through the world of this seed and print its event log.
+    /// Live through the world of this seed and print its event log. If it fails, its script is shrunk to target/sim/SEED.txt.
     seed: Option<u64>,
     /// Live through this many worlds.
     #[arg(long)]
@@ -31,14 +31,21 @@ fn main() -> Result<()> {
     if let Some(file) = arguments.replay {
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let input = Case::parse(&text)?.input;
-        out.write_all(script::run(&input)?.as_bytes())?;
+        let story = script::tell(&input)?;
+        out.write_all(story.log.concat().as_bytes())?;
+        if let Some(failure) = story.failure {
+            bail!("{failure}");
+        }
+        writeln!(out, "{}", story.end.err().unwrap_or_else(|| "all is well".to_owned()))?;
         return Ok(());
     }
     if let Some(seed) = arguments.seed {
         let story = chaos::live(seed);
         out.write_all(story.log.concat().as_bytes())?;
         if let Some(failure) = story.failure {
-            bail!("seed {seed}: {failure}");
+            writeln!(out, "seed {seed}: {failure}; shrinking")?;
+            let file = keep(seed, &shrink::shrink(&chaos::script(seed)))?;
+            bail!("seed {seed}: {failure}; cargo sim --replay {}", file.display());
         }
         writeln!(out, "seed {seed}: all is well")?;
         return Ok(());
@@ -66,4 +73,15 @@ fn main() -> Result<()> {
         bail!("{failed} of {seeds} worlds failed; cargo sim SEED prints one");
     }
     Ok(())
+}
+
+/// Writes down a script that fails, and its log.
+fn keep(seed: u64, short: &str) -> Result<PathBuf> {
+    let story = script::tell(short)?;
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/sim");
+    std::fs::create_dir_all(&directory)?;
+    let file = directory.join(format!("{seed}.txt"));
+    let failure = story.failure.unwrap_or_default();
+    std::fs::write(&file, format!("Seed {seed}: {failure}\n\n{short}----\n{}", story.log.concat()))?;
+    Ok(file)
 }

@@ -1,93 +1,183 @@
-//! Random worlds: faults from the seed, then everything is healed and must come right again.
+//! Random worlds: a seed is a script of faults. Then everything is healed and must come right again.
 
-use std::time::Duration;
-
-use cluster::words::LinkId;
-
-use super::{Chance, PowerFaults, Weather, World};
-
-/// How a random world went.
-#[derive(Debug)]
-pub struct Story {
-    /// What must never happen and did, or what did not come right again.
-    pub failure: Option<String>,
-    /// The whole event log.
-    pub log: Vec<String>,
-    /// How much virtual time went by.
-    pub time: Duration,
-}
+use super::script::{self, Story};
+use super::{Chance, MEMORY, VM_MEMORY};
 
 /// How long a healed world may take to come right: fencing, a boot, a formation and the VMs' starts, one after another.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: &str = "240s";
 
-/// Lives through the world of one seed, whose nodes are connected by one network.
+/// Lives through the world of one seed.
+///
+/// # Panics
+/// If the script of the seed is none.
 pub fn live(seed: u64) -> Story {
-    live_on(seed, 1)
+    script::tell(&script(seed)).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"))
 }
 
-/// Lives through the world of one seed, on so many networks.
-pub fn live_on(seed: u64, links: u8) -> Story {
+/// The script of one seed.
+pub fn script(seed: u64) -> String {
     let mut dice = Chance::new(seed ^ 0x0005_eed0_fa11_da75);
-    let nodes = u8::try_from(1 + dice.below(5)).unwrap_or(3);
-    let vms = u8::try_from(dice.below(4)).unwrap_or(2);
-    let mut world = World::with_links(seed, nodes, vms, links);
-    world.weather =
-        Weather { loss: dice.below(4) * dice.below(6), doubling: dice.below(10), delay_ms: 1 + dice.below(120) };
-    world.migration_faults = dice.below(40);
-    for at in 0..world.size() {
-        if !dice.happens(10) {
-            world.power_on(at);
-        }
+    let nodes = match dice.below(10) {
+        0..6 => 1 + dice.below(4),
+        6..9 => 5 + dice.below(4),
+        _ => 9 + dice.below(7),
+    };
+    let room = nodes * u64::from(MEMORY.0 / VM_MEMORY.0).saturating_sub(2);
+    let vms = dice.below(4.min(room) + 1) + dice.below(nodes);
+    let links = 1 + u64::from(dice.happens(25)) + u64::from(dice.happens(5));
+    let fencing = match dice.below(8) {
+        0..4 => "snmp",
+        4 => "snmp serial",
+        5 => "snmp storage",
+        6 => "snmp watchdog",
+        _ => "serial storage watchdog",
+    };
+    let mut faults = Faults { dice, nodes, vms: vms.max(1), links };
+    let mut lines = vec![format!("world {nodes} nodes {vms} vms {links} links seed {seed} fencing {fencing}")];
+    faults.set_up(&mut lines);
+    for _ in 0..3 + faults.dice.below(12) {
+        let fault = faults.fault();
+        lines.push(fault);
+        lines.push(format!("run {}ms", 1 + faults.dice.below(15_000)));
     }
-    world.run(Duration::from_secs(40 + dice.below(60)));
-    for _ in 0..3 + dice.below(9) {
-        if links > 1 && dice.happens(15) {
-            world.fail_storage(usize::try_from(dice.below(u64::from(nodes) + 1)).unwrap_or(0));
-        } else if links > 1 && dice.happens(40) {
-            let at = usize::try_from(dice.below(u64::from(nodes) + 1)).unwrap_or(0);
-            let link = u8::try_from(dice.below(links.into())).unwrap_or(0);
-            world.cable_of(at, LinkId(link), dice.happens(60));
-        } else {
-            fault(&mut world, &mut dice);
-        }
-        world.run(Duration::from_millis(dice.below(15_000)));
-    }
-    heal(&mut world);
-    let end = world.now() + PATIENCE;
-    let mut unwell = world.converged();
-    while unwell.is_err() && world.now() < end && world.breach().is_none() {
-        world.run(Duration::from_secs(5));
-        // Whoever was shut down in good order is switched on again.
-        (0..world.size()).for_each(|at| world.power_on(at));
-        unwell = world.converged();
-    }
-    let failure = world.breach().map(str::to_owned).or_else(|| unwell.err().map(|why| format!("not healed: {why}")));
-    Story { failure, log: world.log().to_vec(), time: Duration::from_millis(world.now().millis()) }
+    lines.extend(["heal".to_owned(), format!("settle {PATIENCE}")]);
+    lines.join("\n") + "\n"
 }
 
-fn fault(world: &mut World, dice: &mut Chance) {
-    let size = u64::try_from(world.size()).unwrap_or(1);
-    let at = usize::try_from(dice.below(size)).unwrap_or(0);
-    match dice.below(10) {
-        0 => world.power_off(at),
-        1 => world.power_on(at),
-        2 => world.reset(at),
-        3 => world.cable(at, true),
-        4 => world.cable(at, false),
-        5 => world.restart_supervisor(at),
-        6 => world.stall(at, Duration::from_millis(dice.below(12_000))),
-        7 => world.ask_to_shut_down(at),
-        8 => world.power_faults.unreachable = dice.happens(50),
-        _ => (0..world.size()).for_each(|other| world.cable(other, dice.happens(30))),
+struct Faults {
+    dice: Chance,
+    nodes: u64,
+    vms: u64,
+    links: u64,
+}
+
+impl Faults {
+    fn set_up(&mut self, lines: &mut Vec<String>) {
+        for at in 0..=self.nodes {
+            if self.dice.happens(60) {
+                let ppm = i64::try_from(self.dice.below(40_001)).unwrap_or(20_000) - 20_000;
+                lines.push(format!("clock {} {ppm} ppm", name(at)));
+            }
+        }
+        lines.push(self.weather());
+        lines.push(format!("migrations fail {}", self.dice.below(40)));
+        for at in 0..=self.nodes {
+            if !self.dice.happens(10) {
+                lines.push(format!("power on {}", name(at)));
+            }
+            if self.dice.happens(20) {
+                lines.push(format!("run {}ms", self.dice.below(8_000)));
+            }
+        }
+        lines.push(format!("run {}ms", 40_000 + self.dice.below(60_000)));
+    }
+
+    fn weather(&mut self) -> String {
+        let loss = self.dice.below(4) * self.dice.below(6);
+        format!("weather loss {loss} doubling {} delay {}ms", self.dice.below(10), 1 + self.dice.below(120))
+    }
+
+    /// A machine: any, or one that matters.
+    fn who(&mut self) -> String {
+        match self.dice.below(6) {
+            0 => "the DC".to_owned(),
+            1 => format!("the host of {}", self.vm()),
+            _ => self.any(),
+        }
+    }
+
+    fn any(&mut self) -> String {
+        name(self.dice.below(self.nodes + 1))
+    }
+
+    fn vm(&mut self) -> String {
+        format!("x{}", self.dice.below(self.vms))
+    }
+
+    /// `other` in `percent` of a hundred cases.
+    fn either(&mut self, one: &str, other: &str, percent: u64) -> String {
+        if self.dice.happens(percent) { other.to_owned() } else { one.to_owned() }
+    }
+
+    fn seconds(&mut self, most: u64) -> String {
+        format!("{}ms", 1 + self.dice.below(most * 1000))
+    }
+
+    fn fault(&mut self) -> String {
+        match self.dice.below(33) {
+            0 => format!("power off {}", self.who()),
+            1 | 2 => format!("power on {}", self.any()),
+            3 => format!("reset {}", self.who()),
+            4 => format!("power fails {} after {} actions", self.who(), self.dice.below(40)),
+            5 => format!("kill supervisor {}", self.who()),
+            6 | 7 => format!("kill supervisor {} after {} actions", self.who(), self.dice.below(40)),
+            8 => format!("stall {} {}", self.who(), self.seconds(15)),
+            9 => format!("stall {} {}", self.who(), self.seconds(60)),
+            10 => format!("stall disks of {} {}", self.who(), self.seconds(150)),
+            11 => format!("stall disks of all {}", self.seconds(60)),
+            12 | 13 => format!("shut down {}", self.who()),
+            14 => format!("cut {}", self.who()),
+            15 => format!("cut {} -> {}", self.any(), self.any()),
+            16 => self.split(),
+            17 | 18 => "join everything".to_owned(),
+            19 => self.weather(),
+            20 => format!("replay {}", 1 + self.dice.below(30)),
+            21 => self.pdu(),
+            22 => "pdu answers".to_owned(),
+            23 => self.either("storage gone", "storage back", 60),
+            24 => format!("{} {}", self.either("hang", "free", 50), self.vm()),
+            25 => format!("kill VM {}", self.vm()),
+            26 | 27 => self.operator(),
+            28 => format!("cut {} link {}", self.any(), self.dice.below(self.links)),
+            29 => format!("join {} link {}", self.any(), self.dice.below(self.links)),
+            31 => format!("fail storage {}", self.who()),
+            30 => format!("stall {} {}", self.any(), self.seconds(6)),
+            _ => self.either("power off all", "power on all", 60),
+        }
+    }
+
+    fn pdu(&mut self) -> String {
+        match self.dice.below(4) {
+            0 => "pdu unreachable".to_owned(),
+            1 => "pdu refuses".to_owned(),
+            2 => "pdu sticks".to_owned(),
+            _ => format!("pdu lags {}", self.seconds(30)),
+        }
+    }
+
+    /// What an operator may ask for, sensible or not.
+    fn operator(&mut self) -> String {
+        match self.dice.below(14) {
+            0 | 1 => format!("start VM {}", self.vm()),
+            2 => format!("stop VM {}", self.vm()),
+            3..6 => format!("migrate VM {} to {}", self.vm(), self.any()),
+            6 => format!("disarm {}", self.any()),
+            7 => format!("arm {}", self.any()),
+            8 => self.either("disarm the cluster", "arm the cluster", 70),
+            9 => format!("put {} into standby", self.any()),
+            10 => format!("take {} out of standby", self.any()),
+            11 => format!("put {} into maintenance", self.any()),
+            12 => format!("take {} out of maintenance", self.any()),
+            _ => format!("take {} for off", self.any()),
+        }
+    }
+
+    /// Two or three groups; some stay joined with everybody.
+    fn split(&mut self) -> String {
+        let count = 2 + self.dice.below(2);
+        let mut groups = vec![String::new(); usize::try_from(count).unwrap_or(2)];
+        for at in 0..=self.nodes {
+            let group = usize::try_from(self.dice.below(count)).unwrap_or(0);
+            if let Some(group) = groups.get_mut(group).filter(|_| !self.dice.happens(10)) {
+                group.push(' ');
+                group.push_str(&name(at));
+            }
+        }
+        groups.retain(|group| !group.is_empty());
+        format!("split{}", groups.join(" |"))
     }
 }
 
-fn heal(world: &mut World) {
-    world.weather = Weather { loss: 0, doubling: 0, delay_ms: 3 };
-    world.power_faults = PowerFaults::default();
-    world.migration_faults = 0;
-    for at in 0..world.size() {
-        world.cable(at, false);
-        world.power_on(at);
-    }
+fn name(at: u64) -> String {
+    if at == 0 { "gateway".to_owned() } else { format!("node{at}") }
 }

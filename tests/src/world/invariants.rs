@@ -1,110 +1,330 @@
-//! What may never happen. Each is a function of its own and has a canary that breaks it (tests/swarm.rs).
+//! What may never happen. Each is a function of its own, named as its breach is, and has a canary that breaks it
+//! (tests/swarm.rs).
+//!
+//! Some look at how things are after every step ([`World::check`]); the others are asked when a node begins something,
+//! says something or has taken a turn, because that is when it can be wrong.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cluster::event::Work;
-use cluster::words::{Instant, Slot};
+use cluster::event::{Action, Domain, Path, Work};
+use cluster::trace::Trace;
+use cluster::words::{Claim, ClusterGeneration, Generation, Incarnation, Instant, Slot, VmName};
 
 use super::World;
 
 /// How long a majority may be gone before nobody may still believe in it: the longest election timeout, and a margin.
 const BELIEF: Duration = Duration::from_secs(12);
+/// How long after its end an incarnation may still be heard for the first time: the longest delay, and a stall.
+const ECHO: Duration = Duration::from_secs(2);
+/// Actions that one turn may have: a datagram or two to everybody, and something for every VM.
+const ACTIONS: usize = 256;
+/// Lines that a node may say in one second.
+const LINES: u32 = 100;
 
 /// What the invariants remember.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// The last view that a supervisor was in, by machine and life.
-    views: BTreeMap<(usize, u64), (Option<String>, u64)>,
+    /// The generation and view that a life was in last. A generation that is given up ends an identity, and its past.
+    positions: BTreeMap<(usize, u64), (Option<ClusterGeneration>, u64)>,
     /// When each machine was last seen in a generation.
-    seen_in: BTreeMap<(String, usize), Instant>,
-    /// What a node began, to be judged.
-    begun: Vec<(usize, Work)>,
+    seen_in: BTreeMap<(ClusterGeneration, usize), Instant>,
+    /// Until when each two machines could talk and both had a supervisor; row by row.
+    linked: Vec<Instant>,
+    /// The highest generation for which a VM was begun, in each generation of the cluster.
+    begun: BTreeMap<(ClusterGeneration, VmName), u64>,
+    /// Boots that have ended, and when.
+    ended: BTreeMap<Incarnation, Instant>,
+    /// Since when a supervisor wants to leave, and which.
+    leaving: BTreeMap<usize, (u64, Instant)>,
+    /// Who said last in a generation that it is DC, when, and whether it still does.
+    dcs: BTreeMap<ClusterGeneration, (usize, u64, Instant)>,
+    /// What a machine said in the present second.
+    lines: BTreeMap<usize, (u64, u32)>,
+}
+
+impl History {
+    pub(super) fn new(machines: usize) -> Self {
+        Self { linked: vec![Instant::ZERO; machines * machines], ..Self::default() }
+    }
 }
 
 impl World {
-    pub(super) fn note_begin(&mut self, at: usize, work: &Work) {
-        self.history.begun.push((at, work.clone()));
-    }
-
-    /// For the canary: as if that machine began to create a VM when nobody else had been in its generation for long.
-    pub fn pretend_alone(&mut self, at: usize) {
-        self.history.seen_in.clear();
-        if let Some(vm) = self.vms.first().cloned() {
-            let claim = cluster::words::Claim::default();
-            self.note_begin(at, &Work::Create { vm, claim, resume: false });
-        }
-    }
-
-    /// For the canary: as if that machine had been in a later view before.
-    pub fn pretend_older_view(&mut self, at: usize) {
-        if let Some(machine) = self.machines.get(at)
-            && let Some((_, view)) = self.history.views.get_mut(&(at, machine.life))
-        {
-            *view += 1;
-        }
-    }
-
-    /// Looks at everything once; the first breach is kept.
+    /// Looks at everything once.
     pub(super) fn check(&mut self) {
-        let breach = self.one_copy().or_else(|| self.nothing_starts_inquorate()).or_else(|| self.views_never_fall());
+        let breach = self.one_copy().or_else(|| self.evacuations_end());
+        self.breaks(breach);
+    }
+
+    /// The first breach is kept.
+    fn breaks(&mut self, breach: Option<String>) {
         self.breach = self.breach.take().or(breach);
     }
 
     /// A VM runs in one place at most.
     fn one_copy(&self) -> Option<String> {
         self.vms.iter().find_map(|vm| {
-            let running = self.running(vm);
-            let names: Vec<&str> = running.iter().map(|at| self.name(*at)).collect();
-            (running.len() > 1).then(|| format!("one copy: {vm} runs on {}", names.join(" and ")))
+            let runs = |machine: &&super::Machine| self.can_write(machine, vm);
+            self.machines.iter().filter(runs).nth(1)?;
+            let names: Vec<&str> = self.running(vm).iter().map(|at| self.name(*at)).collect();
+            Some(format!("one copy: {vm} runs on {}", names.join(" and ")))
         })
     }
 
-    /// Within a generation, a supervisor's view only grows.
-    fn views_never_fall(&mut self) -> Option<String> {
-        let mut breach = None;
-        for (at, machine) in self.machines.iter().enumerate() {
-            let Some(node) = &machine.node else { continue };
-            let (generation, view) = node.position();
-            let generation = generation.map(|generation| generation.to_string());
-            if let Some(name) = &generation {
-                self.history.seen_in.insert((name.clone(), at), self.now);
-            }
-            let last = self.history.views.insert((at, machine.life), (generation.clone(), view.0));
-            if let Some((was, last)) = last
-                && was == generation
-                && last > view.0
-            {
-                breach = Some(format!("views never fall: {} went from {last} to {}", self.name(at), view.0));
-            }
-        }
-        breach
+    /// A node that was asked to leave is off by its deadline, whatever its VMs do.
+    fn evacuations_end(&self) -> Option<String> {
+        let limit = self.config.timing.evacuation * 3 + self.config.timing.evacuation / 10;
+        self.history.leaving.iter().find_map(|(at, (life, since))| {
+            let machine = self.machines.get(*at).filter(|machine| machine.life == *life && machine.node.is_some())?;
+            let late = self.now.since(since.max(&machine.stalled_until).to_owned()) > limit;
+            late.then(|| format!("an evacuation ends by its deadline: {} is still there", self.name(*at)))
+        })
     }
 
-    /// Nobody fences itself, or begins anything for the cluster without a majority that was in its generation a moment ago.
-    fn nothing_starts_inquorate(&mut self) -> Option<String> {
-        let mut breach = None;
-        for (at, work) in std::mem::take(&mut self.history.begun) {
-            if let Work::OutletsOff { slot, .. } = &work
-                && usize::from(slot.0) == at
+    /// Nothing that is paused or half received is left over. To be asked of a world that has come right again.
+    pub(super) fn no_limbo(&self) -> Option<String> {
+        self.machines.iter().enumerate().find_map(|(at, machine)| {
+            let left = machine.domains.iter().find(|(name, domain)| **domain != Domain::Running || name.contains("--"));
+            left.map(|(name, domain)| format!("no VM in limbo: {name} on {} is {domain:?}", self.name(at)))
+        })
+    }
+
+    /// After a supervisor has taken a turn: the generation and the view of an identity never fall.
+    pub(super) fn check_positions(&mut self, at: usize) {
+        let Some((life, (generation, view))) = self.position(at) else { return };
+        if let Some(generation) = generation {
+            self.history.seen_in.insert((generation, at), self.now);
+        }
+        let (was, last) = self.history.positions.insert((at, life), (generation, view)).unwrap_or_default();
+        let fell = match (was, generation) {
+            (Some(was), Some(now)) if was != now => Some(format!("went from generation {was} to {now}")),
+            (Some(was), None) => Some(format!("forgot generation {was}")),
+            (Some(_), Some(_)) if last > view => Some(format!("went from view {last} to {view}")),
+            (Some(_) | None, Some(_) | None) => None,
+        };
+        let breach = fell.map(|fell| format!("views never fall: {} {fell}", self.name(at)));
+        self.breaks(breach);
+    }
+
+    fn position(&self, at: usize) -> Option<(u64, (Option<ClusterGeneration>, u64))> {
+        let machine = self.machines.get(at)?;
+        let (generation, view) = machine.node.as_ref()?.position();
+        Some((machine.life, (generation, view.0)))
+    }
+
+    /// Before a node's actions of one turn are carried out: its queues are bounded.
+    pub(super) fn note_turn(&mut self, at: usize, actions: &[Action]) {
+        let length = |action: &Action| if let Action::Send { datagram, .. } = action { datagram.len() } else { 0 };
+        let longest = actions.iter().map(length).max().unwrap_or(0);
+        if actions.len() > ACTIONS {
+            let count = actions.len();
+            self.breaks(Some(format!("bounded queues: {} wants {count} things done in one turn", self.name(at))));
+        }
+        if longest > cluster::limits::DATAGRAM_BYTES {
+            self.breaks(Some(format!("bounded queues: {} sends {longest} bytes", self.name(at))));
+        }
+    }
+
+    /// A node says something.
+    pub(super) fn note_trace(&mut self, at: usize, trace: &Trace) {
+        self.log_is_bounded(at);
+        if let Trace::Heard { incarnation, .. } = trace {
+            self.the_dead_are_not_heard(at, *incarnation);
+        }
+        if matches!(trace, Trace::Abandoned { .. })
+            && let Some((life, _)) = self.position(at)
+        {
+            self.history.positions.remove(&(at, life));
+        }
+        if matches!(trace, Trace::BecameDc { .. })
+            && let Some((life, (Some(generation), _))) = self.position(at)
+        {
+            self.history.dcs.insert(generation, (at, life, self.now));
+        }
+    }
+
+    /// A node does not fill its log.
+    fn log_is_bounded(&mut self, at: usize) {
+        let second = self.now.millis() / 1000;
+        let entry = self.history.lines.entry(at).or_default();
+        *entry = if entry.0 == second { (second, entry.1 + 1) } else { (second, 1) };
+        if entry.1 > LINES {
+            self.breaks(Some(format!("bounded queues: {} says {LINES} lines in a second", self.name(at))));
+        }
+    }
+
+    /// What a boot has sent that has ended is not taken for news.
+    fn the_dead_are_not_heard(&mut self, at: usize, incarnation: Incarnation) {
+        let stalled = self.machines.get(at).map_or(Instant::ZERO, |machine| machine.stalled_until);
+        let ended = self.history.ended.get(&incarnation).copied();
+        if ended.is_some_and(|ended| self.now.since(ended.max(stalled)) > ECHO) {
+            self.breaks(Some(format!("no action from a dead incarnation: {} hears {incarnation}", self.name(at))));
+        }
+    }
+
+    /// A node begins something.
+    pub(super) fn note_begin(&mut self, at: usize, work: &Work) {
+        let breach = self
+            .nobody_fences_itself(at, work)
+            .or_else(|| self.nothing_starts_inquorate(at, work))
+            .or_else(|| self.one_dc_acts(at, work))
+            .or_else(|| self.generations_never_fall(at, work))
+            .or_else(|| self.fenced_before_recovered(at, work))
+            .or_else(|| self.memory_is_not_oversubscribed(at, work));
+        self.breaks(breach);
+    }
+
+    /// No node switches its own outlets.
+    fn nobody_fences_itself(&self, at: usize, work: &Work) -> Option<String> {
+        let Work::OutletsOff { slot, .. } = work else { return None };
+        (usize::from(slot.0) == at).then(|| format!("nobody fences itself: {}", self.name(at)))
+    }
+
+    /// Nobody begins anything for the cluster unless a moment ago somebody could talk with it and with a majority.
+    fn nothing_starts_inquorate(&self, at: usize, work: &Work) -> Option<String> {
+        if matches!(work, Work::Shutdown { .. } | Work::Suspend { .. } | Work::Destroy { .. }) {
+            return None;
+        }
+        let (_, (generation, _)) = self.position(at)?;
+        let Some(generation) = generation else {
+            return Some(format!("nothing starts inquorate: {} of no generation began {work:?}", self.name(at)));
+        };
+        let recent = |other: &usize| {
+            let seen = self.history.seen_in.get(&(generation, *other));
+            seen.is_some_and(|seen| self.now.since(*seen) < BELIEF)
+        };
+        let there: Vec<usize> = (0..self.size()).filter(recent).collect();
+        let friends = |leader: usize| there.iter().filter(move |other| self.linked(leader, **other)).count();
+        let best = there.iter().filter(|leader| self.linked(at, **leader)).map(|leader| friends(*leader)).max();
+        let best = best.unwrap_or(0);
+        (best < self.config.majority())
+            .then(|| format!("nothing starts inquorate: {} with {best} began {work:?}", self.name(at)))
+    }
+
+    /// Whether two machines could talk a moment ago.
+    fn linked(&self, one: usize, other: usize) -> bool {
+        let pair = one * self.size() + other;
+        let last = self.history.linked.get(pair).copied().unwrap_or(Instant::ZERO);
+        one == other || self.are_linked(one, other) || self.now.since(last) < BELIEF
+    }
+
+    fn are_linked(&self, one: usize, other: usize) -> bool {
+        let runs = |at: usize| self.machines.get(at).is_some_and(|machine| machine.node.is_some());
+        runs(one) && runs(other) && self.reaches(one, other) && self.reaches(other, one)
+    }
+
+    /// Before links change: takes note of those that are.
+    pub(super) fn note_links(&mut self) {
+        let (size, now) = (self.size(), self.now);
+        for pair in 0..size * size {
+            if self.are_linked(pair / size, pair % size)
+                && let Some(last) = self.history.linked.get_mut(pair)
             {
-                breach = Some(format!("nobody fences itself: {}", self.name(at)));
-            }
-            let asks = !matches!(work, Work::Shutdown { .. } | Work::Destroy { .. });
-            let generation = self.machines.get(at).and_then(|machine| machine.node.as_ref()?.position().0);
-            let Some(generation) = generation.filter(|_| asks) else { continue };
-            let name = generation.to_string();
-            let recent = self
-                .history
-                .seen_in
-                .iter()
-                .filter(|((other, _), last)| *other == name && self.now.since(**last) < BELIEF);
-            let slots = recent.filter_map(|((_, other), _)| u8::try_from(*other).ok().map(Slot));
-            let count = self.config.votes(slots);
-            if count < self.config.majority() {
-                breach = Some(format!("nothing starts inquorate: {} with {count} votes began {work:?}", self.name(at)));
+                *last = now;
             }
         }
-        breach
+    }
+
+    /// Whoever was DC does not act any more when another has long been.
+    fn one_dc_acts(&self, at: usize, work: &Work) -> Option<String> {
+        if !matches!(work, Work::OutletsOff { path: Path::Snmp, .. } | Work::OutletsOn { path: Path::Snmp, .. }) {
+            return None;
+        }
+        let (life, (generation, _)) = self.position(at)?;
+        let (dc, dc_life, since) = self.history.dcs.get(&generation?)?;
+        let other = (*dc, *dc_life) != (at, life) && self.now.since(*since) > BELIEF;
+        other.then(|| format!("one DC a view acts: {} does, and {} is DC", self.name(at), self.name(*dc)))
+    }
+
+    /// Within a generation of the cluster, nothing older is begun for a VM after something newer.
+    fn generations_never_fall(&mut self, at: usize, work: &Work) -> Option<String> {
+        let (Work::Create { vm, claim, .. } | Work::Receive { vm, claim, .. }) = work else { return None };
+        let generation = claim.generation;
+        let (_, (cluster, _)) = self.position(at)?;
+        let last = self.history.begun.entry((cluster?, vm.clone())).or_default();
+        let fell = *last >= generation.0;
+        let was = core::mem::replace(last, generation.0.max(*last));
+        let new = generation.0;
+        fell.then(|| format!("generations never fall: {} begins {vm} as {new} after {was}", self.name(at)))
+    }
+
+    /// A VM is created only when it runs nowhere: the machine that had it has ended that boot, or has ended the VM.
+    fn fenced_before_recovered(&self, at: usize, work: &Work) -> Option<String> {
+        let Work::Create { vm, .. } = work else { return None };
+        let has = |other: &usize| self.machines.get(*other).is_some_and(|machine| self.can_write(machine, vm));
+        let other = (0..self.size()).filter(|other| *other != at).find(has)?;
+        Some(format!("fenced before recovered: {} creates {vm}, which runs on {}", self.name(at), self.name(other)))
+    }
+
+    /// Nothing is begun that Xen has no memory for.
+    fn memory_is_not_oversubscribed(&mut self, at: usize, work: &Work) -> Option<String> {
+        let (Work::Create { vm, .. } | Work::Receive { vm, .. }) = work else { return None };
+        let free = self.free(at);
+        (free < super::VM_MEMORY)
+            .then(|| format!("memory is never oversubscribed: {} begins {vm} with {free} free", self.name(at)))
+    }
+
+    /// A boot ends.
+    pub(super) fn note_end(&mut self, at: usize) {
+        let incarnation = self.machine(at).incarnation;
+        let now = self.now;
+        self.history.ended.entry(incarnation).or_insert(now);
+    }
+
+    /// A supervisor is asked to leave.
+    pub fn note_leave(&mut self, at: usize) {
+        let (life, now) = (self.machine(at).life, self.now);
+        let entry = self.history.leaving.entry(at).or_insert((life, now));
+        if entry.0 != life {
+            *entry = (life, now);
+        }
+    }
+}
+
+/// What only canaries do.
+impl World {
+    /// As if nobody had been in any generation, or reached by anybody, for long; then that machine creates a VM.
+    pub fn pretend_alone(&mut self, at: usize) {
+        self.history.seen_in.clear();
+        self.pretend_begin(at, 1_000);
+    }
+
+    /// As if that machine had been in a later view before.
+    pub fn pretend_older_view(&mut self, at: usize) {
+        let life = self.machine(at).life;
+        if let Some((_, view)) = self.history.positions.get_mut(&(at, life)) {
+            *view += 1;
+        }
+    }
+
+    /// As if that machine began to create the first VM, with this generation.
+    pub fn pretend_begin(&mut self, at: usize, generation: u64) {
+        if let Some(vm) = self.vms.first().cloned() {
+            let claim = Claim { epoch: 1, generation: Generation(generation) };
+            self.note_begin(at, &Work::Create { vm, claim, resume: false });
+        }
+    }
+
+    /// As if that machine commanded another off.
+    pub fn pretend_to_fence(&mut self, at: usize, other: usize) {
+        let slot = Slot(u8::try_from(other).unwrap_or(u8::MAX));
+        self.note_begin(at, &Work::OutletsOff { slot, outlets: Vec::new(), path: Path::Snmp });
+    }
+
+    /// As if a machine's Xen ran this domain.
+    pub fn pretend_domain(&mut self, at: usize, name: &str) {
+        self.machine(at).domains.insert(name.to_owned(), Domain::Running);
+    }
+
+    /// As if a machine said far too much.
+    pub fn pretend_to_babble(&mut self, at: usize) {
+        (0..=LINES).for_each(|_| self.note_trace(at, &Trace::Quorate));
+    }
+
+    /// As if a machine heard a boot of another that ended long ago.
+    pub fn pretend_ghost(&mut self, at: usize, other: usize) {
+        let incarnation = self.machine(other).incarnation;
+        self.history.ended.insert(incarnation, Instant::ZERO);
+        self.note_trace(at, &Trace::Heard { node: String::new(), incarnation });
     }
 }

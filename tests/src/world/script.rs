@@ -1,82 +1,236 @@
-//! Scripted worlds: commands in the words of hardware, the event log as the answer.
+//! Scripts: what is done to a world, in the words of hardware. People write them as scenarios; a seed makes one too.
 //!
 //! ```text
-//! world 3 nodes 2 vms        a gateway and three nodes; the first line (on two networks: world 3 nodes 2 vms 2 links)
-//! power on all | NODE ...    power off NODE ...      reset NODE ...
-//! cut NODE ...               join NODE ...           the cables
-//! kill supervisor NODE       stall NODE 5s           shut down NODE
-//! cut NODE link 1            join NODE link 1        the cable to one network, counted from 0
-//! fail storage NODE ...
-//! pdu unreachable            pdu answers
-//! cut the host of VM         power off the host of VM
-//! run 30s
+//! world 3 nodes 2 vms [2 links] [seed 7] [formed] [fencing snmp storage]    a gateway and three nodes; the first line
+//! power on|off WHO         power fails WHO after 9 actions         reset WHO
+//! kill supervisor WHO      kill supervisor WHO after 9 actions     shut down WHO
+//! stall WHO 5s             stall disks of WHO 5s                   clock WHO 13000 ppm (from its next boot on)
+//! cut WHO                  join WHO            join everything     the cables; of one network: cut WHO link 1
+//! cut NODE -> NODE         split A B | C D     replay 20           one way; groups; old datagrams again
+//! weather loss 5 doubling 3 delay 40ms         of a hundred; at most
+//! pdu unreachable          pdu refuses         pdu sticks          pdu lies    pdu lags 9s    pdu answers
+//! storage gone             storage back        fail storage WHO    hang VM             free VM     migrations fail 40
+//! kill VM x0               start VM x0         stop VM x0          migrate VM x0 to NODE      the operator's, from here on
+//! put NODE into standby    take NODE out of standby                (or maintenance)           take NODE for off
+//! disarm NODE              arm NODE            disarm the cluster  arm the cluster
+//! run 30s                  heal                settle 240s         until all is well, at most
 //! ```
+//!
+//! WHO is `all`, names, `the DC`, or `the host of VM`.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cluster::words::{LinkId, VmName};
 
-use cluster::words::LinkId;
+use super::machine::Dies;
+use super::{FAIR, PowerFaults, Shape, Weather, World, operator};
 
-use super::World;
+/// How a scripted world went.
+#[derive(Debug)]
+pub struct Story {
+    /// What must never happen and did, or what did not come right again.
+    pub failure: Option<String>,
+    /// The whole event log.
+    pub log: Vec<String>,
+    /// How much virtual time went by.
+    pub time: Duration,
+    /// How things are at the end.
+    pub end: Result<(), String>,
+}
 
-/// Runs a script; what comes back is its event log.
+/// Runs a scenario; what comes back is its event log.
 ///
 /// # Errors
 /// A line that is no command, or a breach of an invariant.
 pub fn run(script: &str) -> Result<String> {
-    let mut lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().context("an empty script")?;
-    let words: Vec<&str> = first.split_whitespace().collect();
-    let (nodes, vms, links) = match words.as_slice() {
-        ["world", nodes, "nodes", vms, "vms"] => (nodes, vms, "1"),
-        ["world", nodes, "nodes", vms, "vms", links, "links"] => (nodes, vms, *links),
-        _ => bail!("a script begins with: world 3 nodes 2 vms"),
-    };
-    let mut world = World::with_links(1, nodes.parse()?, vms.parse()?, links.parse()?);
-    for line in lines {
-        command(&mut world, line).with_context(|| line.to_owned())?;
-        if let Some(breach) = world.breach() {
-            bail!("{breach}\n{}", world.log().concat());
-        }
+    let story = tell(script)?;
+    if let Some(failure) = story.failure {
+        bail!("{failure}\n{}", story.log.concat());
     }
-    let end = match world.converged() {
+    let end = match story.end {
         Ok(()) => "all is well\n".to_owned(),
         Err(reason) => format!("at the end: {reason}\n"),
     };
-    Ok(world.log().concat() + &end)
+    Ok(story.log.concat() + &end)
 }
 
-fn command(world: &mut World, line: &str) -> Result<()> {
+/// Runs a script, as far as nothing breaks.
+///
+/// # Errors
+/// A line that is no command.
+pub fn tell(script: &str) -> Result<Story> {
+    let mut lines = script.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut world = begin(lines.next().context("an empty script")?)?;
+    let mut failure = None;
+    for line in lines {
+        let unsettled = command(&mut world, line).with_context(|| line.to_owned())?;
+        failure = world.breach().map(str::to_owned).or(unsettled);
+        if failure.is_some() {
+            break;
+        }
+    }
+    let time = Duration::from_millis(world.now().millis());
+    Ok(Story { failure, log: world.log().to_vec(), time, end: world.converged() })
+}
+
+fn begin(line: &str) -> Result<World> {
     let words: Vec<&str> = line.split_whitespace().collect();
+    let Some((&"world", mut words)) = words.split_first() else { bail!("a script begins with: world 3 nodes 2 vms") };
+    let (mut shape, mut formed) = (Shape::default(), false);
+    while !words.is_empty() {
+        words = match words {
+            [nodes, "nodes", rest @ ..] => (shape.nodes = nodes.parse()?, rest).1,
+            [vms, "vms", rest @ ..] => (shape.vms = vms.parse()?, rest).1,
+            [links, "links", rest @ ..] => (shape.links = links.parse()?, rest).1,
+            ["seed", seed, rest @ ..] => (shape.seed = seed.parse()?, rest).1,
+            ["formed", rest @ ..] => (formed = true, rest).1,
+            ["fencing", levels @ ..] => {
+                shape.fencing = levels.iter().map(|level| (*level).to_owned()).collect();
+                &[]
+            }
+            [word, ..] => bail!("{word}: a world has nodes, vms, links, a seed; it is formed; fencing comes last"),
+            [] => &[],
+        };
+    }
+    let mut world = World::of(&shape);
+    if formed {
+        (0..world.size()).for_each(|at| world.power_on(at));
+        world.run(Duration::from_secs(30));
+        world.forget_log();
+    }
+    Ok(world)
+}
+
+/// Does one thing to the world. What comes back is why a world that was to settle has not.
+fn command(world: &mut World, line: &str) -> Result<Option<String>> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    if !matches!(words.first(), Some(&"run" | &"settle")) {
+        world.note(line);
+    }
     match words.as_slice() {
         ["run", time] => world.run(duration(time)?),
-        ["pdu", "unreachable"] => world.power_faults.unreachable = true,
-        ["pdu", "answers"] => world.power_faults.unreachable = false,
+        ["settle", time] => return Ok(settle(world, duration(time)?)),
+        ["heal"] => heal(world),
+        ["weather", "loss", loss, "doubling", doubling, "delay", delay] => {
+            let delay_ms = u64::try_from(duration(delay)?.as_millis())?;
+            world.weather = Weather { loss: loss.parse()?, doubling: doubling.parse()?, delay_ms };
+        }
+        ["replay", count] => world.replay(count.parse()?),
+        ["pdu", fault @ ..] => world.power_faults = power_faults(fault)?,
+        ["storage", "gone"] => world.storage_gone = true,
+        ["storage", "back"] => world.storage_gone = false,
         ["migrations", "fail", percent] => world.migration_faults = percent.parse()?,
-        ["stall", node, time] => {
+        ["hang", vm] => drop(world.hung.insert(VmName::new(vm).context("a VM's name")?)),
+        ["free", vm] => drop(world.hung.remove(&VmName::new(vm).context("a VM's name")?)),
+        ["kill", "VM", vm] => world.crash(vm),
+        ["join", "everything" | "all"] => world.join_all(),
+        ["split", groups @ ..] => {
+            let groups: Result<Vec<_>> =
+                groups.split(|word| *word == "|").map(|group| machines(world, group)).collect();
+            world.split(&groups?);
+        }
+        ["cut", from, "->", to] => way(world, from, to, true)?,
+        ["join", from, "->", to] => way(world, from, to, false)?,
+        _ => {
+            let Some(requests) = operator::requests(world, &words)? else {
+                return to_machines(world, &words).map(|()| None);
+            };
+            requests.into_iter().for_each(|request| world.ask_somebody(request));
+        }
+    }
+    Ok(None)
+}
+
+/// What is done to one machine, or to several one after another.
+fn to_machines(world: &mut World, words: &[&str]) -> Result<()> {
+    match words {
+        ["stall", "disks", "of", who @ .., time] => {
             let time = duration(time)?;
-            for at in machines(world, &[node])? {
-                world.stall(at, time);
-            }
+            each(world, who, |world, at| world.stall_disks(at, time))
         }
-        ["power", "on", rest @ ..] => each(world, rest, World::power_on)?,
-        ["kill", "supervisor", rest @ ..] => each(world, rest, World::restart_supervisor)?,
-        ["power", "off", rest @ ..] => each(world, rest, World::power_off)?,
-        ["fail", "storage", rest @ ..] => each(world, rest, World::fail_storage)?,
-        ["reset", rest @ ..] => each(world, rest, World::reset)?,
-        ["cut", rest @ .., "link", link] => {
+        ["stall", who @ .., time] => {
+            let time = duration(time)?;
+            each(world, who, |world, at| world.stall(at, time))
+        }
+        ["clock", who @ .., ppm, "ppm"] => {
+            let ppm = ppm.parse()?;
+            each(world, who, |world, at| world.drift(at, ppm))
+        }
+        ["kill", "supervisor", who @ .., "after", count, "actions"] => {
+            let count = count.parse()?;
+            each(world, who, |world, at| world.dies_after(at, count, Dies::Supervisor))
+        }
+        ["power", "fails", who @ .., "after", count, "actions"] => {
+            let count = count.parse()?;
+            each(world, who, |world, at| world.dies_after(at, count, Dies::Machine))
+        }
+        ["power", "on", who @ ..] => each(world, who, World::power_on),
+        ["power", "off", who @ ..] => each(world, who, World::power_off),
+        ["kill", "supervisor", who @ ..] => each(world, who, World::restart_supervisor),
+        ["fail", "storage", who @ ..] => each(world, who, World::fail_storage),
+        ["reset", who @ ..] => each(world, who, World::reset),
+        ["cut", who @ .., "link", link] => {
             let link = LinkId(link.parse()?);
-            each(world, rest, |world, at| world.cable_of(at, link, true))?;
+            each(world, who, |world, at| world.cable_of(at, link, true))
         }
-        ["join", rest @ .., "link", link] => {
+        ["join", who @ .., "link", link] => {
             let link = LinkId(link.parse()?);
-            each(world, rest, |world, at| world.cable_of(at, link, false))?;
+            each(world, who, |world, at| world.cable_of(at, link, false))
         }
-        ["cut", rest @ ..] => each(world, rest, |world, at| world.cable(at, true))?,
-        ["join", rest @ ..] => each(world, rest, |world, at| world.cable(at, false))?,
-        ["shut", "down", rest @ ..] => each(world, rest, World::ask_to_shut_down)?,
+        ["cut", who @ ..] => each(world, who, |world, at| world.cable(at, true)),
+        ["join", who @ ..] => each(world, who, |world, at| world.cable(at, false)),
+        ["shut", "down", who @ ..] => each(world, who, World::ask_to_shut_down),
         _ => bail!("not a command"),
+    }
+}
+
+fn power_faults(words: &[&str]) -> Result<PowerFaults> {
+    let none = PowerFaults::default();
+    Ok(match words {
+        ["answers"] => none,
+        ["unreachable"] => PowerFaults { unreachable: true, ..none },
+        ["refuses"] => PowerFaults { refuses: true, ..none },
+        ["sticks"] => PowerFaults { sticks: true, ..none },
+        ["lies"] => PowerFaults { lies: true, ..none },
+        ["lags", time] => PowerFaults { lag: duration(time)?, ..none },
+        _ => bail!("what does the power switch do?"),
+    })
+}
+
+/// Nothing is wrong any more, and everything has power.
+fn heal(world: &mut World) {
+    world.weather = FAIR;
+    world.power_faults = PowerFaults::default();
+    world.migration_faults = 0;
+    world.storage_gone = false;
+    world.hung.clear();
+    world.join_all();
+    for at in 0..world.size() {
+        world.power_on(at);
+    }
+}
+
+/// Waits until all is well. Whoever is shut down in good order meanwhile is switched on again, and the operator takes back
+/// what is set aside.
+fn settle(world: &mut World, patience: Duration) -> Option<String> {
+    let end = world.now() + patience;
+    let mut unwell = world.converged();
+    while unwell.is_err() && world.now() < end && world.breach().is_none() {
+        world.run(Duration::from_secs(5));
+        (0..world.size()).for_each(|at| world.power_on(at));
+        world.put_right();
+        unwell = world.converged();
+    }
+    let unwell = unwell.err()?;
+    Some(if unwell.starts_with("no VM in limbo") { unwell } else { format!("not healed: {unwell}") })
+}
+
+fn way(world: &mut World, from: &str, to: &str, cut: bool) -> Result<()> {
+    for from in machines(world, &[from])? {
+        for to in machines(world, &[to])? {
+            world.way(from, to, cut);
+        }
     }
     Ok(())
 }
@@ -88,14 +242,12 @@ fn each(world: &mut World, names: &[&str], mut act: impl FnMut(&mut World, usize
     Ok(())
 }
 
-fn machines(world: &World, names: &[&str]) -> Result<Vec<usize>> {
+/// Machines by their names. Where there is no DC, or a VM runs nowhere, nobody is meant.
+pub(super) fn machines(world: &World, names: &[&str]) -> Result<Vec<usize>> {
     match names {
         ["all"] => Ok((0..world.size()).collect()),
-        ["the", "host", "of", vm] => {
-            let host = world.host_of(vm).with_context(|| format!("{vm} runs nowhere"))?;
-            Ok(vec![host])
-        }
-        ["the", "DC"] => Ok(vec![world.dc().context("there is no DC")?]),
+        ["the", "host", "of", vm] => Ok(world.host_of(vm).into_iter().collect()),
+        ["the", "DC"] => Ok(world.dc().into_iter().collect()),
         _ => {
             ensure!(!names.is_empty(), "which machine?");
             names.iter().map(|name| world.find(name).with_context(|| format!("there is no {name}"))).collect()
@@ -104,6 +256,9 @@ fn machines(world: &World, names: &[&str]) -> Result<Vec<usize>> {
 }
 
 fn duration(text: &str) -> Result<Duration> {
-    let seconds = text.strip_suffix('s').context("a time is written 30s")?;
-    Ok(Duration::from_secs(seconds.parse()?))
+    let millis = match text.strip_suffix("ms") {
+        Some(millis) => millis.parse()?,
+        None => 1000 * text.strip_suffix('s').context("a time is written 30s or 250ms")?.parse::<u64>()?,
+    };
+    Ok(Duration::from_millis(millis))
 }

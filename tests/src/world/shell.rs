@@ -1,52 +1,71 @@
-//! The world as a node's shell would see it: datagrams, Xen's toolstack, the power switch.
+//! The world as a node's shell would see it: every action carried out, and Xen's toolstack.
 
 use std::time::Duration;
 
-use cluster::event::{Action, Actions, Domain, Event, Outcome, StreamId, To, Work};
-use cluster::fencing::{Reading, Readings};
-use cluster::words::{LinkId, OpId, Slot, VmName};
+use cluster::event::{Action, Actions, Domain, Event, Outcome, StreamId, Work};
+use cluster::words::{Instant, Slot, VmName};
 
-use super::{Happening, World};
+use super::power::Switching;
+use super::{Caller, Happening, World};
 
 /// How long a domain takes to be built.
 const BUILD: Duration = Duration::from_millis(1_500);
+/// How long a guest takes to shut down.
+const SHUTDOWN: Duration = Duration::from_millis(2_000);
+/// How long a domain takes to be destroyed.
+const DESTROY: Duration = Duration::from_millis(300);
+/// How often it is looked whether something that hangs still does.
+const HANGS: Duration = Duration::from_secs(1);
+/// How long a VM's memory takes to be saved to the shared disk.
+const SAVE: Duration = Duration::from_millis(2_500);
 /// How long a migration takes up to its hand-over.
 const COPY: Duration = Duration::from_millis(3_000);
-/// How long the power switch takes to switch and to be read back twice.
-const SWITCH: Duration = Duration::from_millis(1_200);
 /// How long a source may take to answer a request for a VM.
 const PULL: Duration = Duration::from_millis(20);
-
 /// How long a target waits for a source that says nothing.
 const GIVE_UP: Duration = Duration::from_secs(15);
 
 /// A target that waits for its source.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
-    target: usize,
-    boot: u64,
-    life: u64,
-    op: OpId,
-    source: usize,
+    target: Caller,
     vm: VmName,
+    until: Instant,
 }
 
 /// A migration on its way.
 #[derive(Debug, Clone)]
 pub(super) struct Migration {
     to: Waiting,
-    source_boot: u64,
-    source_life: u64,
-    source_op: OpId,
+    source: Caller,
+    until: Instant,
+    /// It is ended before its hand-over.
+    late: bool,
+}
+
+fn failed(reason: &str) -> Outcome {
+    Outcome::Failed(reason.to_owned())
 }
 
 impl World {
     pub(super) fn carry_out(&mut self, at: usize, actions: Actions) {
+        let life = self.machine(at).life;
+        self.note_turn(at, &actions);
         for action in actions {
+            if self.machine(at).life != life || !self.survives(at) {
+                return;
+            }
             match action {
                 Action::Send { to, datagram } => self.send(at, to, &datagram),
-                Action::Trace(trace) => self.say(at, &trace.to_string()),
-                Action::Begin { op, work, .. } => self.begin(at, op, work),
+                Action::Trace(trace) => {
+                    self.note_trace(at, &trace);
+                    self.say(at, &trace.to_string());
+                }
+                Action::Begin { op, work, deadline } => {
+                    let machine = self.machine(at);
+                    let (boot, until) = (machine.boot, machine.clock.when(deadline));
+                    self.begin(Caller { at, boot, life, op }, work, until);
+                }
                 Action::Refuse { stream, .. } => self.refuse(stream),
                 Action::Pet { lease } => {
                     let now = self.now;
@@ -62,185 +81,192 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, to: To, datagram: &[u8]) {
-        for at in 0..self.size() {
-            let meant = match to {
-                To::All => at != from,
-                To::Node(slot) => usize::from(slot.0) == at,
-            };
-            let links: Vec<LinkId> = self.config.links().map(|link| link.id).collect();
-            for link in links.into_iter().filter(|_| meant) {
-                self.carry(from, at, link, datagram);
-            }
-        }
-    }
-
-    fn carry(&mut self, from: usize, at: usize, link: LinkId, datagram: &[u8]) {
-        let cut = self.machine(from).cut.contains(&link) || self.machine(at).cut.contains(&link);
-        if cut || self.chance.happens(self.weather.loss) {
-            return;
-        }
-        let changed = self.meddler.and_then(|meddle| meddle(&mut self.chance, datagram));
-        let datagram = changed.as_deref().unwrap_or(datagram);
-        let copies = if self.chance.happens(self.weather.doubling) { 2 } else { 1 };
-        for _ in 0..copies {
-            let delay = Duration::from_millis(1 + self.chance.below(self.weather.delay_ms.max(1)));
-            self.plan(delay, Happening::Arrive { at, link, datagram: datagram.to_vec() });
-        }
-    }
-
-    fn begin(&mut self, at: usize, op: OpId, work: Work) {
+    fn begin(&mut self, caller: Caller, work: Work, until: Instant) {
+        let at = caller.at;
         self.note_begin(at, &work);
-        let machine = self.machine(at);
-        let (boot, life) = (machine.boot, machine.life);
         match work {
-            Work::Create { vm, resume, .. } => {
-                let taken = machine.domains.contains_key(vm.as_str()) || (resume && !self.images.remove(&vm));
-                if taken || self.free(at) < super::VM_MEMORY {
-                    return self.done(at, life, op, Outcome::Failed("xl create failed".into()));
-                }
-                self.machine(at).domains.insert(vm.to_string(), Domain::Paused);
-                self.plan(BUILD, Happening::Built { at, boot, life, op, vm });
-            }
-            Work::Receive { vm, claim, from } => {
+            Work::Create { vm, resume, .. } => self.create(caller, vm, resume, until),
+            Work::Receive { vm, from, claim } => {
                 let generation = claim.generation;
                 let source = usize::from(from.0);
-                let stream = self.order;
-                let waiting = Waiting { target: at, boot, life, op, source, vm: vm.clone() };
                 let by = Slot(u8::try_from(at).unwrap_or(u8::MAX));
-                let source_life = self.machine(source).life;
-                let reachable = self.machine(source).node.is_some() && !self.is_cut(source) && !self.is_cut(at);
-                if !reachable {
-                    return self.done(at, life, op, Outcome::Failed("the source does not answer".into()));
+                if !self.storage_answers(at) {
+                    return self.done(caller, failed("the storage does not answer"));
                 }
-                self.pulls.insert(stream, waiting);
+                if self.machine(source).node.is_none() || !self.talk(source, at) {
+                    return self.done(caller, failed("the source does not answer"));
+                }
+                let stream = self.order;
+                self.pulls.insert(stream, Waiting { target: caller, vm: vm.clone(), until });
+                let life = self.machine(source).life;
                 let event = Event::Pulled { stream: StreamId(stream), vm, generation, by };
                 self.plan(GIVE_UP, Happening::GiveUp { stream: StreamId(stream) });
-                self.plan(PULL, Happening::Tell { at: source, life: source_life, event });
+                self.plan(PULL, Happening::Tell { at: source, life, event });
             }
-            Work::Push { stream, .. } => self.push(at, op, stream),
+            Work::Push { stream, .. } => self.push(caller, stream, until),
             Work::Suspend { vm } => {
-                machine.domains.remove(vm.as_str());
-                self.images.insert(vm);
-                self.done(at, life, op, Outcome::Succeeded);
+                let (when, late) = self.ends(at, SAVE, until);
+                self.plan_at(when, Happening::Saved { caller, vm, late });
             }
             Work::Reserve => {
                 self.epochs += 1;
-                self.done(at, life, op, Outcome::Reserved(self.epochs));
+                let epoch = self.epochs;
+                self.done(caller, Outcome::Reserved(epoch));
             }
             Work::Bar { incarnation, .. } => {
                 self.barred.insert(incarnation);
-                self.done(at, life, op, Outcome::Barred(incarnation));
+                self.done(caller, Outcome::Barred(incarnation));
             }
             Work::Shutdown { vm } => {
-                machine.domains.remove(vm.as_str());
-                self.done(at, life, op, Outcome::Succeeded);
+                let (when, late) = self.ends(at, SHUTDOWN, until);
+                self.plan_at(when, Happening::ShutDown { caller, vm, until, late });
             }
             Work::Destroy { domain } => {
-                machine.domains.remove(&domain);
-                self.done(at, life, op, Outcome::Succeeded);
+                self.plan(DESTROY, Happening::Destroyed { caller, domain });
             }
-            Work::OutletsOff { .. } | Work::OutletsOn { .. } => {
-                self.plan(SWITCH, Happening::Switch { at, life, op, work });
+            Work::OutletsOff { slot, outlets, path } => {
+                self.command_outlets(caller, Switching { slot, outlets, path, on: false, until });
+            }
+            Work::OutletsOn { slot, outlets, path } => {
+                self.command_outlets(caller, Switching { slot, outlets, path, on: true, until });
             }
         }
+    }
+
+    /// When something ends that needs the machine's disks, and whether it is ended before by its deadline.
+    fn ends(&mut self, at: usize, takes: Duration, until: Instant) -> (Instant, bool) {
+        let now = self.now;
+        let when = self.machine(at).disks_stalled_until.max(now) + takes;
+        if when <= until { (when, false) } else { (until, true) }
+    }
+
+    /// Whether a machine reaches the storage, which the gateway exports.
+    fn storage_answers(&mut self, at: usize) -> bool {
+        !self.storage_gone && self.machine(0).up && (at == 0 || self.talk(at, 0))
+    }
+
+    fn create(&mut self, caller: Caller, vm: VmName, resume: bool, until: Instant) {
+        let at = caller.at;
+        if !self.storage_answers(at) {
+            return self.done(caller, failed("the storage does not answer"));
+        }
+        if self.machine(at).domains.contains_key(vm.as_str()) || self.free(at) < super::VM_MEMORY {
+            return self.done(caller, failed("xl create failed"));
+        }
+        if resume && !self.images.remove(&vm) {
+            return self.done(caller, failed("xl restore failed: there is no image"));
+        }
+        self.machine(at).domains.insert(vm.to_string(), Domain::Paused);
+        let (when, late) = self.ends(at, BUILD, until);
+        self.plan_at(when, Happening::Built { caller, vm, late });
     }
 
     pub(super) fn refuse(&mut self, stream: StreamId) {
         if let Some(waiting) = self.pulls.remove(&stream.0) {
-            self.done(waiting.target, waiting.life, waiting.op, Outcome::Failed("refused".into()));
+            self.done(waiting.target, failed("refused"));
         }
     }
 
-    pub(super) fn built(&mut self, (at, boot, life): (usize, u64, u64), op: OpId, vm: &VmName) {
-        let machine = self.machine(at);
-        if machine.boot != boot {
+    /// A builder that is ended leaves its domain behind.
+    pub(super) fn built(&mut self, caller: Caller, vm: &VmName, late: bool) {
+        let machine = self.machine(caller.at);
+        if machine.boot != caller.boot {
             return;
         }
         match machine.domains.get_mut(vm.as_str()) {
+            Some(_) if late => self.done(caller, failed("not in time")),
             Some(domain) => {
                 *domain = Domain::Running;
-                self.done(at, life, op, Outcome::Succeeded);
+                self.done(caller, Outcome::Succeeded);
             }
-            None => self.done(at, life, op, Outcome::Failed("the domain was destroyed".into())),
+            None => self.done(caller, failed("the domain was destroyed")),
         }
     }
 
-    fn push(&mut self, source: usize, op: OpId, stream: StreamId) {
-        let (source_boot, source_life) = (self.machine(source).boot, self.machine(source).life);
-        let Some(to) = self.pulls.remove(&stream.0) else {
-            return self.done(source, source_life, op, Outcome::Failed("the stream is gone".into()));
-        };
-        if self.free(to.target) < super::VM_MEMORY || self.machine(to.target).boot != to.boot {
-            self.done(to.target, to.life, to.op, Outcome::Failed("no memory".into()));
-            return self.done(source, source_life, op, Outcome::Failed("the target refused".into()));
+    pub(super) fn guest_shut_down(&mut self, caller: Caller, vm: VmName, until: Instant, late: bool) {
+        if late {
+            return self.done(caller, failed("not in time"));
         }
-        self.machine(to.target).domains.insert(format!("{}--incoming", to.vm), Domain::Paused);
-        self.plan(COPY, Happening::HandOver(Migration { to, source_boot, source_life, source_op: op }));
+        if self.hung.contains(&vm) {
+            let (when, late) = self.ends(caller.at, HANGS, until);
+            return self.plan_at(when, Happening::ShutDown { caller, vm, until, late });
+        }
+        self.destroyed(caller, vm.as_str());
+    }
+
+    /// A VM is saved, or its saver is ended; then it runs on.
+    pub(super) fn saved(&mut self, caller: Caller, vm: VmName, late: bool) {
+        if late || !self.storage_answers(caller.at) {
+            return self.done(caller, failed("the storage does not answer"));
+        }
+        let machine = self.machine(caller.at);
+        if machine.boot == caller.boot && machine.domains.remove(vm.as_str()) == Some(Domain::Running) {
+            self.images.insert(vm);
+            self.done(caller, Outcome::Succeeded);
+        } else {
+            self.done(caller, failed("there is no such domain"));
+        }
+    }
+
+    /// A domain is gone.
+    pub(super) fn destroyed(&mut self, caller: Caller, domain: &str) {
+        let machine = self.machine(caller.at);
+        if machine.boot == caller.boot {
+            machine.domains.remove(domain);
+            self.done(caller, Outcome::Succeeded);
+        }
+    }
+
+    fn push(&mut self, source: Caller, stream: StreamId, until: Instant) {
+        let Some(to) = self.pulls.remove(&stream.0) else {
+            return self.done(source, failed("the stream is gone"));
+        };
+        if self.free(to.target.at) < super::VM_MEMORY || self.machine(to.target.at).boot != to.target.boot {
+            self.done(to.target, failed("no memory"));
+            return self.done(source, failed("the target refused"));
+        }
+        self.machine(to.target.at).domains.insert(format!("{}--incoming", to.vm), Domain::Paused);
+        let until = until.min(to.until);
+        let (when, late) = self.ends(source.at, COPY, until).max(self.ends(to.target.at, COPY, until));
+        self.plan_at(when, Happening::HandOver(Migration { to, source, until, late }));
     }
 
     /// xl's own hand-over. At most one side runs, whatever is lost; sometimes the source is left paused for good.
-    pub(super) fn hand_over(&mut self, migration: &Migration) {
-        let Migration { to, source_boot, source_life, source_op } = migration;
+    pub(super) fn hand_over(&mut self, migration: Migration) {
+        if self.hung.contains(&migration.to.vm) && !migration.late {
+            let (when, late) = self.ends(migration.source.at, HANGS, migration.until);
+            return self.plan_at(when, Happening::HandOver(Migration { late, ..migration }));
+        }
+        let Migration { to, source, late, .. } = migration;
         let vm = to.vm.to_string();
         let incoming = format!("{vm}--incoming");
-        let source_there = self.machine(to.source).boot == *source_boot
-            && self.machine(to.source).domains.get(&vm) == Some(&Domain::Running);
-        let target_there =
-            self.machine(to.target).boot == to.boot && self.machine(to.target).domains.contains_key(&incoming);
-        let cut = self.is_cut(to.source) || self.is_cut(to.target);
+        let source_there = self.machine(source.at).boot == source.boot
+            && self.machine(source.at).domains.get(&vm) == Some(&Domain::Running);
+        let target_there = self.machine(to.target.at).boot == to.target.boot
+            && self.machine(to.target.at).domains.contains_key(&incoming);
+        let cut = !self.talk(source.at, to.target.at) || late;
         let fault = self.chance.happens(self.migration_faults).then(|| self.chance.below(3));
         if target_there {
-            self.machine(to.target).domains.remove(&incoming);
+            self.machine(to.target.at).domains.remove(&incoming);
         }
         let moved = source_there && target_there && !cut && matches!(fault, None | Some(0));
         if source_there {
             match fault {
                 // The answer was lost after permission was given: this side must not run again.
                 Some(0 | 1) if target_there && !cut => {
-                    self.machine(to.source).domains.insert(vm.clone(), Domain::Paused);
+                    self.machine(source.at).domains.insert(vm.clone(), Domain::Paused);
                 }
                 _ if moved => {
-                    self.machine(to.source).domains.remove(&vm);
+                    self.machine(source.at).domains.remove(&vm);
                 }
                 _ => {}
             }
         }
         if moved {
-            self.machine(to.target).domains.insert(vm, Domain::Running);
+            self.machine(to.target.at).domains.insert(vm, Domain::Running);
         }
-        let outcome = |good: bool| if good { Outcome::Succeeded } else { Outcome::Failed("the stream was cut".into()) };
-        self.done(to.target, to.life, to.op, outcome(moved));
-        self.done(to.source, *source_life, *source_op, outcome(moved && fault.is_none()));
-    }
-
-    pub(super) fn switch(&mut self, at: usize, life: u64, op: OpId, work: Work) {
-        let (slot, outlets, on) = match work {
-            Work::OutletsOff { slot, outlets, .. } => (slot, outlets, false),
-            Work::OutletsOn { slot, outlets, .. } => (slot, outlets, true),
-            Work::Create { .. }
-            | Work::Receive { .. }
-            | Work::Push { .. }
-            | Work::Suspend { .. }
-            | Work::Reserve
-            | Work::Bar { .. }
-            | Work::Shutdown { .. }
-            | Work::Destroy { .. } => return,
-        };
-        if self.power_faults.unreachable || self.is_cut(at) {
-            return self.done(at, life, op, Outcome::Failed("pdu1 does not answer".into()));
-        }
-        let fed = usize::from(slot.0);
-        match on {
-            true => self.power_on(fed),
-            false if self.power_faults.lies => {}
-            false => {
-                self.say(fed, "[outlet off]");
-                self.power_off(fed);
-            }
-        }
-        let reading = if on { Reading::On } else { Reading::Off };
-        let readings: Readings = outlets.into_iter().map(|outlet| (outlet, reading.clone())).collect();
-        self.done(at, life, op, Outcome::Read(readings));
+        let outcome = |good: bool| if good { Outcome::Succeeded } else { failed("the stream was cut") };
+        self.done(to.target, outcome(moved));
+        self.done(source, outcome(moved && fault.is_none()));
     }
 }

@@ -1,0 +1,78 @@
+//! The operator: asks for things, and in the end puts everything right again.
+
+use anyhow::{Context, Result};
+use cluster::event::Request;
+use cluster::words::{Slot, VmName};
+
+use super::{World, script};
+
+/// What the words of a script ask for, if they are an operator's.
+///
+/// # Errors
+/// Names of nothing.
+pub(super) fn requests(world: &World, words: &[&str]) -> Result<Option<Vec<Request>>> {
+    let vm = |name: &str| VmName::new(name).context("a VM's name");
+    let nodes = |who: &[&str], request: &dyn Fn(Slot) -> Request| -> Result<Option<Vec<Request>>> {
+        let found = script::machines(world, who)?.into_iter();
+        Ok(Some(found.filter_map(|at| u8::try_from(at).ok()).map(|at| request(Slot(at))).collect()))
+    };
+    match words {
+        ["start", "VM", name] => Ok(Some(vec![Request::Start { vm: vm(name)? }])),
+        ["stop", "VM", name] => Ok(Some(vec![Request::Stop { vm: vm(name)? }])),
+        ["migrate", "VM", name, "to", who @ ..] => {
+            let vm = vm(name)?;
+            nodes(who, &|to| Request::Migrate { vm: vm.clone(), to })
+        }
+        ["disarm", "the", "cluster"] => Ok(Some(vec![Request::Disarm { node: None, on: true }])),
+        ["arm", "the", "cluster"] => Ok(Some(vec![Request::Disarm { node: None, on: false }])),
+        ["disarm", who @ ..] => nodes(who, &|node| Request::Disarm { node: Some(node), on: true }),
+        ["arm", who @ ..] => nodes(who, &|node| Request::Disarm { node: Some(node), on: false }),
+        ["put", who @ .., "into", "standby"] => nodes(who, &|node| Request::Standby { node, on: true }),
+        ["take", who @ .., "out", "of", "standby"] => nodes(who, &|node| Request::Standby { node, on: false }),
+        ["put", who @ .., "into", "maintenance"] => nodes(who, &|node| Request::Maintenance { node, on: true }),
+        ["take", who @ .., "out", "of", "maintenance"] => nodes(who, &|node| Request::Maintenance { node, on: false }),
+        ["take", who @ .., "for", "off"] => {
+            // Whoever confirms that a machine is off has looked.
+            let off = |node: &Slot| world.machines.get(usize::from(node.0)).is_some_and(|machine| !machine.on);
+            let name = |node: Slot| world.name(usize::from(node.0)).to_owned();
+            let all = nodes(who, &|node| Request::ConfirmOff { node, typed: name(node) })?;
+            let honest = |request: &Request| matches!(request, Request::ConfirmOff { node, .. } if off(node));
+            Ok(all.map(|all| all.into_iter().filter(honest).collect()))
+        }
+        _ => Ok(None),
+    }
+}
+
+impl World {
+    /// Asks the first node that takes part in a quorate cluster.
+    pub fn ask_somebody(&mut self, request: Request) {
+        let quorate = |at: &usize| self.status(*at).is_some_and(|status| status.quorate);
+        if let Some(at) = (0..self.size()).find(quorate) {
+            self.ask(at, request);
+        }
+    }
+
+    /// Takes back whatever is set aside, and lets every VM run.
+    pub(super) fn put_right(&mut self) {
+        let quorate = |at: usize| self.status(at).filter(|status| status.quorate).map(|status| (at, status));
+        let Some((at, status)) = (0..self.size()).find_map(quorate) else { return };
+        let mut requests = Vec::new();
+        for (slot, node) in (0..).map(Slot).zip(&status.nodes) {
+            let named = self.config.node(slot).role == cluster::words::Role::Node;
+            if node.standby {
+                requests.push(Request::Standby { node: slot, on: false });
+            }
+            if node.maintenance {
+                requests.push(Request::Maintenance { node: slot, on: false });
+            }
+            if node.disarmed && named {
+                requests.push(Request::Disarm { node: Some(slot), on: false });
+                requests.push(Request::Disarm { node: None, on: false });
+            }
+        }
+        for record in status.vms.iter().filter(|record| !record.wanted || record.phase == "failed") {
+            requests.extend(VmName::new(&record.name).map(|vm| Request::Start { vm }));
+        }
+        requests.into_iter().for_each(|request| self.ask(at, request));
+    }
+}
