@@ -30,7 +30,7 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 15] = [
+const PHASES: [Phase; 16] = [
     ("file systems", |_| mounts::first()),
     ("host", |_| host()),
     ("incarnation", |_| incarnation(Path::new(INCARNATION))),
@@ -44,6 +44,7 @@ const PHASES: [Phase; 15] = [
     ("network", Boot::set_up_network),
     ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
     ("domain 0", |_| xen::init_dom0()),
+    ("domain 0's share", |_| xen::prefer_dom0()),
     ("exports", Boot::serve_disks),
     ("PXE", Boot::serve_boot),
     ("streams", |boot| {

@@ -1,6 +1,7 @@
 //! What makes this machine Xen's first domain: xenstored, the nodes that Xen's own `xen-init-dom0` writes, xenconsoled.
 
 use std::fs;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,11 @@ use crate::xenstore::Xenstore;
 
 /// Debian's place for the programs of one version of Xen.
 const PROGRAMS: [&str; 2] = ["/usr/lib/xen-4.17/bin/xenstored", "/usr/lib/xen-4.17/bin/xenconsoled"];
+/// Xen's toolstack.
+const XL: &str = "/usr/lib/xen-4.17/bin/xl";
+/// This domain's share of the processors beside 256 for each VM. What it does, it does for all of them: heartbeats,
+/// disks, migrations.
+const WEIGHT: &str = "1024";
 /// How long xenstored may take to answer, in emulation too.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks whether it does: there is no event to wait for before its socket exists.
@@ -63,6 +69,17 @@ pub(super) fn init_dom0() -> Result<(), String> {
         store.write(path, value).map_err(super::failed(path))?;
     }
     Ok(())
+}
+
+/// Gives this domain [`WEIGHT`].
+///
+/// # Errors
+/// What `xl` answers.
+pub(super) fn prefer_dom0() -> Result<(), String> {
+    let mut xl = Command::new(XL);
+    xl.args(["sched-credit2", "-d", "0", "-w", WEIGHT]);
+    let status = xl.status().map_err(super::failed(XL))?;
+    if status.success() { Ok(()) } else { Err(format!("xl sched-credit2: {status}")) }
 }
 
 /// Starts the daemon behind the VMs' consoles.
