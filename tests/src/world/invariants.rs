@@ -31,8 +31,8 @@ pub(super) struct History {
     seen_in: BTreeMap<(ClusterGeneration, usize), Instant>,
     /// Until when each two machines could talk and both had a supervisor; row by row.
     linked: Vec<Instant>,
-    /// The highest generation for which a VM was begun, in each generation of the cluster.
-    begun: BTreeMap<(ClusterGeneration, VmName), u64>,
+    /// The highest generation for which a VM was begun, and by which boot, in each generation of the cluster.
+    begun: BTreeMap<(ClusterGeneration, VmName), (u64, Option<Incarnation>)>,
     /// Boots that have ended, and when.
     ended: BTreeMap<Incarnation, Instant>,
     /// Since when a supervisor wants to leave, and which.
@@ -236,15 +236,16 @@ impl World {
         other.then(|| format!("one DC a view acts: {} does, and {} is DC", self.name(at), self.name(*dc)))
     }
 
-    /// Within a generation of the cluster, nothing older is begun for a VM after something newer.
+    /// Within a generation of the cluster, nothing older is begun for a VM after something newer. The same is begun
+    /// again only by the boot that began it: its supervisor died in the middle.
     fn generations_never_fall(&mut self, at: usize, work: &Work) -> Option<String> {
         let (Work::Create { vm, claim, .. } | Work::Receive { vm, claim, .. }) = work else { return None };
-        let generation = claim.generation;
         let (_, (cluster, _)) = self.position(at)?;
+        let new = (claim.generation.0, Some(self.machine(at).incarnation));
         let last = self.history.begun.entry((cluster?, vm.clone())).or_default();
-        let fell = *last >= generation.0;
-        let was = core::mem::replace(last, generation.0.max(*last));
-        let new = generation.0;
+        let fell = new.0 < last.0 || (new.0 == last.0 && new.1 != last.1);
+        let was = core::mem::replace(last, new.max(*last)).0;
+        let new = new.0;
         fell.then(|| format!("generations never fall: {} begins {vm} as {new} after {was}", self.name(at)))
     }
 

@@ -142,10 +142,11 @@ pub(super) fn is_answer(message: &Message) -> bool {
         MessageType::MsgAppendResponse
         | MessageType::MsgHeartbeatResponse
         | MessageType::MsgRequestVoteResponse
-        | MessageType::MsgRequestPreVoteResponse => true,
+        | MessageType::MsgRequestPreVoteResponse
+        // What it proposes as a follower is the leader's to take or to leave.
+        | MessageType::MsgPropose => true,
         MessageType::MsgHup
         | MessageType::MsgBeat
-        | MessageType::MsgPropose
         | MessageType::MsgAppend
         | MessageType::MsgRequestVote
         | MessageType::MsgSnapshot
