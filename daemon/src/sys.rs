@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{Mode, OFlags};
-use rustix::ioctl::{Direction, Opcode, Updater, ioctl, opcode};
+use rustix::ioctl::{Direction, Getter, Opcode, Updater, ioctl, opcode};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 /// How a service of init differs from init itself.
@@ -112,6 +112,28 @@ impl Hypercall {
         *request = *place;
         Ok(())
     }
+}
+
+/// `struct watchdog_info` of Linux' `linux/watchdog.h`.
+#[repr(C)]
+struct WatchdogInfo {
+    options: u32,
+    firmware_version: u32,
+    identity: [u8; 32],
+}
+
+/// `WDIOC_GETSUPPORT` of Linux' `linux/watchdog.h`.
+const WDIOC_GETSUPPORT: Opcode = opcode::read::<WatchdogInfo>(b'W', 0);
+
+/// The name that a watchdog's driver gives itself.
+///
+/// # Errors
+/// What its driver refuses.
+pub(crate) fn watchdog_identity(device: &File) -> io::Result<String> {
+    // SAFETY: the opcode writes one `WatchdogInfo`, which any bytes are.
+    let info = unsafe { ioctl(device, Getter::<WDIOC_GETSUPPORT, WatchdogInfo>::new()) }?;
+    let name = info.identity.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
 }
 
 /// `WDIOC_SETTIMEOUT` of Linux' `linux/watchdog.h`.

@@ -1,5 +1,8 @@
-//! The watchdog that resets this machine when nobody pets it: in the image that is Xen's own (`xen_wdt`), so it works
-//! without dom0's kernel.
+//! The watchdog that resets this machine when nobody pets it: Xen's own (`xen_wdt`), which works without dom0's kernel, or
+//! where there is none, Linux' own (`softdog`).
+//!
+//! Only Xen's counts as a proof that a node is off: Linux' ends with the kernel that it is to guard. It is armed and petted
+//! all the same, because a machine whose kernel lives is reset by it.
 //!
 //! It is armed by being opened and is never disarmed: a supervisor that ends leaves it armed, and one that starts again
 //! opens it again and goes on, if it comes in time. (A watchdog of Linux is only disarmed by a `V` written before it is
@@ -16,10 +19,15 @@ use crate::sys;
 pub(crate) const TIMEOUT: Duration = cluster::limits::WATCHDOG;
 
 const DEVICE: &str = "/dev/watchdog";
+/// What Xen's calls itself: `DRV_NAME` of `drivers/watchdog/xen_wdt.c`.
+const XEN: &str = "xen_wdt";
 
 /// An armed watchdog.
 #[derive(Debug)]
-pub(crate) struct Watchdog(File);
+pub(crate) struct Watchdog {
+    device: File,
+    identity: String,
+}
 
 impl Watchdog {
     /// Arms it.
@@ -29,12 +37,23 @@ impl Watchdog {
     pub(crate) fn open() -> io::Result<Self> {
         let device = OpenOptions::new().write(true).open(DEVICE)?;
         sys::set_watchdog_timeout(&device, TIMEOUT)?;
-        Ok(Self(device))
+        let identity = sys::watchdog_identity(&device)?;
+        Ok(Self { device, identity })
+    }
+
+    /// What its driver calls itself.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Whether it resets the machine whatever becomes of dom0.
+    pub(crate) fn is_xens(&self) -> bool {
+        self.identity == XEN
     }
 
     /// Has it wait anew. A pet that fails is a pet that was not given, and the watchdog does what it is for.
     pub(crate) fn pet(&mut self) {
-        let _ = self.0.write(&[0]);
+        let _ = self.device.write(&[0]);
     }
 }
 
@@ -42,12 +61,12 @@ impl Watchdog {
 mod tests {
     use std::fs;
 
-    use super::Watchdog;
+    use super::{Watchdog, XEN};
 
     #[test]
     fn a_pet_never_disarms() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut watchdog = Watchdog(file.reopen().unwrap());
+        let mut watchdog = Watchdog { device: file.reopen().unwrap(), identity: XEN.to_owned() };
         for _ in 0..300 {
             watchdog.pet();
         }

@@ -96,7 +96,7 @@ impl Supervisor {
             incarnation: site.incarnation,
             start: site.start,
             seed: super::seed()?,
-            watchdog: watchdog.is_some(),
+            watchdog: watchdog.as_ref().is_some_and(Watchdog::is_xens),
             lease: site::lease(),
         };
         let node = Node::new(boot, now(), &mut actions);
@@ -273,7 +273,15 @@ fn monitor(line: Option<&str>, log: &mut EventLog) -> Monitor {
 /// Arms the watchdog, if a node that is cut off is to end itself.
 fn watchdog(wanted: bool, log: &mut EventLog) -> Option<Watchdog> {
     let armed = wanted.then(Watchdog::open)?;
-    armed.inspect_err(|error| drop(log.say(now(), format!("no watchdog: {error}; self-fencing does not work")))).ok()
+    match &armed {
+        Ok(watchdog) if watchdog.is_xens() => {}
+        Ok(watchdog) => {
+            let name = watchdog.identity();
+            drop(log.say(now(), format!("the watchdog is {name}, not Xen's: it does not count as a proof")));
+        }
+        Err(error) => drop(log.say(now(), format!("no watchdog: {error}; self-fencing does not work"))),
+    }
+    armed.ok()
 }
 
 /// Starts the servant that looks at Xen.
