@@ -4,9 +4,10 @@
 //! who is heard, at every turn; what it remembers between turns are open operations and when to try again. A DC that
 //! loses its office forgets all of it, and the next one begins from the state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::agreement::Agreement;
+use crate::fencing::Cause;
 use crate::hearing::Hearing;
 use crate::host::{Desk, Host};
 use crate::limits;
@@ -20,7 +21,8 @@ use crate::words::{Failing, Identity, Instant, Role};
 #[derive(Clone, Debug)]
 pub(crate) struct Dc {
     since: Instant,
-    suspected: BTreeSet<Identity>,
+    /// Who was suspected, and why at first.
+    suspected: BTreeMap<Identity, Cause>,
     /// The attempts at fencing, and when each was seen to be under way or to have failed first.
     attempts: BTreeMap<Identity, (u32, bool, Instant)>,
     mover: Mover,
@@ -28,7 +30,7 @@ pub(crate) struct Dc {
 
 impl Dc {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { since: now, suspected: BTreeSet::new(), attempts: BTreeMap::new(), mover: Mover::default() }
+        Self { since: now, suspected: BTreeMap::new(), attempts: BTreeMap::new(), mover: Mover::default() }
     }
 
     /// Looks at everything once.
@@ -68,36 +70,44 @@ impl Dc {
             // Whoever is heard from that slot counts: a new life of it is about to be brought in.
             let silence = desk.now.since(hearing.peer(*slot).map_or(self.since, |peer| peer.last));
             let failing = self.is_failing(desk, hearing, member.identity);
-            if silence < desk.config.timing.deadtime && !failing {
-                self.suspected.remove(&member.identity);
-                continue;
-            }
-            if self.suspected.insert(member.identity) {
-                let node = desk.name(*slot);
-                let trace = if failing { Trace::SuspectedFailing { node } } else { Trace::Suspected { node, silence } };
-                desk.say(trace);
-            }
+            let cause = match failing {
+                Some(reason) => Cause::Failing(reason),
+                None if silence >= desk.config.timing.deadtime => Cause::Silent(silence),
+                None => {
+                    self.suspected.remove(&member.identity);
+                    continue;
+                }
+            };
+            let (node, identity) = (desk.name(*slot), member.identity);
+            let cause = self.suspected.entry(identity).or_insert_with(|| {
+                desk.say(match failing {
+                    Some(_) => Trace::SuspectedFailing { node },
+                    None => Trace::Suspected { node, silence },
+                });
+                cause
+            });
             if !desk.state.is_disarmed(*slot) {
-                desk.proposals.push(Command::Suspect(member.identity));
+                desk.proposals.push(Command::Suspect(identity, cause.clone()));
             }
         }
     }
 
-    /// Whether it has announced its death: that needs no deadtime. But as long as its vote is needed it is not fenced: it
+    /// The death that it has announced, which needs no deadtime. But as long as its vote is needed it is not fenced: it
     /// resets itself.
-    fn is_failing(&self, desk: &Desk<'_>, hearing: &Hearing, identity: Identity) -> bool {
+    fn is_failing(&self, desk: &Desk<'_>, hearing: &Hearing, identity: Identity) -> Option<Failing> {
         let peer = hearing.peer(identity.slot).filter(|peer| peer.identity == identity);
         let others = hearing.alive(desk.now, desk.config.timing.warntime).map(|peer| peer.identity.slot);
         let others = others.filter(|slot| *slot != identity.slot).chain([desk.me.slot]);
         if desk.config.votes(others) < desk.config.majority() {
-            return false;
+            return None;
         }
-        match peer.and_then(|peer| peer.beat.failing) {
-            Some(Failing::Storage | Failing::Hypervisor) => true,
+        let reason = peer.and_then(|peer| peer.beat.failing)?;
+        let certain = match reason {
+            Failing::Storage | Failing::Hypervisor => true,
             // The majority may have just come back, and this node with it: then it is about to say otherwise.
-            Some(Failing::Watchdog) => desk.now.since(self.since) >= desk.config.timing.warntime,
-            None => false,
-        }
+            Failing::Watchdog => desk.now.since(self.since) >= desk.config.timing.warntime,
+        };
+        certain.then_some(reason)
     }
 
     /// Has the next attempt made where one has failed: the next level at once, and after the last a new round.

@@ -13,7 +13,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Timing;
 use crate::limits;
-use crate::words::{Identity, Incarnation, Outlet};
+use crate::words::{Failing, Identity, Incarnation, Outlet};
+
+/// Why a boot of a node was held for dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// It was not there when the generation was formed.
+    Absent,
+    /// Nobody heard it for so long.
+    Silent(Duration),
+    /// It said so itself.
+    Failing(Failing),
+    /// It was back without having been fenced.
+    Unasked,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("it was absent at formation"),
+            Self::Silent(silence) => {
+                write!(f, "it was silent for {}.{} s", silence.as_secs(), silence.subsec_millis() / 100)
+            }
+            Self::Failing(reason) => write!(f, "it said that it was failing, {reason}"),
+            Self::Unasked => f.write_str("it rebooted unasked"),
+        }
+    }
+}
+
+/// The end of a boot of a node, kept by the others: what it cannot know itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Why it was held for dead.
+    pub cause: Cause,
+    /// How it was proven.
+    pub proven: Proven,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.cause, self.proven.method)
+    }
+}
 
 /// What one outlet was read back as.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -57,6 +57,9 @@ pub struct NodeStatus {
     pub maintenance: bool,
     /// Whether it is neither fenced nor fences itself, as the operator wants.
     pub disarmed: bool,
+    /// How its last boot ended, if not in good order, in words.
+    #[serde(default)]
+    pub death: Option<String>,
     /// The outlets that feed it.
     pub outlets: Vec<String>,
 }

@@ -7,7 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::event::{Path, Transfer};
-use crate::fencing::Method;
+use crate::fencing::{Death, Method};
 use crate::words::{ClusterGeneration, Failing, Generation, Incarnation, Mebibytes, Outlet, View, VmName};
 
 /// One thing worth saying. Nodes are named as in the configuration.
@@ -29,6 +29,7 @@ pub enum Trace {
     NoLongerDc,
     Quorate,
     Inquorate,
+    Recalled { node: String, death: Death },
     Filled { node: String, incarnation: Incarnation, view: View },
     Absent { node: String },
     Suspected { node: String, silence: Duration },
@@ -108,6 +109,7 @@ impl fmt::Display for Trace {
             Self::NoLongerDc => write!(f, "is no longer DC"),
             Self::Quorate => write!(f, "is quorate"),
             Self::Inquorate => write!(f, "is inquorate: freezes"),
+            Self::Recalled { node, death } => write!(f, "{node} is back; its last boot ended so: {death}"),
             Self::Filled { node, incarnation, view } => {
                 write!(f, "view {}: {node} is a member, incarnation {incarnation}", view.0)
             }

@@ -128,6 +128,7 @@ impl<'a> Words<'a> {
 
     fn node(&self) -> NodeStatus {
         NodeStatus {
+            death: None,
             links: Vec::new(),
             name: self.0.to_owned(),
             role: if self.text("role") == "gateway" { Role::Gateway } else { Role::Node },

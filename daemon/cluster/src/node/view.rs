@@ -91,6 +91,7 @@ impl Node {
             standby: duty.standby,
             maintenance: duty.maintenance,
             disarmed: state.is_some_and(|state| state.is_disarmed(slot)),
+            death: state.and_then(|state| state.deaths.get(&slot)).map(ToString::to_string),
             outlets: config.outlets.iter().map(ToString::to_string).collect(),
         }
     }

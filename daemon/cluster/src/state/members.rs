@@ -3,13 +3,13 @@
 use super::{Duty, Member, Phase, Standing, State, name};
 use crate::config::{Config, Level};
 use crate::event::Machine;
-use crate::fencing::{Method, Proven};
+use crate::fencing::{Cause, Death, Method, Proven};
 use crate::trace::Trace;
 use crate::words::{Identity, Slot, View};
 
 impl Member {
     pub(super) fn new(identity: Identity, standing: Standing) -> Self {
-        Self { identity, standing, attempt: 0, failed: 0, machine: None }
+        Self { identity, standing, attempt: 0, failed: 0, cause: None, machine: None }
     }
 
     /// Whether it is there, as far as the cluster has agreed.
@@ -65,7 +65,10 @@ impl State {
         }
         let mut said = Vec::new();
         match Proven::by_newer(old, identity) {
-            Some(proven) => said.extend(self.lose(config, &proven)),
+            Some(proven) => {
+                self.bury(&proven);
+                said.extend(self.lose(config, &proven));
+            }
             None => self.rename(old, identity),
         }
         let leaving = old.same_boot(identity)
@@ -74,8 +77,29 @@ impl State {
         self.members.insert(identity.slot, Member::new(identity, standing));
         self.view = View(self.view.0.saturating_add(1));
         let node = name(config, identity.slot);
-        said.push(Trace::Filled { node, incarnation: identity.incarnation, view: self.view });
+        let incarnation = identity.incarnation;
+        if let Some(death) = self.deaths.get(&identity.slot).filter(|_| !old.same_boot(identity)) {
+            said.push(Trace::Recalled { node: node.clone(), death: death.clone() });
+        }
+        said.push(Trace::Filled { node, incarnation, view: self.view });
         said
+    }
+
+    /// Remembers the end of a boot, unless it had ended in good order or its end is already known.
+    fn bury(&mut self, proven: &Proven) {
+        let slot = proven.identity().slot;
+        let Some(member) = self.member(proven.identity()) else { return };
+        let cause = match member.standing {
+            Standing::Off => {
+                self.deaths.remove(&slot);
+                return;
+            }
+            Standing::Fenced | Standing::Booting if self.deaths.contains_key(&slot) => return,
+            Standing::Fenced | Standing::Booting | Standing::Member | Standing::Leaving | Standing::Unclean => {
+                member.cause.clone().unwrap_or(Cause::Unasked)
+            }
+        };
+        self.deaths.insert(slot, Death { cause, proven: proven.clone() });
     }
 
     /// Moves a member from one of `from` to `to`; whether it did.
@@ -101,12 +125,12 @@ impl State {
         }
     }
 
-    pub(super) fn suspect(&mut self, identity: Identity) {
+    pub(super) fn suspect(&mut self, identity: Identity, cause: Cause) {
         if !self.is_disarmed(identity.slot)
             && self.stand(identity, &[Standing::Member, Standing::Leaving], Standing::Unclean)
             && let Some(member) = self.unclean(identity)
         {
-            (member.attempt, member.failed) = (1, 0);
+            (member.attempt, member.failed, member.cause) = (1, 0, Some(cause));
         }
     }
 
@@ -131,6 +155,7 @@ impl State {
         if !self.stand(proven.identity(), &[Standing::Unclean], next) {
             return Vec::new();
         }
+        self.bury(proven);
         let node = name(config, proven.identity().slot);
         let mut said = vec![Trace::Fenced { node, method: proven.method().clone() }];
         said.extend(self.lose(config, proven));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, VmSpec};
 use crate::event::{Machine, Transfer, VmFile};
-use crate::fencing::Proven;
+use crate::fencing::{Cause, Death, Proven};
 use crate::trace::Trace;
 use crate::words::{ClusterGeneration, Generation, Identity, Mebibytes, Role, Slot, View, VmName};
 
@@ -25,8 +25,8 @@ pub(crate) enum Command {
     Define(Vec<VmFile>),
     /// What a member's machine is.
     Machine(Identity, Machine),
-    /// The DC has not heard this member for `deadtime`: it is unclean until proven off. The first attempt may begin.
-    Suspect(Identity),
+    /// The DC holds this member for dead: it is unclean until proven off. The first attempt may begin.
+    Suspect(Identity, Cause),
     /// This attempt at fencing has failed.
     NotProven(Identity, u32),
     /// The next attempt, of this number, may begin.
@@ -119,6 +119,8 @@ pub(crate) struct Member {
     pub(crate) attempt: u32,
     /// The number of the last attempt that failed.
     pub(crate) failed: u32,
+    /// Why it was held for dead, if it was.
+    pub(crate) cause: Option<Cause>,
     /// What its machine is, once it has said so.
     pub(crate) machine: Option<Machine>,
 }
@@ -200,6 +202,8 @@ pub(crate) struct State {
     pub(crate) view: View,
     /// The slots.
     pub(crate) members: BTreeMap<Slot, Member>,
+    /// How a boot of each slot ended last, if not in good order.
+    pub(crate) deaths: BTreeMap<Slot, Death>,
     /// What the operator has set aside.
     pub(crate) duties: BTreeMap<Slot, Duty>,
     /// Whether the operator has disarmed the cluster: nobody is fenced, nobody fences itself.
@@ -216,7 +220,10 @@ impl State {
     pub(crate) fn formed(config: &Config, generation: ClusterGeneration, present: &[Identity]) -> Self {
         let member = |slot: Slot, role: Role| match (present.iter().find(|identity| identity.slot == slot), role) {
             (Some(identity), _) => Member::new(*identity, Standing::Member),
-            (None, Role::Node) => Member { attempt: 1, ..Member::new(Identity::absent(slot), Standing::Unclean) },
+            (None, Role::Node) => {
+                let (attempt, cause) = (1, Some(Cause::Absent));
+                Member { attempt, cause, ..Member::new(Identity::absent(slot), Standing::Unclean) }
+            }
             (None, Role::Gateway) => Member::new(Identity::absent(slot), Standing::Off),
         };
         let members = config.slots().map(|(slot, node)| (slot, member(slot, node.role))).collect();
@@ -225,6 +232,7 @@ impl State {
             epoch: 0,
             view: View(1),
             members,
+            deaths: BTreeMap::new(),
             duties: BTreeMap::new(),
             disarmed: false,
             armament: 0,
@@ -254,8 +262,8 @@ impl State {
                 self.describe(identity, machine);
                 None
             }
-            Command::Suspect(identity) => {
-                self.suspect(identity);
+            Command::Suspect(identity, cause) => {
+                self.suspect(identity, cause);
                 None
             }
             Command::NotProven(identity, attempt) => {
