@@ -121,3 +121,19 @@ fn canary_an_evacuation_ends_by_its_deadline() {
     world.run(Duration::from_secs(300));
     assert!(world.breach().unwrap_or_default().starts_with("an evacuation ends by its deadline: node1"));
 }
+
+/// Two nodes with room for three more VMs each: whether one's VMs find room on the other is the first question of N+1.
+#[test]
+fn a_loss_that_could_not_be_absorbed_is_told_by_every_node() {
+    for (vms, short) in [(2, vec![]), (8, vec!["node1".to_owned(), "node2".to_owned()])] {
+        let mut world = World::new(1, 2, vms);
+        (0..3).for_each(|at| world.power_on(at));
+        world.run(Duration::from_secs(90));
+        assert_eq!(world.converged(), Ok(()));
+        for at in 0..3 {
+            let told = world.status(at).unwrap().shortfalls;
+            assert_eq!(told.iter().map(|short| short.node.clone()).collect::<Vec<_>>(), short, "{vms} VMs, {at}");
+            assert!(told.iter().all(|short| !short.vms.is_empty()));
+        }
+    }
+}

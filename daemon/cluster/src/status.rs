@@ -31,6 +31,18 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// The VMs.
     pub vms: Vec<VmStatus>,
+    /// N+1: the nodes whose loss the others could not absorb, as this node sees it.
+    #[serde(default)]
+    pub shortfalls: Vec<Shortfall>,
+}
+
+/// A node whose loss the others could not absorb.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortfall {
+    /// The node.
+    pub node: String,
+    /// Its VMs that would find no room elsewhere, the most important one first.
+    pub vms: Vec<String>,
 }
 
 /// One slot.

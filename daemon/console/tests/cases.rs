@@ -123,6 +123,7 @@ impl<'a> Words<'a> {
             domains: self.list("domains"),
             nodes: vec![],
             vms: vec![],
+            shortfalls: vec![],
         }
     }
 

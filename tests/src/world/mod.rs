@@ -331,7 +331,8 @@ impl World {
     }
 
     /// What a machine's supervisor knows.
-    fn status(&self, at: usize) -> Option<cluster::status::Status> {
+    /// What a machine's supervisor knows of the cluster, if it runs.
+    pub fn status(&self, at: usize) -> Option<cluster::status::Status> {
         let machine = self.machines.get(at)?;
         machine.node.as_ref().map(|node| node.status(machine.clock.shows(self.now)))
     }

@@ -4,8 +4,10 @@ use crate::config::Config;
 use crate::event::Work;
 use crate::hearing::{LinkNews, Peer};
 use crate::node::Node;
+use crate::placement;
+use crate::scene::{Sight, Wishes};
 use crate::state::{Phase, Standing, State, Stop};
-use crate::status::{LinkStatus, NodeStatus, Status, VmStatus};
+use crate::status::{LinkStatus, NodeStatus, Shortfall, Status, VmStatus};
 use crate::trace::Trace;
 use crate::words::{ClusterGeneration, Instant, LinkId, Mebibytes, Slot, View};
 
@@ -64,7 +66,19 @@ impl Node {
             domains: self.host.domains().cloned().collect(),
             nodes: self.config.slots().map(|(slot, _)| self.node_status(now, slot, state)).collect(),
             vms: state.map_or_else(Vec::new, |state| self.vm_status(state)),
+            shortfalls: state.map_or_else(Vec::new, |state| self.shortfalls(now, state)),
         }
+    }
+
+    fn shortfalls(&self, now: Instant, state: &State) -> Vec<Shortfall> {
+        let (me, config, hearing, host) = (self.me, &*self.config, &self.hearing, &self.host);
+        let scene = Sight { now, me, config, state, hearing, host }.scene(&Wishes::default());
+        let said = placement::shortfalls(&scene.inventory).into_iter().filter_map(|short| {
+            let node = config.node(scene.node(short.node)?.slot).name.clone();
+            let vms = short.vms.into_iter().filter_map(|vm| scene.vm(vm)).map(ToString::to_string).collect();
+            Some(Shortfall { node, vms })
+        });
+        said.collect()
     }
 
     fn node_status(&self, now: Instant, slot: Slot, state: Option<&State>) -> NodeStatus {
