@@ -47,6 +47,11 @@ fn canary_one_copy() {
 }
 
 #[test]
+fn canary_one_writer_of_a_disk() {
+    canary("one writer of a disk: node1 runs y0", 1, |world| world.pretend_domain(1, "y0"));
+}
+
+#[test]
 fn canary_fenced_before_recovered() {
     canary("fenced before recovered: ", 60, |world| {
         world.power_faults.lies = true;
@@ -109,7 +114,7 @@ fn canary_no_action_from_a_dead_incarnation() {
 fn canary_memory_is_never_oversubscribed() {
     canary("memory is never oversubscribed: ", 1, |world| {
         let host = world.host_of("x0").unwrap();
-        (1..9).for_each(|n| world.pretend_domain(host, &format!("y{n}")));
+        (1..9).for_each(|n| world.pretend_domain(host, &format!("y{n}--incoming")));
         world.pretend_begin(host, 1_000);
     });
 }

@@ -71,32 +71,17 @@ const IMPURE: [&str; 10] = [
 ];
 
 /// What no scenario says, and why.
-const UNSAID: [(&str, &str); 25] = [
+const UNSAID: [(&str, &str); 10] = [
     ("Malformed", "no datagram of the world is made by a stranger"),
     ("Absent", "its scenario is being written"),
-    ("Adopted", "its scenario is being written"),
-    ("GaveUp", "its scenario is being written"),
-    ("NoRoom", "its scenario is being written"),
-    ("NotDestroyed", "its scenario is being written"),
-    ("NotPoweredOn", "its scenario is being written"),
-    ("NotShutDown", "its scenario is being written"),
-    ("NotStarted", "its scenario is being written"),
-    ("ShuttingDown", "its scenario is being written"),
-    ("Barring", "its scenario is being written"),
-    ("AwaitingWatchdog", "its scenario is being written"),
     ("NotArmed", "its scenario is being written"),
     ("FencedAlive", "its scenario is being written"),
-    ("Duty", "its scenario is being written"),
-    ("Disarmed", "its scenario is being written"),
-    ("Armed", "its scenario is being written"),
-    ("Wanted", "its scenario is being written"),
-    ("Unwanted", "its scenario is being written"),
-    ("Refused", "its scenario is being written"),
-    ("Suspending", "its scenario is being written"),
-    ("NotSuspended", "its scenario is being written"),
-    ("Resuming", "its scenario is being written"),
-    ("NotReserved", "its scenario is being written"),
     ("MakesRoom", "its scenario is being written"),
+    ("Resuming", "its scenario is being written"),
+    ("Suspending", "its scenario is being written"),
+    ("NotDestroyed", "its scenario is being written"),
+    ("NotReserved", "its scenario is being written"),
+    ("NotSuspended", "its scenario is being written"),
 ];
 
 fn workspace() -> PathBuf {

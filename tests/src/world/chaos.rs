@@ -11,17 +11,26 @@ const PATIENCE: &str = "240s";
 /// # Panics
 /// If the script of the seed is none.
 pub fn live(seed: u64) -> Story {
-    script::tell(&script(seed)).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"))
+    live_with(seed, None)
 }
 
-/// The script of one seed.
-pub fn script(seed: u64) -> String {
+/// The same with so many nodes, whatever the seed says.
+///
+/// # Panics
+/// If the script of the seed is none.
+pub fn live_with(seed: u64, nodes: Option<u64>) -> Story {
+    script::tell(&script(seed, nodes)).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"))
+}
+
+/// The script of one seed, with so many nodes or as many as the seed says.
+pub fn script(seed: u64, nodes: Option<u64>) -> String {
     let mut dice = Chance::new(seed ^ 0x0005_eed0_fa11_da75);
-    let nodes = match dice.below(10) {
+    let drawn = match dice.below(10) {
         0..6 => 1 + dice.below(4),
         6..9 => 5 + dice.below(4),
         _ => 9 + dice.below(7),
     };
+    let nodes = nodes.unwrap_or(drawn);
     let room = nodes * u64::from(MEMORY.0 / VM_MEMORY.0).saturating_sub(2);
     let vms = dice.below(4.min(room) + 1) + dice.below(nodes);
     let links = 1 + u64::from(dice.happens(25)) + u64::from(dice.happens(5));

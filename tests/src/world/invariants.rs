@@ -1,8 +1,8 @@
 //! What may never happen. Each is a function of its own, named as its breach is, and has a canary that breaks it
 //! (tests/swarm.rs).
 //!
-//! Some look at how things are after every step ([`World::check`]); the others are asked when a node begins something,
-//! says something or has taken a turn, because that is when it can be wrong.
+//! Each is asked where it can be broken: when a domain begins to run, when a node begins something, says something or has
+//! taken a turn.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const LINES: u32 = 100;
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// The generation and view that a life was in last. A generation that is given up ends an identity, and its past.
-    positions: BTreeMap<(usize, u64), (Option<ClusterGeneration>, u64)>,
+    positions: Vec<(u64, Option<ClusterGeneration>, u64)>,
     /// When each machine was last seen in a generation.
     seen_in: BTreeMap<(ClusterGeneration, usize), Instant>,
     /// Until when each two machines could talk and both had a supervisor; row by row.
@@ -45,14 +45,24 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new(machines: usize) -> Self {
-        Self { linked: vec![Instant::ZERO; machines * machines], ..Self::default() }
+        let linked = vec![Instant::ZERO; machines * machines];
+        Self { linked, positions: vec![Default::default(); machines], ..Self::default() }
     }
 }
 
 impl World {
-    /// Looks at everything once.
-    pub(super) fn check(&mut self) {
-        let breach = self.one_copy().or_else(|| self.evacuations_end());
+    /// A domain runs that did not run before.
+    pub(super) fn note_running(&mut self, vm: &VmName) {
+        let breach = self.one_copy(vm).or_else(|| self.one_writer(vm));
+        self.breaks(breach);
+    }
+
+    /// A supervisor's deadline has come.
+    pub(super) fn note_wake(&mut self, at: usize) {
+        if let Some((_, (Some(generation), _))) = self.position(at) {
+            self.history.seen_in.insert((generation, at), self.now);
+        }
+        let breach = self.evacuations_end(at);
         self.breaks(breach);
     }
 
@@ -62,23 +72,26 @@ impl World {
     }
 
     /// A VM runs in one place at most.
-    fn one_copy(&self) -> Option<String> {
-        self.vms.iter().find_map(|vm| {
-            let runs = |machine: &&super::Machine| self.can_write(machine, vm);
-            self.machines.iter().filter(runs).nth(1)?;
-            let names: Vec<&str> = self.running(vm).iter().map(|at| self.name(*at)).collect();
-            Some(format!("one copy: {vm} runs on {}", names.join(" and ")))
-        })
+    fn one_copy(&self, vm: &VmName) -> Option<String> {
+        let running = self.running(vm);
+        let names: Vec<&str> = running.iter().map(|at| self.name(*at)).collect();
+        (names.len() > 1).then(|| format!("one copy: {vm} runs on {}", names.join(" and ")))
+    }
+
+    /// Only who has claimed a VM's disks runs it.
+    fn one_writer(&self, vm: &VmName) -> Option<String> {
+        let claims = |at: &usize| self.machines.get(*at).is_some_and(|m| self.claims.may_write(vm, m.incarnation));
+        let intruder = self.running(vm).into_iter().find(|at| !claims(at))?;
+        Some(format!("one writer of a disk: {} runs {vm}, whose disks are not its own", self.name(intruder)))
     }
 
     /// A node that was asked to leave is off by its deadline, whatever its VMs do.
-    fn evacuations_end(&self) -> Option<String> {
+    fn evacuations_end(&self, at: usize) -> Option<String> {
         let limit = self.config.timing.evacuation * 3 + self.config.timing.evacuation / 10;
-        self.history.leaving.iter().find_map(|(at, (life, since))| {
-            let machine = self.machines.get(*at).filter(|machine| machine.life == *life && machine.node.is_some())?;
-            let late = self.now.since(since.max(&machine.stalled_until).to_owned()) > limit;
-            late.then(|| format!("an evacuation ends by its deadline: {} is still there", self.name(*at)))
-        })
+        let (life, since) = self.history.leaving.get(&at)?;
+        let machine = self.machines.get(at).filter(|machine| machine.life == *life)?;
+        let late = self.now.since(*since.max(&machine.stalled_until)) > limit;
+        late.then(|| format!("an evacuation ends by its deadline: {} is still there", self.name(at)))
     }
 
     /// Nothing that is paused or half received is left over. To be asked of a world that has come right again.
@@ -92,10 +105,17 @@ impl World {
     /// After a supervisor has taken a turn: the generation and the view of an identity never fall.
     pub(super) fn check_positions(&mut self, at: usize) {
         let Some((life, (generation, view))) = self.position(at) else { return };
+        let Some(position) = self.history.positions.get_mut(at) else { return };
+        let (lived, was, last) = core::mem::replace(position, (life, generation, view));
+        if (lived, was, last) == (life, generation, view) {
+            return;
+        }
         if let Some(generation) = generation {
             self.history.seen_in.insert((generation, at), self.now);
         }
-        let (was, last) = self.history.positions.insert((at, life), (generation, view)).unwrap_or_default();
+        if lived != life {
+            return;
+        }
         let fell = match (was, generation) {
             (Some(was), Some(now)) if was != now => Some(format!("went from generation {was} to {now}")),
             (Some(was), None) => Some(format!("forgot generation {was}")),
@@ -104,6 +124,13 @@ impl World {
         };
         let breach = fell.map(|fell| format!("views never fall: {} {fell}", self.name(at)));
         self.breaks(breach);
+    }
+
+    /// An identity has given its generation up.
+    fn forget_position(&mut self, at: usize, life: u64) {
+        if let Some(position) = self.history.positions.get_mut(at) {
+            *position = (life, None, 0);
+        }
     }
 
     fn position(&self, at: usize) -> Option<(u64, (Option<ClusterGeneration>, u64))> {
@@ -134,7 +161,7 @@ impl World {
         if matches!(trace, Trace::Abandoned { .. })
             && let Some((life, _)) = self.position(at)
         {
-            self.history.positions.remove(&(at, life));
+            self.forget_position(at, life);
         }
         if matches!(trace, Trace::BecameDc { .. })
             && let Some((life, (Some(generation), _))) = self.position(at)
@@ -193,7 +220,7 @@ impl World {
             let seen = self.history.seen_in.get(&(generation, *other));
             seen.is_some_and(|seen| self.now.since(*seen) < BELIEF)
         };
-        let there: Vec<usize> = (0..self.size()).filter(recent).collect();
+        let there: Vec<usize> = (0..self.size()).filter(|other| *other == at || recent(other)).collect();
         let friends = |leader: usize| there.iter().filter(move |other| self.linked(leader, **other)).count();
         let best = there.iter().filter(|leader| self.linked(at, **leader)).map(|leader| friends(*leader)).max();
         let best = best.unwrap_or(0);
@@ -293,7 +320,7 @@ impl World {
     /// As if that machine had been in a later view before.
     pub fn pretend_older_view(&mut self, at: usize) {
         let life = self.machine(at).life;
-        if let Some((_, view)) = self.history.positions.get_mut(&(at, life)) {
+        if let Some((_, _, view)) = self.history.positions.get_mut(at).filter(|(lived, ..)| *lived == life) {
             *view += 1;
         }
     }
@@ -315,6 +342,7 @@ impl World {
     /// As if a machine's Xen ran this domain.
     pub fn pretend_domain(&mut self, at: usize, name: &str) {
         self.machine(at).domains.insert(name.to_owned(), Domain::Running);
+        VmName::new(name).iter().for_each(|vm| self.note_running(vm));
     }
 
     /// As if a machine said far too much.

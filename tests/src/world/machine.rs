@@ -190,6 +190,16 @@ impl World {
         machine.stalled_until = machine.stalled_until.max(until);
     }
 
+    /// The machine shares its processor with `share - 1` others that never sleep: from now on it runs in slices of up to
+    /// `slice`, and waits `share - 1` times as long on average; both are drawn evenly, from one millisecond on.
+    pub fn overcommit(&mut self, at: usize, share: u64, slice: Duration) {
+        let most = u64::try_from(slice.as_millis()).unwrap_or(1).max(1);
+        let waits = Duration::from_millis(1 + self.chance.below(most * (share - 1)));
+        let runs = Duration::from_millis(1 + self.chance.below(most));
+        self.stall(at, waits);
+        self.plan(waits + runs, Happening::Deschedule { at, share, slice });
+    }
+
     /// The machine's disks do not answer for a while.
     pub fn stall_disks(&mut self, at: usize, time: Duration) {
         let until = self.now + time;
@@ -265,6 +275,7 @@ impl World {
 
     pub(super) fn wake(&mut self, at: usize, life: u64) {
         self.tell(at, Event::Tick);
+        self.note_wake(at);
         let now = self.now;
         let machine = self.machine(at);
         let Some(deadline) = machine.node.as_ref().map(Node::deadline) else { return };

@@ -1,8 +1,8 @@
 //! The deterministic simulator: N nodes of the real core in one virtual world, and one seed is one world.
 //!
 //! The world has the tables of what is true: which machine has power, which domain runs where, who may write to which
-//! disk. The nodes are told only what their shells would tell them, late and incompletely, each by its own clock. After
-//! every step [`World::check`] compares what the nodes have done with what may never happen; a breach ends the world.
+//! disk. The nodes are told only what their shells would tell them, late and incompletely, each by its own clock. The
+//! invariants compare what the nodes do with what may never happen; a breach ends the world.
 //!
 //! Everything happens at a virtual millisecond, in the order of one queue; chance comes from one generator. Random worlds
 //! are scripts too ([`chaos::script`]), in the same words as those that people write ([`script`]). So the same seed, or
@@ -27,6 +27,7 @@ mod power;
 pub mod script;
 mod shell;
 pub mod shrink;
+mod storage;
 
 pub use chance::Chance;
 pub use network::{FAIR, Weather};
@@ -64,6 +65,8 @@ enum Happening {
     Wake { at: usize, life: u64 },
     /// Somebody looks at what Xen runs.
     Look { at: usize, life: u64 },
+    /// A machine that shares its processor has used up its slice.
+    Deschedule { at: usize, share: u64, slice: Duration },
     /// The hypervisor looks at its watchdog.
     Watchdog { at: usize, boot: u64 },
     /// A domain is built, or its builder is ended.
@@ -109,9 +112,8 @@ pub struct World {
     pub storage_gone: bool,
     /// VMs that neither move nor shut down.
     pub hung: BTreeSet<VmName>,
+    claims: storage::Claims,
     pulls: BTreeMap<u64, shell::Waiting>,
-    /// Epochs of claims that the storage has handed out.
-    epochs: u64,
     /// Images of VMs on the shared disk.
     images: BTreeSet<VmName>,
     /// Boots that the storage has barred: what they run can change nothing.
@@ -156,8 +158,8 @@ impl World {
             meddler: None,
             storage_gone: false,
             hung: BTreeSet::new(),
+            claims: storage::Claims::default(),
             pulls: BTreeMap::new(),
-            epochs: 0,
             images: BTreeSet::new(),
             barred: BTreeSet::new(),
             answers: BTreeMap::new(),
@@ -238,7 +240,6 @@ impl World {
             self.now = entry.key().0;
             let happening = entry.remove();
             self.happen(happening);
-            self.check();
         }
         if self.breach.is_none() {
             self.now = end;
@@ -253,6 +254,7 @@ impl World {
             | Happening::Look { at, .. } => self.machine(*at).stalled_until.since(self.now),
             Happening::Start { .. }
             | Happening::Watchdog { .. }
+            | Happening::Deschedule { .. }
             | Happening::Built { .. }
             | Happening::ShutDown { .. }
             | Happening::Saved { .. }
@@ -272,6 +274,7 @@ impl World {
             Happening::Wake { at, life } if self.lives(at, life) => self.wake(at, life),
             Happening::Look { at, life } if self.lives(at, life) => self.look(at, life),
             Happening::Watchdog { at, boot } => self.watchdog(at, boot),
+            Happening::Deschedule { at, share, slice } => self.overcommit(at, share, slice),
             Happening::Built { caller, vm, late } => self.built(caller, &vm, late),
             Happening::ShutDown { caller, vm, until, late } => self.guest_shut_down(caller, vm, until, late),
             Happening::Saved { caller, vm, late } => self.saved(caller, vm, late),
@@ -372,20 +375,31 @@ pub struct Shape {
     pub seed: u64,
     /// The levels of fencing, as `cluster.toml` names them.
     pub fencing: Vec<String>,
+    /// Keepalive, warntime, deadtime and initdead, in milliseconds.
+    pub timing_ms: [u32; 4],
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { nodes: 3, vms: 1, links: 1, seed: 1, fencing: vec!["snmp".to_owned()] }
+        Self {
+            nodes: 3,
+            vms: 1,
+            links: 1,
+            seed: 1,
+            fencing: vec!["snmp".to_owned()],
+            timing_ms: [500, 2_000, 6_000, 30_000],
+        }
     }
 }
 
 impl Shape {
     /// Its cluster.toml.
     fn configuration(&self) -> String {
-        let mut text = String::from(
-            "[cluster]\nname = \"world\"\nkeepalive = \"500ms\"\nwarntime = \"2s\"\ndeadtime = \"6s\"\ninitdead = \"30s\"\n\
-             lease = \"15s\"\nevacuation = \"60s\"\n[[pdu]]\nname = \"pdu1\"\nmodel = \"ap7921\"\naddress = \"10.0.0.250\"\n",
+        let [keepalive, warntime, deadtime, initdead] = self.timing_ms;
+        let mut text = format!(
+            "[cluster]\nname = \"world\"\nkeepalive = \"{keepalive}ms\"\nwarntime = \"{warntime}ms\"\n\
+             deadtime = \"{deadtime}ms\"\ninitdead = \"{initdead}ms\"\nlease = \"15s\"\nevacuation = \"60s\"\n\
+             [[pdu]]\nname = \"pdu1\"\nmodel = \"ap7921\"\naddress = \"10.0.0.250\"\n"
         );
         if self.fencing.iter().any(|level| level == "serial") {
             text += "serial = { node = \"gateway\", device = \"ttyS0\" }\n";

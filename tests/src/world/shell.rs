@@ -85,13 +85,17 @@ impl World {
         let at = caller.at;
         self.note_begin(at, &work);
         match work {
-            Work::Create { vm, resume, .. } => self.create(caller, vm, resume, until),
+            Work::Create { vm, resume, claim } => {
+                if let Err(reason) = self.claim(at, &vm, claim, true) {
+                    return self.done(caller, Outcome::Failed(reason));
+                }
+                self.create(caller, vm, resume, until);
+            }
             Work::Receive { vm, from, claim } => {
-                let generation = claim.generation;
                 let source = usize::from(from.0);
                 let by = Slot(u8::try_from(at).unwrap_or(u8::MAX));
-                if !self.storage_answers(at) {
-                    return self.done(caller, failed("the storage does not answer"));
+                if let Err(reason) = self.claim(at, &vm, claim, false) {
+                    return self.done(caller, Outcome::Failed(reason));
                 }
                 if self.machine(source).node.is_none() || !self.talk(source, at) {
                     return self.done(caller, failed("the source does not answer"));
@@ -99,7 +103,7 @@ impl World {
                 let stream = self.order;
                 self.pulls.insert(stream, Waiting { target: caller, vm: vm.clone(), until });
                 let life = self.machine(source).life;
-                let event = Event::Pulled { stream: StreamId(stream), vm, generation, by };
+                let event = Event::Pulled { stream: StreamId(stream), vm, generation: claim.generation, by };
                 self.plan(GIVE_UP, Happening::GiveUp { stream: StreamId(stream) });
                 self.plan(PULL, Happening::Tell { at: source, life, event });
             }
@@ -109,9 +113,8 @@ impl World {
                 self.plan_at(when, Happening::Saved { caller, vm, late });
             }
             Work::Reserve => {
-                self.epochs += 1;
-                let epoch = self.epochs;
-                self.done(caller, Outcome::Reserved(epoch));
+                let outcome = self.reserve(at).map_or_else(Outcome::Failed, Outcome::Reserved);
+                self.done(caller, outcome);
             }
             Work::Bar { incarnation, .. } => {
                 self.barred.insert(incarnation);
@@ -140,16 +143,8 @@ impl World {
         if when <= until { (when, false) } else { (until, true) }
     }
 
-    /// Whether a machine reaches the storage, which the gateway exports.
-    fn storage_answers(&mut self, at: usize) -> bool {
-        !self.storage_gone && self.machine(0).up && (at == 0 || self.talk(at, 0))
-    }
-
     fn create(&mut self, caller: Caller, vm: VmName, resume: bool, until: Instant) {
         let at = caller.at;
-        if !self.storage_answers(at) {
-            return self.done(caller, failed("the storage does not answer"));
-        }
         if self.machine(at).domains.contains_key(vm.as_str()) || self.free(at) < super::VM_MEMORY {
             return self.done(caller, failed("xl create failed"));
         }
@@ -177,6 +172,7 @@ impl World {
             Some(_) if late => self.done(caller, failed("not in time")),
             Some(domain) => {
                 *domain = Domain::Running;
+                self.note_running(vm);
                 self.done(caller, Outcome::Succeeded);
             }
             None => self.done(caller, failed("the domain was destroyed")),
@@ -233,7 +229,8 @@ impl World {
 
     /// xl's own hand-over. At most one side runs, whatever is lost; sometimes the source is left paused for good.
     pub(super) fn hand_over(&mut self, migration: Migration) {
-        if self.hung.contains(&migration.to.vm) && !migration.late {
+        let there = self.machine(migration.source.at).boot == migration.source.boot;
+        if there && self.hung.contains(&migration.to.vm) && !migration.late {
             let (when, late) = self.ends(migration.source.at, HANGS, migration.until);
             return self.plan_at(when, Happening::HandOver(Migration { late, ..migration }));
         }
@@ -264,6 +261,7 @@ impl World {
         }
         if moved {
             self.machine(to.target.at).domains.insert(vm, Domain::Running);
+            self.note_running(&to.vm);
         }
         let outcome = |good: bool| if good { Outcome::Succeeded } else { failed("the stream was cut") };
         self.done(to.target, outcome(moved));
