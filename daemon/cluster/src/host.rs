@@ -51,7 +51,31 @@ impl Desk<'_> {
     }
 }
 
-type Domains = BTreeMap<String, Domain>;
+/// A list from Xen.
+#[derive(Clone, Debug)]
+struct List {
+    domains: BTreeMap<String, Domain>,
+    /// Of each VM its domain: the one that runs, before one that does not.
+    vms: BTreeMap<VmName, (String, Domain)>,
+}
+
+impl List {
+    fn new(domains: BTreeMap<String, Domain>) -> Self {
+        let mut vms: BTreeMap<VmName, (String, Domain)> = BTreeMap::new();
+        for (name, domain) in &domains {
+            let Some(vm) = vm_of_domain(name) else { continue };
+            let domain = as_seen(name, &vm, *domain);
+            if vms.get(&vm).is_none_or(|(_, other)| rank(domain) < rank(*other)) {
+                vms.insert(vm, (name.clone(), domain));
+            }
+        }
+        Self { domains, vms }
+    }
+
+    fn of(&self, vm: &VmName) -> Option<(&String, Domain)> {
+        self.vms.get(vm).map(|(name, domain)| (name, *domain))
+    }
+}
 
 /// What is here of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +101,7 @@ struct Pull {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Host {
     /// The last two lists, the newer first.
-    lists: Option<(Domains, Domains)>,
+    lists: Option<(List, List)>,
     count: u64,
     free: Option<Mebibytes>,
     files: Vec<VmFile>,
@@ -98,9 +122,10 @@ pub(crate) struct Host {
 
 impl Host {
     /// A new list from Xen.
-    pub(crate) fn seen(&mut self, domains: Domains, free: Mebibytes) {
-        let older = self.lists.take().map_or_else(|| domains.clone(), |(newer, _)| newer);
-        self.lists = Some((domains, older));
+    pub(crate) fn seen(&mut self, domains: BTreeMap<String, Domain>, free: Mebibytes) {
+        let list = List::new(domains);
+        let older = self.lists.take().map_or_else(|| list.clone(), |(newer, _)| newer);
+        self.lists = Some((list, older));
         self.count += 1;
         self.free = Some(free);
     }
@@ -122,18 +147,13 @@ impl Host {
 
     /// Every domain's name.
     pub(crate) fn domains(&self) -> impl Iterator<Item = &String> {
-        self.lists.iter().flat_map(|(newer, _)| newer.keys())
+        self.lists.iter().flat_map(|(newer, _)| newer.domains.keys())
     }
 
     /// The VMs of which there is a domain, and whether it runs.
     pub(crate) fn vms(&self) -> Vec<(VmName, bool)> {
-        let list = self.lists.iter().flat_map(|(newer, _)| newer);
-        list.filter_map(|(name, domain)| {
-            let vm = vm_of_domain(name)?;
-            let running = vm.as_str() == name && *domain == Domain::Running;
-            Some((vm, running))
-        })
-        .collect()
+        let list = self.lists.iter().flat_map(|(newer, _)| &newer.vms);
+        list.map(|(vm, (_, domain))| (vm.clone(), *domain == Domain::Running)).collect()
     }
 
     /// An operation on a VM has ended.
@@ -144,7 +164,7 @@ impl Host {
             *saved = well;
         }
         if let Some(vm) = vm_of(work) {
-            self.touched.insert(vm, self.count);
+            self.touched.insert(vm.into_owned(), self.count);
         }
     }
 
@@ -176,7 +196,7 @@ impl Host {
         if ops.touch(vm) || self.count < since + u64::from(limits::MISSED_LISTS) {
             return Here::Unsure;
         }
-        match (condition(newer, vm), condition(older, vm)) {
+        match (newer.of(vm), older.of(vm)) {
             (Some((_, Domain::Running)), _) => Here::Running,
             (Some((_, Domain::Paused)), Some((_, Domain::Paused))) => Here::Stuck,
             (None, None) => Here::Gone,
@@ -315,7 +335,7 @@ impl Host {
     }
 
     fn destroy(&mut self, desk: &mut Desk<'_>, vm: &VmName) {
-        let found = self.lists.as_ref().and_then(|(newer, _)| condition(newer, vm));
+        let found = self.lists.as_ref().and_then(|(newer, _)| newer.of(vm));
         let Some((domain, _)) = found else { return };
         desk.say(Trace::Destroying { domain: domain.clone() });
         desk.begin(limits::DESTROY, Work::Destroy { domain: domain.clone() });
@@ -351,7 +371,7 @@ impl Host {
                 actions.push(Action::Trace(Trace::ShuttingDown { vm: vm.clone(), node: node.to_owned() }));
                 Work::Shutdown { vm }
             } else {
-                let found = self.lists.as_ref().and_then(|(newer, _)| condition(newer, &vm));
+                let found = self.lists.as_ref().and_then(|(newer, _)| newer.of(&vm));
                 let Some((domain, _)) = found else { continue };
                 actions.push(Action::Trace(Trace::Destroying { domain: domain.clone() }));
                 Work::Destroy { domain: domain.clone() }
@@ -362,7 +382,7 @@ impl Host {
 
     /// Whether Xen was asked and runs nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lists.as_ref().is_some_and(|(newer, older)| newer.is_empty() && older.is_empty())
+        self.lists.as_ref().is_some_and(|(newer, older)| newer.domains.is_empty() && older.domains.is_empty())
     }
 }
 
@@ -380,12 +400,6 @@ fn handed_over(vm: &Vm, me: Identity, pull: &Pull) -> Option<Transfer> {
         | Phase::Stopping(..)
         | Phase::Failed => None,
     }
-}
-
-/// A VM's domain in a list: the one that runs, before one that does not.
-fn condition<'a>(list: &'a Domains, vm: &VmName) -> Option<(&'a String, Domain)> {
-    let of_vm = list.iter().filter(|(name, _)| vm_of_domain(name).as_ref() == Some(vm));
-    of_vm.map(|(name, domain)| (name, as_seen(name, vm, *domain))).min_by_key(|(_, domain)| rank(*domain))
 }
 
 /// Only the domain that bears the VM's own name can be said to run it.

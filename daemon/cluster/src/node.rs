@@ -1,6 +1,6 @@
 //! The node: routes what it is told to the parts that decide, and collects what they want done.
 //!
-//! Every event is followed by one *turn* ([`Node::turn`]): timers, agreement, membership, then what the committed state
+//! Every event but one more heartbeat of a known peer is followed by one *turn* ([`Node::turn`]): timers, agreement, membership, then what the committed state
 //! asks of this node as host and, if it leads, as DC. The parts look at how things are, not at what the event was; so an
 //! event that is lost, doubled or late costs time and nothing else.
 
@@ -127,9 +127,10 @@ impl Node {
     /// Takes one event and appends what is to be done to `actions`, in order.
     pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Actions) {
         self.wake(now);
+        let mut can_wait = false;
         match event {
             Event::Tick => {}
-            Event::Heard { link, datagram } => self.heard(now, link, &datagram, actions),
+            Event::Heard { link, datagram } => can_wait = !self.heard(now, link, &datagram, actions),
             Event::Seen { domains, free } => self.host.seen(domains, free),
             Event::Read { files } => self.host.read(files),
             Event::Done { op, outcome } => self.done(now, op, outcome, actions),
@@ -145,7 +146,9 @@ impl Node {
                 }
             }
         }
-        self.turn(now, actions);
+        if !can_wait || now >= self.deadline() {
+            self.turn(now, actions);
+        }
     }
 
     /// Announces this node's death with a heartbeat at once, and with every one that follows.
@@ -166,23 +169,29 @@ impl Node {
         self.awake = now;
     }
 
-    fn heard(&mut self, now: Instant, link: LinkId, datagram: &[u8], actions: &mut Actions) {
+    /// A datagram; whether it is to be acted on at once. One more heartbeat of a peer can wait for the next tick.
+    fn heard(&mut self, now: Instant, link: LinkId, datagram: &[u8], actions: &mut Actions) -> bool {
         let frame = match wire::decode(datagram) {
             Ok(frame) => frame,
-            Err(reason) => return self.malformed(now, reason, actions),
+            Err(reason) => {
+                self.malformed(now, reason, actions);
+                return false;
+            }
         };
         if frame.from.slot == self.me.slot || !self.config.has(frame.from.slot) {
-            return;
+            return false;
         }
         let beat = match &frame.body {
             Body::Heartbeat(beat) => Some(beat),
             Body::Form(_) | Body::Agreement { .. } => None,
         };
         let node = || self.config.node(frame.from.slot).name.clone();
+        let mut is_new = false;
         match self.hearing.hear(now, link, frame.from, frame.sequence, beat) {
-            News::Nothing => return,
+            News::Nothing => return false,
             News::New => {
-                actions.push(Action::Trace(Trace::Heard { node: node(), incarnation: frame.from.incarnation }))
+                is_new = true;
+                actions.push(Action::Trace(Trace::Heard { node: node(), incarnation: frame.from.incarnation }));
             }
             News::Known(silence) => {
                 if self.hearing.back(frame.from.slot) {
@@ -191,12 +200,13 @@ impl Node {
             }
         }
         match frame.body {
-            Body::Heartbeat(_) => {}
+            Body::Heartbeat(beat) => return is_new || beat.failing.is_some(),
             Body::Form(form) => self.asked_to_form(now, form, actions),
             Body::Agreement { generation, to, message } => {
                 self.agreement_message(now, frame.from, generation, to, &message, actions);
             }
         }
+        true
     }
 
     fn asked_to_form(&mut self, now: Instant, form: Form, actions: &mut Actions) {

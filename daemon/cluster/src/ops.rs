@@ -1,6 +1,7 @@
 //! The long operations that this node has asked its shell for and that have not ended yet.
 
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::event::{Action, Actions, Work};
@@ -40,19 +41,19 @@ impl Ops {
 
     /// Whether one of them works on that VM's domain.
     pub(crate) fn touch(&self, vm: &VmName) -> bool {
-        self.open.values().any(|work| vm_of(work).is_some_and(|other| other == *vm))
+        self.open.values().any(|work| vm_of(work).is_some_and(|other| *other == *vm))
     }
 }
 
 /// The VM whose domain an operation works on.
-pub(crate) fn vm_of(work: &Work) -> Option<VmName> {
+pub(crate) fn vm_of(work: &Work) -> Option<Cow<'_, VmName>> {
     match work {
         Work::Create { vm, .. }
         | Work::Receive { vm, .. }
         | Work::Push { vm, .. }
         | Work::Suspend { vm }
-        | Work::Shutdown { vm } => Some(vm.clone()),
-        Work::Destroy { domain } => vm_of_domain(domain),
+        | Work::Shutdown { vm } => Some(Cow::Borrowed(vm)),
+        Work::Destroy { domain } => vm_of_domain(domain).map(Cow::Owned),
         Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Reserve | Work::Bar { .. } => None,
     }
 }

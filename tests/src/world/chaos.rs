@@ -183,6 +183,9 @@ impl Faults {
             }
         }
         groups.retain(|group| !group.is_empty());
+        if groups.is_empty() {
+            return "join everything".to_owned();
+        }
         format!("split{}", groups.join(" |"))
     }
 }
