@@ -102,6 +102,11 @@ impl Agreement {
         self.own.draw_timeout();
     }
 
+    /// This node slept so long that another may have been elected meanwhile: if it led, it does so no longer.
+    pub(crate) fn slept(&mut self) {
+        self.seats().for_each(Seat::step_down);
+    }
+
     /// From now on it answers, and votes, but neither leads nor stands for election: what it would say as leader is lost, as
     /// any message may be.
     pub(crate) fn resign(&mut self) {

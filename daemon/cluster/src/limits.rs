@@ -39,6 +39,9 @@ pub const TICKS_PER_KEEPALIVE: u32 = 5;
 pub const ELECTION_TICKS: usize = 20;
 /// Agreement: ticks between a leader's heartbeats.
 pub const HEARTBEAT_TICKS: usize = 5;
+/// For how long a leader may sleep, in `keepalive`, and still know that nobody was elected meanwhile: the ticks before an
+/// election but for those that may have passed since its last heartbeat.
+pub const LEADERS_NAP: u32 = 3;
 /// Agreement: terms by which a message may be ahead.
 pub const TERMS: u64 = 1 << 32;
 /// Agreement: entries that a log may hold before they are committed.

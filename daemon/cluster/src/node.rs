@@ -160,11 +160,16 @@ impl Node {
         }
     }
 
-    /// If this node itself slept, nobody was silent.
+    /// If this node itself slept, nobody was silent, and others may have chosen another DC.
     fn wake(&mut self, now: Instant) {
         let late = now.since(self.awake.max(self.deadline()));
         if late > self.config.timing.keepalive {
             self.hearing.forgive(late);
+        }
+        if late > self.config.timing.keepalive * limits::LEADERS_NAP
+            && let Ok(belonging) = &mut self.belonging
+        {
+            belonging.agreement.slept();
         }
         self.awake = now;
     }

@@ -69,6 +69,14 @@ impl Seat {
         raft.set_randomized_election_timeout(limits::ELECTION_TICKS + extra);
     }
 
+    /// Leads no longer, if it led.
+    pub(super) fn step_down(&mut self) {
+        if self.raw.raft.state == StateRole::Leader {
+            self.raw.raft.become_follower(self.raw.raft.term, raft::INVALID_ID);
+            self.draw_timeout();
+        }
+    }
+
     pub(super) fn tick(&mut self) {
         self.raw.tick();
         self.draw_timeout();
