@@ -1,5 +1,14 @@
 //! `secrets.toml`: the cluster's key, and what the power switches want to hear.
 //!
+//! ```toml
+//! cluster_key = "64 hexadecimal digits"
+//! [pdu.pdu1]                 # one for each power switch of cluster.toml
+//! community = "private"      # SNMP: one that may write
+//! user = "apc"               # its console: where cluster.toml names a serial line to it
+//! password = "apc"
+//! ```
+//!
+//! The file lies beside `cluster.toml` in `/etc/holdfast` of every node; `cargo image gateway-disk --secrets FILE` puts it there.
 //! No error names a secret, nothing prints one, and the memory that held one is overwritten.
 
 use std::collections::BTreeMap;
@@ -7,6 +16,7 @@ use std::collections::BTreeMap;
 use blake2::digest::consts::U32;
 use blake2::digest::{KeyInit, Mac};
 use cluster::config::Config;
+use hw::Credentials;
 use serde::Deserialize;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -40,7 +50,7 @@ impl Key {
 pub(crate) struct Secrets {
     /// What every member of the cluster holds, and nobody else.
     pub(crate) cluster_key: Key,
-    communities: BTreeMap<String, Zeroizing<String>>,
+    pdus: BTreeMap<String, Pdu>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +65,14 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Pdu {
     community: Zeroizing<String>,
+    user: Option<Zeroizing<String>>,
+    password: Option<Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for Pdu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pdu")
+    }
 }
 
 impl Secrets {
@@ -71,16 +89,28 @@ impl Secrets {
         })?;
         let cluster_key = parse_key(&file.cluster_key)
             .ok_or("secrets.toml: cluster_key must be 64 hexadecimal digits that are not all the same")?;
-        let communities: BTreeMap<_, _> = file.pdu.into_iter().map(|(name, pdu)| (name, pdu.community)).collect();
-        if let Some(pdu) = config.pdus.iter().find(|pdu| !communities.contains_key(&pdu.name)) {
-            return Err(format!("secrets.toml: add [pdu.{}] with community = \"...\"", pdu.name));
+        for pdu in &config.pdus {
+            let name = &pdu.name;
+            let secrets = file.pdu.get(name);
+            let secrets = secrets.ok_or_else(|| format!("secrets.toml: add [pdu.{name}] with community = \"...\""))?;
+            if pdu.serial.is_some() && (secrets.user.is_none() || secrets.password.is_none()) {
+                return Err(format!(
+                    "secrets.toml: add user = \"...\" and password = \"...\" to [pdu.{name}]: cluster.toml names its serial line"
+                ));
+            }
         }
-        Ok(Self { cluster_key, communities })
+        Ok(Self { cluster_key, pdus: file.pdu })
     }
 
     /// The SNMP community that a power switch lets write.
     pub(crate) fn community(&self, pdu: &str) -> Option<&str> {
-        self.communities.get(pdu).map(|community| community.as_str())
+        self.pdus.get(pdu).map(|pdu| pdu.community.as_str())
+    }
+
+    /// Who logs in at a power switch's console.
+    pub(crate) fn console(&self, pdu: &str) -> Option<Credentials> {
+        let Pdu { user: Some(user), password: Some(password), .. } = self.pdus.get(pdu)? else { return None };
+        Some(Credentials { user: user.to_string(), password: password.to_string() })
     }
 }
 
@@ -119,6 +149,21 @@ mod tests {
         assert_eq!(secrets.community("pdu1"), Some("private"));
         assert_ne!(secrets.cluster_key.derive("a").bytes(), secrets.cluster_key.derive("b").bytes());
         assert!(!format!("{secrets:?}").contains("private"), "nothing prints a secret");
+        assert!(secrets.console("pdu1").is_none());
+    }
+
+    #[test]
+    fn whoever_holds_a_power_switchs_cable_must_know_how_to_log_in() {
+        let text = include_str!("../cluster/src/config/good.toml");
+        let serial = "address = \"10.77.0.250\"\nserial = { node = \"gateway\", device = \"ttyS2\" }";
+        let config = Config::parse(&text.replace("address = \"10.77.0.250\"", serial)).unwrap();
+        let text = format!("cluster_key = \"{KEY}\"\n[pdu.pdu1]\ncommunity = \"private\"\nuser = \"apc\"\n");
+        let error = Secrets::parse(&text, &config).unwrap_err();
+        assert!(error.contains("add user") && error.contains("[pdu.pdu1]"), "{error}");
+        let secrets = Secrets::parse(&(text + "password = \"hunter2\"\n"), &config).unwrap();
+        let console = secrets.console("pdu1").unwrap();
+        assert_eq!((console.user.as_str(), console.password.as_str()), ("apc", "hunter2"));
+        assert!(!format!("{secrets:?} {console:?}").contains("hunter2"));
     }
 
     #[test]

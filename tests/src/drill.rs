@@ -153,17 +153,17 @@ pub fn never_in_two_places(rack: &Rack) -> Result<()> {
     }
 }
 
-/// In the log's order: the outlet was commanded off over SNMP, then read back as off, and only then was a VM created.
+/// In the log's order: the outlet was commanded off, then read back as off, and only then was a VM created.
 fn proven_before_created(events: &[Event], outlet: u8, lost: &[String]) -> Result<()> {
     let at = |what: &str, is: &dyn Fn(&What) -> bool| {
         events.iter().position(|e| is(&e.what)).with_context(|| format!("the log has no line for: {what}"))
     };
-    let commanded = at("the outlet was commanded off over SNMP", &|w| *w == What::Commanded { outlet, on: false })?;
+    let commanded = at("the outlet was commanded off", &|w| commanded_off(w, outlet))?;
     let read = commanded
         + events
             .iter()
             .skip(commanded)
-            .position(|e| e.what == What::ReadBack { outlet, on: false })
+            .position(|e| matches!(e.what, What::ReadBack { outlet: read, on: false, .. } if read == outlet))
             .context("the outlet was not read back as off after the command")?;
     for vm in lost {
         let created = at(
@@ -173,6 +173,10 @@ fn proven_before_created(events: &[Event], outlet: u8, lost: &[String]) -> Resul
         ensure!(read < created, "{vm} was created before its old node was read back as off");
     }
     Ok(())
+}
+
+fn commanded_off(what: &What, outlet: u8) -> bool {
+    matches!(what, What::Commanded { outlet: commanded, on: false, .. } if *commanded == outlet)
 }
 
 fn all_members(status: &Status) -> bool {
@@ -207,6 +211,7 @@ fn node_with_vms(status: &Status) -> Result<(String, Vec<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rack::events::By;
 
     fn events(all: Vec<What>) -> Vec<Event> {
         all.into_iter().map(|what| Event { at: Duration::ZERO, who: "node1".into(), what }).collect()
@@ -214,8 +219,9 @@ mod tests {
 
     #[test]
     fn the_order_of_a_fencing_is_demanded() {
-        let off = || What::Commanded { outlet: 3, on: false };
-        let read = || What::ReadBack { outlet: 3, on: false };
+        let by = By::Snmp;
+        let off = || What::Commanded { outlet: 3, on: false, by };
+        let read = || What::ReadBack { outlet: 3, on: false, by };
         let create = || What::Said("creates VM x0, generation 2".into());
         let lost = ["x0".to_owned()];
         assert!(proven_before_created(&events(vec![off(), read(), create()]), 3, &lost).is_ok());
@@ -223,8 +229,8 @@ mod tests {
             vec![off(), create(), read()],
             vec![create(), off(), read()],
             vec![read(), off(), create()],
-            vec![off(), What::ReadBack { outlet: 3, on: true }, create()],
-            vec![What::Commanded { outlet: 2, on: false }, read(), create()],
+            vec![off(), What::ReadBack { outlet: 3, on: true, by }, create()],
+            vec![What::Commanded { outlet: 2, on: false, by }, read(), create()],
             vec![off(), read()],
         ] {
             assert!(proven_before_created(&events(wrong.clone()), 3, &lost).is_err(), "accepted: {wrong:?}");

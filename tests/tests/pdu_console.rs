@@ -7,7 +7,7 @@
 //! telnet                      likewise; the first word of it connects
 //! wait 181s                   time passes
 //! fault stuck 2               what is wrong from now on: stuck N, refuse N, unknown N, lag 2s, idle 10s, silent,
-//!                             logged-on, initializing, no-command-line, lose-request, lose-reply, nothing
+//!                             unplugged, logged-on, initializing, no-command-line, lose-request, lose-reply, nothing
 //! reboot 20s                  the card, and how long it takes
 //! relays                      which of them stand on
 //! ```
@@ -142,6 +142,7 @@ fn fault(pdu: &Pdu, text: &str) -> Result<()> {
         "lag" => faults.lag = duration(rest)?,
         "idle" => faults.idle = Some(duration(rest)?),
         "silent" => faults.silent = true,
+        "unplugged" => faults.unplugged = true,
         "logged-on" => faults.logged_on = true,
         "initializing" => faults.initializing = true,
         "no-command-line" => faults.no_command_line = true,

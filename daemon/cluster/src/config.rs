@@ -184,6 +184,8 @@ pub struct Pdu {
     pub address: Ipv4Addr,
     /// Its serial line, if a node holds the cable.
     pub serial: Option<SerialLine>,
+    /// What it must call an outlet, where the operator has said so: a check that the wiring is as planned.
+    pub names: BTreeMap<u8, String>,
 }
 
 /// A serial line to a device.

@@ -14,6 +14,8 @@ pub const VMS: usize = 256;
 pub const VM_NAME_BYTES: usize = 32;
 /// Bytes of a node's or a switch's name.
 pub const NODE_NAME_BYTES: usize = 16;
+/// Bytes of what a power switch calls an outlet.
+pub const OUTLET_NAME_BYTES: usize = 31;
 /// Bytes of one datagram in plain text; the rest of UDP's 65,507 is for the seal.
 pub const DATAGRAM_BYTES: usize = 64_000;
 /// Bytes of a heartbeat in plain text: one Ethernet frame, less the headers and the seal.

@@ -14,7 +14,7 @@ use hw::ap7921::Relay;
 use super::child::{self, xl};
 use super::files;
 use super::mailbox::{Post, Told};
-use super::power;
+use super::power::{self, Turns};
 use super::pulls;
 use super::run::servant;
 use super::site::{self, Site};
@@ -35,12 +35,13 @@ struct Desk {
     site: Site,
     post: Post,
     disks: Arc<Disks>,
+    turns: Turns,
 }
 
 impl Ops {
     /// With nothing to do yet.
     pub(super) fn new(site: Site, post: Post, disks: Arc<Disks>) -> Self {
-        Self(Arc::new(Desk { site, post, disks }))
+        Self(Arc::new(Desk { site, post, disks, turns: Turns::default() }))
     }
 
     /// Begins an operation; pushing a VM wants the socket of whoever asked for it. Its end is told as [`Event::Done`], whatever happens.
@@ -82,10 +83,7 @@ impl Desk {
     }
 
     fn switch(&self, outlets: &[Outlet], relay: Relay, path: Way, deadline: Instant) -> Outcome {
-        match path {
-            Way::Snmp => power::switch(&self.site, outlets, relay, deadline),
-            Way::Serial => Outcome::Failed("this node cannot drive a serial line".to_owned()),
-        }
+        power::switch(&self.site, &self.turns, outlets, relay, path, deadline)
     }
 
     fn create(&self, vm: &VmName, resume: bool, deadline: Instant) -> Result<String, String> {

@@ -1,31 +1,53 @@
 //! The outlets of power switches: switched, and read back. What the readings prove is the core's to say.
+//!
+//! There are two ways to each: SNMP, and its console at the end of a serial line whose cable this node holds.
+
+mod turns;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path as FilePath;
 use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::Duration;
 
-use cluster::event::Outcome;
+use cluster::config::{Pdu, SerialLine};
+use cluster::event::{Outcome, Path};
 use cluster::fencing::{Reading, Readings};
 use cluster::words::{Instant, Outlet};
-use hw::ap7921::{self, Relay};
-use hw::port::udp;
+use hw::Credentials;
+use hw::ap7921::{self, Relay, console};
+use hw::port::{tty, udp};
 
 use super::clock::until;
 use super::run::STACK;
 use super::seed;
 use super::site::Site;
 
+pub(super) use turns::Turns;
+
 /// The port of an SNMP agent.
 const SNMP: u16 = 161;
+/// The speed of an AP7921's console (its user's guide); 8N1 is the port's.
+const CONSOLE_BITS_PER_SECOND: u32 = 9600;
+/// What a dialogue needs at least of the time that there is, once its turn has come.
+const DIALOGUE: Duration = Duration::from_secs(8);
 
 /// Switches all of `outlets`, which feed one node, and tells how each was read back: all of one power switch together,
 /// and all power switches at once, so that there is a time at which no feed has power.
-pub(super) fn switch(site: &Site, outlets: &[Outlet], relay: Relay, deadline: Instant) -> Outcome {
+pub(super) fn switch(
+    site: &Site,
+    turns: &Turns,
+    outlets: &[Outlet],
+    relay: Relay,
+    path: Path,
+    deadline: Instant,
+) -> Outcome {
     let mut readings = Readings::new();
     let switches = by_pdu(outlets);
+    let order = Order { relay, path, patience: std::time::Instant::now() + until(deadline) };
     thread::scope(|scope| {
-        let ask = |(pdu, outlets): (&String, &Vec<Outlet>)| ask(site, pdu, outlets, relay, deadline);
+        let ask = |(pdu, outlets): (&String, &Vec<Outlet>)| ask(site, turns, pdu, outlets, &order);
         let asked: Vec<_> = switches
             .iter()
             .map(|switch| (switch.1, thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || ask(switch))))
@@ -54,27 +76,57 @@ fn by_pdu(outlets: &[Outlet]) -> BTreeMap<String, Vec<Outlet>> {
     pdus
 }
 
+/// What is to be done, and how.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    relay: Relay,
+    path: Path,
+    patience: std::time::Instant,
+}
+
 /// What all of `outlets`, of one power switch, were read back as.
-fn ask(site: &Site, name: &str, outlets: &[Outlet], relay: Relay, deadline: Instant) -> Result<Relay, String> {
+fn ask(site: &Site, turns: &Turns, name: &str, outlets: &[Outlet], order: &Order) -> Result<Relay, String> {
     let pdu = site.config.pdus.iter().find(|pdu| pdu.name == name);
     let pdu = pdu.ok_or_else(|| format!("there is no power switch `{name}`"))?;
-    let community = site.secrets.community(name).ok_or_else(|| format!("no community for `{name}` is known"))?;
-    let outlets: Vec<_> = outlets.iter().map(|outlet| ap7921::Outlet { number: outlet.number, name: None }).collect();
-    let dialogue = ap7921::switch(relay, &outlets, community, seed()?);
-    let device = SocketAddr::from((pdu.address, SNMP));
-    let patience = std::time::Instant::now() + until(deadline);
-    udp::run(dialogue, device, patience, &AtomicBool::new(false)).map_err(|error| error.to_string())
+    let outlets: Vec<_> = outlets.iter().map(|outlet| planned(pdu, outlet)).collect();
+    let _turn = turns.take(name, order.path, order.patience.checked_sub(DIALOGUE).unwrap_or(order.patience))?;
+    match order.path {
+        Path::Snmp => {
+            let community =
+                site.secrets.community(name).ok_or_else(|| format!("no community for `{name}` is known"))?;
+            let dialogue = ap7921::switch(order.relay, &outlets, community, seed()?);
+            let device = SocketAddr::from((pdu.address, SNMP));
+            udp::run(dialogue, device, order.patience, &AtomicBool::new(false)).map_err(|error| error.to_string())
+        }
+        Path::Serial => {
+            let line = pdu.serial.as_ref().filter(|line| line.holder == site.slot);
+            let line = line.ok_or_else(|| format!("this node holds no cable to `{name}`"))?;
+            let user = site.secrets.console(name);
+            let user = user.ok_or_else(|| format!("no user and password for `{name}` are known"))?;
+            at_console(line, &user, &outlets, order)
+        }
+    }
+}
+
+/// An outlet, with the name that it must have where the operator has said one.
+fn planned(pdu: &Pdu, outlet: &Outlet) -> ap7921::Outlet {
+    ap7921::Outlet { number: outlet.number, name: pdu.names.get(&outlet.number).cloned() }
+}
+
+/// Switches the outlets at the console. The dialogue logs out, whatever happens, as long as the line is there.
+fn at_console(
+    line: &SerialLine,
+    user: &Credentials,
+    outlets: &[ap7921::Outlet],
+    order: &Order,
+) -> Result<Relay, String> {
+    let device = FilePath::new("/dev").join(&line.device);
+    let dialogue = console::switch(order.relay, outlets, user);
+    let done = tty::run(dialogue, &device, CONSOLE_BITS_PER_SECOND, order.patience, &AtomicBool::new(false));
+    // The port's own errors name the device.
+    let done = done.map_err(|error| error.to_string())?;
+    done.map_err(|error| format!("serial line {}: {error}", line.device))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn outlets_are_asked_for_by_their_switch() {
-        let outlet = |pdu: &str, number| Outlet { pdu: pdu.to_owned(), number };
-        let both = by_pdu(&[outlet("left", 1), outlet("right", 7), outlet("left", 2)]);
-        assert_eq!(both["left"], [outlet("left", 1), outlet("left", 2)]);
-        assert_eq!(both["right"], [outlet("right", 7)]);
-    }
-}
+mod tests;

@@ -68,7 +68,7 @@ enum What {
         #[arg(short, long)]
         follow: bool,
     },
-    /// Pull or plug a node's cable to the cluster network.
+    /// Pull or plug a node's cable to the cluster network, or the power bar's (`pdu1`): its console can still be reached.
     Cable {
         /// Which way.
         way: Way,
@@ -115,7 +115,7 @@ fn run(what: What, dir: &Path) -> Result<()> {
 /// What ends the waiting of `up`.
 enum News {
     /// The rack is up, or not.
-    Started(Result<Rack>),
+    Started(Result<Arc<Rack>>),
     /// Ctrl-C, a signal, or `cargo rack down`.
     Stop,
 }
@@ -131,10 +131,10 @@ fn up(nodes: u8, dir: &Path) -> Result<()> {
     let options = Options { nodes, vms: 2, dir: dir.into(), print: true };
     // By a thread of its own, so that Ctrl-C need not wait for the image; what it started dies with this process.
     std::thread::spawn(move || {
-        let _ = news.send(News::Started(Rack::start(&options)));
+        let _ = news.send(News::Started(Rack::start(&options).map(Arc::new)));
     });
     let rack = match inbox.recv()? {
-        News::Started(rack) => Arc::new(rack?),
+        News::Started(rack) => rack?,
         News::Stop => return leftovers::clean(dir).map(drop),
     };
     serve(&rack, dir, move || drop(asked.send(News::Stop)))?;

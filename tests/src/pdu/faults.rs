@@ -23,6 +23,8 @@ pub struct Faults {
     pub lose_replies: u32,
     /// The PDU answers nobody.
     pub silent: bool,
+    /// Its network cable is pulled: nobody reaches it but at its serial line.
+    pub unplugged: bool,
     /// Replies are that late.
     pub late: Duration,
     /// From one byte of the console to the next; at 9600 bauds it is a millisecond.

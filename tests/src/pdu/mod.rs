@@ -194,7 +194,7 @@ impl Pdu {
             let mut state = self.lock();
             let up = state.up <= now;
             let faults = &mut state.faults;
-            if !up || faults.silent || take_one(&mut faults.lose_requests) {
+            if !up || faults.silent || faults.unplugged || take_one(&mut faults.lose_requests) {
                 return None;
             }
             faults.late
@@ -242,11 +242,12 @@ impl Pdu {
     /// Accepts a command for an outlet that there is, if nothing is wrong with it.
     fn command(&self, now: Instant, from: Way, outlet: u8, command: Command) -> bool {
         let accepted = !self.lock().faults.refuse.contains(&outlet);
+        let what = if accepted { What::Commanded(command) } else { What::Refused(command) };
+        // Before the relay moves, so that whoever owns it knows by whom.
+        self.note(now, from, outlet, what);
         if accepted {
             self.lock().plan(now, outlet, command);
         }
-        let what = if accepted { What::Commanded(command) } else { What::Refused(command) };
-        self.note(now, from, outlet, what);
         accepted
     }
 

@@ -109,7 +109,7 @@ impl Pdu {
     /// Does the card take a telnet connection now? Otherwise it closes it at once.
     #[must_use]
     pub fn takes_telnet(&self, now: Instant) -> bool {
-        self.hears(now) && !self.is_used()
+        self.hears(now) && !self.is_used() && !self.lock().faults.unplugged
     }
 
     /// How long who does nothing stays logged on.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rasn_snmp::v1::{GetRequest, Message, Pdu as Body, Pdus, VarBind};
 
 use super::desk::Relays;
-use super::{Loads as _, Pdu};
+use super::{Console, Loads as _, Pdu, Way};
 
 const FROM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 40000);
 const GET_STATE_1: &str = "3032020100040770726976617465a024020421b1e0d50201000201003016301406102b06010401823e01010c\
@@ -106,4 +106,18 @@ fn a_reboot_is_silence_and_then_a_cold_start() {
     assert_eq!(ticks(after(119)), None);
     assert_eq!(ticks(after(121)), Some(100));
     assert!(!relays.is_on(1) && relays.is_on(2));
+}
+
+#[test]
+fn a_pdu_whose_network_cable_is_pulled_is_reached_at_its_serial_line() {
+    let (pdu, relays, now) = pdu();
+    pdu.set(|faults| faults.unplugged = true);
+    assert_eq!(pdu.handle(now, FROM, &bytes(GET_STATE_1)), None);
+    assert!(!pdu.takes_telnet(now));
+    let mut console = Console::new(&pdu, Way::Serial, now);
+    let mut typed = |text: &str| String::from_utf8(console.receive(&pdu, now, text.as_bytes())).unwrap_or_default();
+    assert!(typed("\r").contains("User Name"));
+    assert!(typed("apc\rapc -c\roff 2\r").contains("Outlet Turned Off"));
+    pdu.tick(now);
+    assert!(relays.is_on(1) && !relays.is_on(2));
 }

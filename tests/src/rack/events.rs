@@ -25,22 +25,26 @@ pub enum What {
         outlet: u8,
         /// Now on?
         on: bool,
-        /// Who did it: "snmp" or "hand".
+        /// Who did it: "snmp", "console" or "hand".
         by: String,
     },
-    /// The PDU was commanded over the network to switch an outlet.
+    /// The PDU was commanded to switch an outlet.
     Commanded {
         /// Which, from 1.
         outlet: u8,
         /// On, or off?
         on: bool,
+        /// By whom: over SNMP, or at its console.
+        by: By,
     },
-    /// The PDU was asked over the network for an outlet's state, and answered so.
+    /// The PDU was asked for an outlet's state, and answered so.
     ReadBack {
         /// Which, from 1.
         outlet: u8,
         /// On, or off?
         on: bool,
+        /// By whom.
+        by: By,
     },
     /// A machine's QEMU was started.
     Started,
@@ -82,6 +86,35 @@ pub enum What {
     TwoPlaces(String),
 }
 
+/// By which way somebody spoke with the PDU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    /// SNMP.
+    Snmp,
+    /// Its console, on the serial line.
+    Console,
+}
+
+impl By {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Snmp => "snmp",
+            Self::Console => "console",
+        }
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Snmp => "over SNMP",
+            Self::Console => "at the console",
+        })
+    }
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -89,8 +122,8 @@ impl fmt::Display for What {
             Self::Outlet { outlet, on, by } => {
                 write!(f, "outlet {outlet} {} (by {by})", switched(*on))
             }
-            Self::Commanded { outlet, on } => write!(f, "outlet {outlet} commanded {} over SNMP", switched(*on)),
-            Self::ReadBack { outlet, on } => write!(f, "outlet {outlet} reads as {} over SNMP", switched(*on)),
+            Self::Commanded { outlet, on, by } => write!(f, "outlet {outlet} commanded {} {by}", switched(*on)),
+            Self::ReadBack { outlet, on, by } => write!(f, "outlet {outlet} reads as {} {by}", switched(*on)),
             Self::Started => f.write_str("machine started"),
             Self::PoweredItselfOff => f.write_str("machine switched itself off"),
             Self::Reset => f.write_str("machine reset"),

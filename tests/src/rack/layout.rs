@@ -26,6 +26,11 @@ pub const PROBE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 254);
 pub const PDU_NAME: &str = "pdu1";
 /// The community that the PDU accepts for writing.
 pub const PDU_COMMUNITY: &str = "private";
+/// Who logs in at the PDU's console, and the password.
+pub const PDU_LOGIN: (&str, &str) = ("apc", "apc");
+/// The machine that holds the cable of the PDU's console, and the line there. It is the gateway: whoever is fenced by that
+/// cable must not be the one that holds it.
+pub const PDU_CABLE: (&str, &str) = (GATEWAY, "ttyS2");
 /// The gateway's name.
 pub const GATEWAY: &str = "gateway";
 
@@ -138,14 +143,18 @@ impl Layout {
             let _ = t.write_fmt(line);
         };
         put(format_args!("\n[[pdu]]\nname = \"{PDU_NAME}\"\nmodel = \"ap7921\"\naddress = \"{PDU_ADDRESS}\"\n"));
+        let (holder, line) = PDU_CABLE;
+        put(format_args!("serial = {{ node = \"{holder}\", device = \"{line}\" }}\n"));
         for machine in &self.machines {
             put(format_args!("\n[[node]]\nname = \"{}\"\n", machine.name));
             if machine.name == GATEWAY {
                 put(format_args!("role = \"gateway\"\n"));
+            } else {
+                put(format_args!("fencing = [\"snmp\", \"serial\"]\n"));
             }
             put(format_args!(
-                "outlets = [{{ pdu = \"{PDU_NAME}\", outlet = {} }}]\nmonitor = \"ttyS1\"\n",
-                machine.outlet
+                "outlets = [{{ pdu = \"{PDU_NAME}\", outlet = {}, name = \"{}\" }}]\nmonitor = \"ttyS1\"\n",
+                machine.outlet, machine.name
             ));
             put(format_args!("nics = [\n"));
             if let Some(address) = machine.cluster.address {
@@ -168,7 +177,11 @@ impl Layout {
 
     /// The cluster's `secrets.toml` around a key of 64 hexadecimal digits.
     pub fn secrets_toml(&self, key: &str) -> String {
-        format!("cluster_key = \"{key}\"\n\n[pdu.{PDU_NAME}]\ncommunity = \"{PDU_COMMUNITY}\"\n")
+        let (user, password) = PDU_LOGIN;
+        format!(
+            "cluster_key = \"{key}\"\n\n[pdu.{PDU_NAME}]\ncommunity = \"{PDU_COMMUNITY}\"\nuser = \"{user}\"\n\
+             password = \"{password}\"\n"
+        )
     }
 }
 
@@ -204,6 +217,24 @@ impl Vm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The core reads what the rack writes: whoever is fenced does not hold the cable.
+    #[cfg(feature = "world")]
+    #[test]
+    fn its_nodes_are_fenced_over_snmp_and_then_by_the_gateways_cable() {
+        use cluster::config::{By, Config, Level};
+
+        let layout = Layout::new(3, 2);
+        let config = Config::parse(&layout.cluster_toml()).expect("what the rack writes is a configuration");
+        let (gateway, _) = config.gateway().expect("there is a gateway");
+        assert_eq!(config.pdus.len(), 1);
+        for (slot, node) in config.slots().filter(|(slot, _)| *slot != gateway) {
+            assert_eq!(node.fencing, [Level::Snmp, Level::Serial]);
+            assert_eq!(config.fenced_by(slot, Level::Serial), Some(By::Node(gateway)));
+            let outlet = layout.machine(&node.name).map(|machine| machine.outlet);
+            assert!(config.pdus.iter().any(|pdu| outlet.and_then(|n| pdu.names.get(&n)) == Some(&node.name)));
+        }
+    }
 
     #[test]
     fn every_machine_has_an_outlet_and_cables_of_its_own() {

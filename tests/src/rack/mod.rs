@@ -33,13 +33,15 @@ use serde::{Deserialize, Serialize};
 
 use accel::Accel;
 use events::{Event, Log, Mark, What};
-use layout::Layout;
+use layout::{Layout, PDU_CABLE, PDU_NAME};
 use menu::Menu;
 use monitor::Monitor;
 use power::{BY_HAND, Power, Room, Stand};
 use probe::Probe;
 use serial::Line;
 use status::Status;
+
+use crate::pdu::{Pdu, SerialLine};
 
 /// How a rack is started.
 #[derive(Debug, Clone)]
@@ -77,6 +79,7 @@ pub struct Rack {
     monitor: Monitor,
     consoles: BTreeMap<String, Line>,
     probes: BTreeMap<String, Probe>,
+    pdu: Arc<Pdu>,
     owner: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -106,13 +109,14 @@ impl Rack {
         let log = Arc::new(Log::create(&options.dir.join("events.log"), options.print)?);
         let accel = Accel::probe();
         log.note(format!("machines run by {}", accel.reason));
-        let room = Room { layout: layout.clone(), accel, disks, dir: options.dir.clone(), log: Arc::clone(&log) };
+        let (cables, dir) = (BTreeMap::new(), options.dir.clone());
+        let room = Room { layout: layout.clone(), accel, disks, cables, dir, log: Arc::clone(&log) };
         let (ready, made) = channel();
         let owner = std::thread::Builder::new().name("rack".into()).spawn(move || own(room, &ready))?;
-        let Furniture { power, monitor, consoles, probes } =
+        let Furniture { power, monitor, consoles, probes, pdu } =
             made.recv().map_err(|_| anyhow!("the rack's thread ended"))??;
         let owner = Mutex::new(Some(owner));
-        let rack = Self { layout, log, dir: options.dir.clone(), power, monitor, consoles, probes, owner };
+        let rack = Self { layout, log, dir: options.dir.clone(), power, monitor, consoles, probes, pdu, owner };
         for machine in &rack.layout.machines {
             rack.power.outlet(machine.outlet, true, BY_HAND)?;
         }
@@ -177,12 +181,17 @@ impl Rack {
         self.power.hang(node)
     }
 
-    /// Pulls or plugs a node's cluster cable.
+    /// Pulls or plugs a node's cluster cable, or the PDU's network cable: its console can still be reached.
     ///
     /// # Errors
     /// No such node.
     pub fn cable(&self, node: &str, joined: bool) -> Result<()> {
-        self.power.cable(node, joined)
+        if node != PDU_NAME {
+            return self.power.cable(node, joined);
+        }
+        self.pdu.set(|faults| faults.unplugged = !joined);
+        self.log.push(PDU_NAME, What::Cable { joined });
+        Ok(())
     }
 
     /// An operator at the node's console.
@@ -231,6 +240,7 @@ struct Furniture {
     monitor: Monitor,
     consoles: BTreeMap<String, Line>,
     probes: BTreeMap<String, Probe>,
+    pdu: Arc<Pdu>,
 }
 
 /// The thread in the rack's namespace that owns the machines; it tells through `ready` what it has made.
@@ -245,7 +255,7 @@ fn own(room: Room, ready: &Sender<Result<Furniture>>) {
     }
 }
 
-fn furnish(room: Room) -> Result<(Furniture, power::Owner)> {
+fn furnish(mut room: Room) -> Result<(Furniture, power::Owner)> {
     network::enter(&room.layout)?;
     let monitor = Monitor::new(Arc::clone(&room.log));
     let vms: Vec<String> = room.layout.vms.iter().map(|vm| vm.name.clone()).collect();
@@ -260,7 +270,9 @@ fn furnish(room: Room) -> Result<(Furniture, power::Owner)> {
     let probe = |vm: &layout::Vm| Ok((vm.name.clone(), Probe::start(vm, Arc::clone(&room.log))?));
     let probes: BTreeMap<String, Probe> = room.layout.vms.iter().map(probe).collect::<Result<_>>()?;
     let (layout, log) = (room.layout.clone(), Arc::clone(&room.log));
+    let console = SerialLine::open()?;
+    room.cables.insert(PDU_CABLE.0.to_owned(), console.path().to_owned());
     let (power, owner) = room.open()?;
-    outlets::start(&layout, power.clone(), log)?;
-    Ok((Furniture { power, monitor, consoles, probes }, owner))
+    let pdu = outlets::start(&layout, power.clone(), log, console)?;
+    Ok((Furniture { power, monitor, consoles, probes, pdu }, owner))
 }

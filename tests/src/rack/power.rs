@@ -22,8 +22,6 @@ use super::leftovers;
 use super::machine::{self, Disk, Qmp, Report};
 use super::network;
 
-/// Who switched an outlet: the PDU's agent, for somebody on the network.
-pub const BY_SNMP: &str = "snmp";
 /// Who switched an outlet: the operator of the rack.
 pub const BY_HAND: &str = "hand";
 
@@ -86,6 +84,8 @@ pub struct Room {
     pub accel: Accel,
     /// The disks of each machine.
     pub disks: BTreeMap<String, Vec<Disk>>,
+    /// The device at the other end of a machine's third serial line, where it has one.
+    pub cables: BTreeMap<String, PathBuf>,
     /// Where files go.
     pub dir: PathBuf,
     /// Where events go.
@@ -262,7 +262,8 @@ impl Owner {
         let machine = self.room.layout.machine(name).context("there is no such machine")?;
         let disks = self.room.disks.get(name).map(Vec::as_slice).unwrap_or_default();
         let messages = self.room.dir.join(format!("{name}.qemu.log"));
-        let child = machine::start(machine, &self.room.accel, disks, &messages)?;
+        let cable = self.room.cables.get(name).map(PathBuf::as_path);
+        let child = machine::start(machine, &self.room.accel, disks, cable, &messages)?;
         {
             let mut state = lock(&self.state);
             state.stands.insert(name.into(), Stand::Runs);

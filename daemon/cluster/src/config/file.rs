@@ -87,6 +87,7 @@ struct NodeTable {
 struct OutletTable {
     pdu: String,
     outlet: u8,
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -126,7 +127,8 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     let file: File = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
     let timing = source.timing(&file.cluster)?;
     let networks = source.networks(&file.network)?;
-    let pdus = source.pdus(&file.pdu)?;
+    let mut pdus = source.pdus(&file.pdu)?;
+    source.outlet_names(&file.node, &mut pdus)?;
     let nodes = source.nodes(&file.node, &networks, &pdus)?;
     let exports = source.exports(&file.export)?;
     let gateways = nodes.iter().filter(|node| node.role == Role::Gateway).count();
@@ -258,14 +260,35 @@ impl Source<'_> {
                 return Err(self.refuse(table.span(), "model must be \"ap7921\""));
             }
         }
-        let pdus: Vec<Pdu> = tables
-            .iter()
-            .map(|table| Pdu { name: table.get_ref().name.clone(), address: table.get_ref().address, serial: None })
-            .collect();
+        let pdu = |table: &PduTable| Pdu {
+            name: table.name.clone(),
+            address: table.address,
+            serial: None,
+            names: BTreeMap::new(),
+        };
+        let pdus: Vec<Pdu> = tables.iter().map(|table| pdu(table.get_ref())).collect();
         match doubled(pdus.iter().map(|pdu| &pdu.name)) {
             Some(name) => Err(whole(&format!("two [[pdu]] are named \"{name}\"; give each its own name"))),
             None => Ok(pdus),
         }
+    }
+
+    /// What the power switches are to call their outlets.
+    fn outlet_names(&self, tables: &[Spanned<NodeTable>], pdus: &mut [Pdu]) -> Result<(), ConfigError> {
+        for table in tables {
+            for OutletTable { pdu, outlet, name } in &table.get_ref().outlets {
+                let Some(name) = name else { continue };
+                let is_plain = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+                if !is_plain || !(1..=limits::OUTLET_NAME_BYTES).contains(&name.len()) {
+                    let text = "an outlet's name is what the power switch calls it: 1 to 31 ASCII characters";
+                    return Err(self.refuse(table.span(), text));
+                }
+                if let Some(pdu) = pdus.iter_mut().find(|known| known.name == *pdu) {
+                    pdu.names.insert(*outlet, name.clone());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn nodes(
@@ -417,7 +440,7 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
         return Err(format!("node \"{name}\": {NAME_RULE}"));
     }
     let mut outlets = Vec::new();
-    for OutletTable { pdu, outlet } in &table.outlets {
+    for OutletTable { pdu, outlet, name: _ } in &table.outlets {
         if !pdus.iter().any(|known| known.name == *pdu) {
             return Err(format!("node \"{name}\" has an outlet of \"{pdu}\", but there is no such [[pdu]]"));
         }

@@ -16,6 +16,13 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.exports.len(), 2);
 }
 
+#[test]
+fn an_outlet_may_be_called_as_the_power_switch_calls_it() {
+    let text = GOOD.replacen("outlet = 3 }", "outlet = 3, name = \"node 2, left\" }", 1);
+    let config = Config::parse(&text).unwrap();
+    assert_eq!(config.pdus[0].names, [(3, "node 2, left".to_owned())].into());
+}
+
 /// Each row changes the good file in one place; the error names that line and says what to do.
 #[test]
 fn what_cannot_work_is_refused_with_its_line() {
@@ -30,6 +37,7 @@ fn what_cannot_work_is_refused_with_its_line() {
         ("model = \"ap7921\"", "model = \"toaster\"", "model must be"),
         ("outlet = 3 }", "outlet = 2 }", "feeds both"),
         ("outlet = 3 }", "outlet = 99 }", "1 to 24"),
+        ("outlet = 3 }", "outlet = 3, name = \"\" }", "what the power switch calls it"),
         ("outlets = [{ pdu = \"pdu1\", outlet = 3 }]", "outlets = []", "could not be fenced"),
         ("name = \"node2\"", "name = \"node1\"", "two nodes are named"),
         ("name = \"node2\"", "name = \"Node 2\"", "a name is"),
