@@ -106,7 +106,7 @@ fn input(message: ToMenu) -> Input {
     match message {
         ToMenu::Problem(text) => Input::Problem(text),
         ToMenu::Answer(answer) => Input::Answer(answer),
-        ToMenu::Status(status) => Input::Status(Box::new(status)),
+        ToMenu::Status(status) => Input::Status(status),
         ToMenu::Log(lines) => Input::Log(
             lines
                 .into_iter()

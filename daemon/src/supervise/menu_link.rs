@@ -30,7 +30,7 @@ pub(crate) enum ToMenu {
     /// Something is wrong with this machine or its configuration, in words for the operator.
     Problem(String),
     /// What the node knows; replaces what was known.
-    Status(Status),
+    Status(Box<Status>),
     /// Lines of the event log that are new, oldest first.
     Log(Vec<Line>),
     /// What became of the request that this menu made.

@@ -182,7 +182,7 @@ impl Supervisor {
         let (node, log, problems) = (&self.node, &self.log, &self.problems);
         let asked = self.menus.serve(|| {
             let mut greeting = problems.clone();
-            greeting.push(ToMenu::Status(node.status(now())));
+            greeting.push(ToMenu::Status(Box::new(node.status(now()))));
             greeting.push(ToMenu::Log(log.kept()));
             greeting
         });
@@ -194,7 +194,7 @@ impl Supervisor {
         }
         if self.menus.any() && self.next_status <= now() {
             self.next_status = now() + STATUS;
-            self.menus.tell(&ToMenu::Status(self.node.status(now())));
+            self.menus.tell(&ToMenu::Status(Box::new(self.node.status(now()))));
             let problems = super::problems();
             for problem in problems.iter().skip(self.problems.len()) {
                 self.menus.tell(problem);
