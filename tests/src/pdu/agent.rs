@@ -82,14 +82,13 @@ fn get_next(pdu: &Pdu, now: Instant, from: Way, asked: &[VarBind]) -> Answer {
 
 /// All or nothing: what cannot be written is refused before anything is.
 fn set(pdu: &Pdu, now: Instant, from: Way, access: &Access, asked: &[VarBind]) -> Answer {
-    let outlets = pdu.lock().outlets.len();
     let mut writes = Vec::new();
     for (index, bind) in (1..).zip(asked) {
         if *access == Access::Read {
             return Err((NO_SUCH_NAME, index));
         }
         let value = value_of(&bind.value).ok_or((BAD_VALUE, index))?;
-        let meant = mib::write(&bind.name, &value, outlets).map_err(|refusal| match refusal {
+        let meant = mib::write(pdu, &bind.name, &value).map_err(|refusal| match refusal {
             Refusal::NoSuchName => (NO_SUCH_NAME, index),
             Refusal::BadValue => (BAD_VALUE, index),
         })?;
@@ -119,12 +118,7 @@ pub(super) fn carry_out(pdu: &Pdu, now: Instant, from: Way, write: Write) -> boo
 
 /// One binding of an answer; whoever learns an outlet's state so is noted.
 fn bound(pdu: &Pdu, now: Instant, from: Way, oid: Oid, value: &Value) -> VarBind {
-    if let (Some(outlet), Value::Number(state)) = (mib::state_of(&oid), value) {
-        let on = match state {
-            1 => Some(true),
-            2 => Some(false),
-            _ => None,
-        };
+    if let Some((outlet, on)) = mib::state_of(&oid, value) {
         pdu.note(now, from, outlet, What::Read(on));
     }
     let value = match value {

@@ -1,11 +1,13 @@
 //! What the card shows, as one table made anew for every request, and what writing to it means.
 //!
-//! Sources: PowerNet-MIB 3.6.9 (branches sPDU, .4, and rPDU, .12), RFC 1213 (system).
+//! Sources: PowerNet-MIB 3.6.9 (branches sPDU, .4, and rPDU, .12), RFC 1213 (system). The second card keeps the tables of its
+//! outlets in sPDU and in a branch of its own ([`super::rpdu2`]); of rPDU it is known to keep who it is (a recording of an
+//! AP7900B), so the emulated one keeps no more.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Command, Firmware, Pdu};
+use super::{Command, Firmware, Pdu, rpdu2};
 
 /// An object's name.
 pub(super) type Oid = Vec<u32>;
@@ -41,7 +43,7 @@ pub(super) enum Refusal {
 const SYSTEM: &[u32] = &[1, 3, 6, 1, 2, 1, 1];
 /// masterSwitchrPDU: the AP79xx with the first management card.
 const OBJECT_ID: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 3, 4, 5];
-/// That of the AP79xxB, with the second. Its own branch, rPDU2, is not here.
+/// That of the AP79xxB, with the second.
 const OBJECT_ID_B: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 3, 4, 8];
 const SPDU: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 1, 4];
 const RPDU: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 1, 12];
@@ -49,6 +51,8 @@ const RPDU: &[u32] = &[1, 3, 6, 1, 4, 1, 318, 1, 1, 12];
 /// rPDUOutletStatusOutletState, without the outlet.
 const STATE: &[u32] = &[3, 5, 1, 1, 4];
 const UNKNOWN: i32 = 4;
+/// Below it rPDU keeps its outlets.
+const OUTLETS: u32 = 3;
 
 /// Everything there is to read.
 pub(super) fn table(pdu: &Pdu, now: Instant) -> BTreeMap<Oid, Value> {
@@ -65,8 +69,11 @@ pub(super) fn table(pdu: &Pdu, now: Instant) -> BTreeMap<Oid, Value> {
         "APC Web/SNMP Management Card (MB:v4.1.1 PF:{version} PN:apc_{card}_aos_{file}.bin AF1:{version} \
          AN1:apc_{card}_rpdu_{file}.bin MN:{model} HR:B2 SN: ZA0000000000 MD:02/24/2006) "
     );
+    let second = pdu.firmware() == Firmware::Aos6;
     let mut put = |base: &[u32], rest: &[u32], value: Value| {
-        table.insert([base, rest].concat(), value);
+        if !(second && base == RPDU && rest.first() == Some(&OUTLETS)) {
+            table.insert([base, rest].concat(), value);
+        }
     };
     put(SYSTEM, &[1, 0], text(&description));
     put(SYSTEM, &[2, 0], Value::Oid(object_id.into()));
@@ -117,19 +124,43 @@ pub(super) fn table(pdu: &Pdu, now: Instant) -> BTreeMap<Oid, Value> {
             put(RPDU, &[3, 5, 1, 1, column, n], value);
         }
     }
+    if second {
+        table.extend(rpdu2::identity(model, count));
+        for (number, outlet) in (1_u8..).zip(&outlets) {
+            let (on, pending) = (pdu.seen(number), pdu.lock().is_pending(number));
+            table.extend(rpdu2::outlet(&rpdu2::Seen { number, outlet, on, pending }));
+        }
+    }
     table
 }
 
-/// Is this the state of an outlet, in either branch? Which outlet's?
-pub(super) fn state_of(oid: &[u32]) -> Option<u8> {
+/// Is this the state of an outlet, in any branch? Which outlet's, and is it on?
+pub(super) fn state_of(oid: &[u32], value: &Value) -> Option<(u8, Option<bool>)> {
     let (&outlet, column) = oid.split_last()?;
     let is_state = [[RPDU, STATE].concat(), [SPDU, &[4, 2, 1, 3]].concat()].iter().any(|known| known == column);
-    is_state.then(|| u8::try_from(outlet).ok())?
+    if !is_state {
+        return rpdu2::state_of(oid, value);
+    }
+    let on = match value {
+        Value::Number(1) => Some(true),
+        Value::Number(2) => Some(false),
+        Value::Number(_) | Value::Text(_) | Value::Oid(_) | Value::Ticks(_) | Value::Gauge(_) => None,
+    };
+    Some((u8::try_from(outlet).ok()?, on))
 }
 
-/// What it means to write this to that object of a card with so many outlets.
-pub(super) fn write(oid: &[u32], value: &Value, outlets: usize) -> Result<Vec<Write>, Refusal> {
-    let all = 1..=u8::try_from(outlets).unwrap_or(u8::MAX);
+/// What it means to write this to that object.
+pub(super) fn write(pdu: &Pdu, oid: &[u32], value: &Value) -> Result<Vec<Write>, Refusal> {
+    let outlets = u8::try_from(pdu.lock().outlets.len()).unwrap_or(u8::MAX);
+    let all = 1..=outlets;
+    if pdu.firmware() == Firmware::Aos6 {
+        if let Some(write) = rpdu2::write(oid, value, outlets) {
+            return write.map(|write| vec![write]);
+        }
+        if oid.starts_with(&[RPDU, &[OUTLETS]].concat()) {
+            return Err(Refusal::NoSuchName);
+        }
+    }
     if oid == [RPDU, &[3, 1, 1, 0]].concat() {
         return match *value {
             Value::Number(1) => Ok(vec![]),

@@ -20,7 +20,8 @@
 //! ```
 //!
 //! The communities are the card's own: `public` reads, `private` reads and writes (`Write+`), `private2` writes only
-//! while nobody is logged on at the console (`Write`). The OIDs and what they say are those of PowerNet-MIB 3.6.9. The
+//! while nobody is logged on at the console (`Write`). The OIDs and what they say are those of PowerNet-MIB 3.6.9,
+//! and for the second card's own branch of its version 4. The
 //! users of the console are `apc` (administrator) and `device`, with the password `apc`.
 
 mod agent;
@@ -31,6 +32,7 @@ pub mod desk;
 mod faults;
 mod mib;
 mod pass;
+mod rpdu2;
 mod serve;
 mod session;
 mod telnet;

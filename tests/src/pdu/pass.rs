@@ -76,7 +76,7 @@ fn written(pdu: &Pdu, now: Instant, oid: &[u32], value: &str) -> String {
         Some(_) | None => None,
     };
     let Some(value) = value else { return "wrong-type\n".into() };
-    match mib::write(oid, &value, pdu.numbers().len()) {
+    match mib::write(pdu, oid, &value) {
         Ok(writes) => {
             let done = writes.into_iter().all(|write| carry_out(pdu, now, ANYBODY, write));
             if done { "DONE\n".into() } else { "inconsistent-value\n".into() }
