@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::journal;
-use crate::rack::events::{Event, Mark, What};
+use crate::rack::events::{By, Event, Mark, What};
+use crate::rack::layout::PDU_NAME;
 use crate::rack::status::{Status, Vm};
 use crate::rack::{Push, Rack};
 
@@ -80,18 +81,37 @@ pub fn comes_back(rack: &Rack, node: &str, old_incarnation: Option<&str>) -> Res
     .map(drop)
 }
 
-/// The plug of a node with VMs is pulled: the DC proves it off before its VMs start elsewhere, and it comes back.
+/// The plug of a node with VMs is pulled: the DC proves it off over SNMP before its VMs start elsewhere, and it comes back.
+///
+/// # Errors
+/// See [`loses_a_node`].
+pub fn survives_a_crash(rack: &Rack) -> Result<()> {
+    loses_a_node(rack, By::Snmp, |node| rack.power(node, Push::Off))
+}
+
+/// A node with VMs hangs, with power, while the power switch has no network: whoever holds the cable of its console cuts
+/// the node's outlet.
+///
+/// # Errors
+/// See [`loses_a_node`].
+pub fn survives_a_hang_without_snmp(rack: &Rack) -> Result<()> {
+    rack.cable(PDU_NAME, false)?;
+    loses_a_node(rack, By::Console, |node| rack.crash(node))?;
+    rack.cable(PDU_NAME, true)
+}
+
+/// A node with VMs dies in that way, is proven off in this one, its VMs run elsewhere, and it comes back.
 ///
 /// # Errors
 /// A VM was started before the proof, or not, or was not booted anew, or the node did not come back.
-pub fn survives_a_crash(rack: &Rack) -> Result<()> {
+fn loses_a_node(rack: &Rack, by: By, dies: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let before = rack.until(PATIENCE, "all VMs run", |s| all_members(s) && s.vms.iter().all(|vm| runs(s, &vm.name)))?;
     let (node, lost) = node_with_vms(&before)?;
     let old_incarnation = before.node(&node).and_then(|n| n.incarnation.clone());
     let outlet = rack.layout.machine(&node).context("no such machine")?.outlet;
     let boot_ids: BTreeMap<_, _> = before.vms.iter().map(|vm| (vm.name.clone(), vm.seen.boot_id.clone())).collect();
     let mark = rack.log.mark();
-    rack.power(&node, Push::Off)?;
+    dies(&node)?;
     let after = rack.until(PATIENCE, "its VMs were restarted elsewhere", |status| {
         lost.iter().all(|vm| {
             runs(status, vm)
@@ -103,7 +123,7 @@ pub fn survives_a_crash(rack: &Rack) -> Result<()> {
         ensure!(boot_ids.get(&vm.name) == Some(&vm.seen.boot_id), "{} was elsewhere and has rebooted", vm.name);
     }
     let (events, _) = rack.log.since(mark);
-    proven_before_created(&events, outlet, &lost)?;
+    proven_before_created(&events, (outlet, by), &lost)?;
     comes_back(rack, &node, old_incarnation.as_deref())
 }
 
@@ -153,17 +173,17 @@ pub fn never_in_two_places(rack: &Rack) -> Result<()> {
     }
 }
 
-/// In the log's order: the outlet was commanded off, then read back as off, and only then was a VM created.
-fn proven_before_created(events: &[Event], outlet: u8, lost: &[String]) -> Result<()> {
+/// In the log's order: the outlet was commanded off in that way, then read back as off, and only then was a VM created.
+fn proven_before_created(events: &[Event], (outlet, by): (u8, By), lost: &[String]) -> Result<()> {
     let at = |what: &str, is: &dyn Fn(&What) -> bool| {
         events.iter().position(|e| is(&e.what)).with_context(|| format!("the log has no line for: {what}"))
     };
-    let commanded = at("the outlet was commanded off", &|w| commanded_off(w, outlet))?;
+    let commanded = at("the outlet was commanded off", &|w| *w == What::Commanded { outlet, on: false, by })?;
     let read = commanded
         + events
             .iter()
             .skip(commanded)
-            .position(|e| matches!(e.what, What::ReadBack { outlet: read, on: false, .. } if read == outlet))
+            .position(|e| e.what == What::ReadBack { outlet, on: false, by })
             .context("the outlet was not read back as off after the command")?;
     for vm in lost {
         let created = at(
@@ -173,10 +193,6 @@ fn proven_before_created(events: &[Event], outlet: u8, lost: &[String]) -> Resul
         ensure!(read < created, "{vm} was created before its old node was read back as off");
     }
     Ok(())
-}
-
-fn commanded_off(what: &What, outlet: u8) -> bool {
-    matches!(what, What::Commanded { outlet: commanded, on: false, .. } if *commanded == outlet)
 }
 
 fn all_members(status: &Status) -> bool {
@@ -211,7 +227,6 @@ fn node_with_vms(status: &Status) -> Result<(String, Vec<String>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rack::events::By;
 
     fn events(all: Vec<What>) -> Vec<Event> {
         all.into_iter().map(|what| Event { at: Duration::ZERO, who: "node1".into(), what }).collect()
@@ -224,7 +239,7 @@ mod tests {
         let read = || What::ReadBack { outlet: 3, on: false, by };
         let create = || What::Said("creates VM x0, generation 2".into());
         let lost = ["x0".to_owned()];
-        assert!(proven_before_created(&events(vec![off(), read(), create()]), 3, &lost).is_ok());
+        assert!(proven_before_created(&events(vec![off(), read(), create()]), (3, by), &lost).is_ok());
         for wrong in [
             vec![off(), create(), read()],
             vec![create(), off(), read()],
@@ -232,8 +247,9 @@ mod tests {
             vec![off(), What::ReadBack { outlet: 3, on: true, by }, create()],
             vec![What::Commanded { outlet: 2, on: false, by }, read(), create()],
             vec![off(), read()],
+            vec![What::Commanded { outlet: 3, on: false, by: By::Console }, read(), create()],
         ] {
-            assert!(proven_before_created(&events(wrong.clone()), 3, &lost).is_err(), "accepted: {wrong:?}");
+            assert!(proven_before_created(&events(wrong.clone()), (3, by), &lost).is_err(), "accepted: {wrong:?}");
         }
     }
 }
