@@ -31,6 +31,8 @@ struct Case {
     restored: bool,
     /// Since when this node, as DC, knows that the member is unclean.
     since: Option<Instant>,
+    /// When it was last said that time alone can prove it, or that it cannot.
+    said: Option<Instant>,
 }
 
 /// All of them.
@@ -147,6 +149,10 @@ impl Case {
         self.proven = Proven::by_watchdog(identity, armed, waited, &desk.config.timing);
         if self.proven.is_none() {
             self.failed = Some(self.begun);
+            if self.said.is_some_and(|said| desk.now.since(said) < limits::SAY_AGAIN) {
+                return;
+            }
+            self.said = Some(desk.now);
             let wait = watchdog_wait(&desk.config.timing).saturating_sub(waited);
             desk.say(if armed { Trace::AwaitingWatchdog { node, wait } } else { Trace::NotArmed { node } });
         }

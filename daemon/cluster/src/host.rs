@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::event::{Action, Actions, Domain, Machine, StreamId, Transfer, VmFile, Work};
 use crate::limits;
 use crate::ops::{Ops, vm_of, vm_of_domain};
-use crate::state::{Command, Ending, Phase, State, Stop, Vm};
+use crate::state::{Command, Ending, Phase, Standing, State, Stop, Vm};
 use crate::trace::Trace;
 use crate::words::{Claim, ClusterGeneration, Generation, Identity, Instant, Mebibytes, Slot, VmName};
 
@@ -49,6 +49,20 @@ impl Desk<'_> {
     pub(crate) fn name(&self, slot: Slot) -> String {
         self.config.node(slot).name.clone()
     }
+
+    /// How long a VM may take to be moved away from a node that leaves.
+    pub(crate) fn evacuation(&self, vm: &Vm) -> Duration {
+        match vm.spec.evacuation_s {
+            0 => self.config.timing.evacuation,
+            seconds => Duration::from_secs(seconds.into()),
+        }
+    }
+
+    /// How long a move of it may take: one that hangs must not use up the time of the other steps of its contract.
+    fn transfer(&self, vm: &Vm) -> Duration {
+        let leaves = vm.owner().and_then(|at| self.state.member(at)).is_some_and(|at| at.standing == Standing::Leaving);
+        if leaves { limits::MIGRATE.min(self.evacuation(vm)) } else { limits::MIGRATE }
+    }
 }
 
 /// A list from Xen.
@@ -76,6 +90,9 @@ impl List {
         self.vms.get(vm).map(|(name, domain)| (name, *domain))
     }
 }
+
+/// Why a guest is ended without asking it.
+const NOT_IN_TIME: &str = "it did not shut down in time";
 
 /// What is here of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +128,8 @@ pub(crate) struct Host {
     tried: BTreeMap<VmName, Generation>,
     /// VMs that were told to shut down without the cluster's word: there was none in time.
     shut: BTreeSet<VmName>,
-    /// The generation for which a VM was told to end, and whether its memory was saved.
-    told: BTreeMap<VmName, (Generation, bool)>,
+    /// In which generation and in what way a VM was told to end last, and whether its memory was saved.
+    told: BTreeMap<VmName, (Generation, Stop, bool)>,
     machine: Option<Machine>,
     /// The epoch that the storage here has reserved, and for which generation of the cluster.
     reserved: Option<(ClusterGeneration, u64)>,
@@ -159,7 +176,7 @@ impl Host {
     /// An operation on a VM has ended.
     pub(crate) fn ended(&mut self, work: &Work, well: bool) {
         if let Work::Suspend { vm } = work
-            && let Some((_, saved)) = self.told.get_mut(vm)
+            && let Some((_, _, saved)) = self.told.get_mut(vm)
         {
             *saved = well;
         }
@@ -272,7 +289,7 @@ impl Host {
                 desk.proposals.push(Command::Migrated(name.clone(), generation));
             }
             (Phase::Moving { from, to, .. }, Here::Gone) if mine(to) && !tried => {
-                self.receive(desk, name, generation, from.slot);
+                self.receive(desk, name, vm, from.slot);
             }
             (Phase::Moving { to, .. }, Here::Gone) if mine(to) => {
                 desk.proposals.push(Command::Stays(name.clone(), generation));
@@ -282,7 +299,7 @@ impl Host {
             }
             (Phase::Stopping(at, stop), Here::Running) if mine(at) => self.stop(desk, name, generation, stop),
             (Phase::Stopping(at, stop), Here::Gone) if mine(at) => {
-                let saved = self.told.get(name) == Some(&(generation, true));
+                let saved = self.told.get(name) == Some(&(generation, Stop::Suspend, true));
                 let ending = if stop == Stop::Suspend && saved { Ending::Suspended } else { Ending::ShutDown };
                 desk.proposals.push(Command::Ended(name.clone(), generation, ending));
             }
@@ -291,7 +308,8 @@ impl Host {
             }
             (_, Here::Gone) => {}
             // What is left: a domain that nobody works on and that is paused, or that is another node's by record.
-            (_, Here::Stuck | Here::Running) => self.destroy(desk, name),
+            (_, Here::Stuck) => self.destroy(desk, name, "it is paused, and nobody works on it"),
+            (_, Here::Running) => self.destroy(desk, name, "it is not this node's"),
         }
     }
 
@@ -308,12 +326,12 @@ impl Host {
 
     /// Ends a VM as the cluster wants: at first as a guest wishes, then without asking it.
     fn stop(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation, stop: Stop) {
-        let told = self.told.get(vm).is_some_and(|(other, _)| *other == generation);
+        let told = self.told.get(vm).is_some_and(|(other, way, _)| (*other, *way) == (generation, stop));
         match (stop, told) {
             (Stop::Suspend, true) => desk.proposals.push(Command::NotStopped(vm.clone(), generation)),
-            (Stop::ShutDown, true) => self.destroy(desk, vm),
+            (Stop::ShutDown, true) => self.destroy(desk, vm, NOT_IN_TIME),
             (_, false) => {
-                self.told.insert(vm.clone(), (generation, false));
+                self.told.insert(vm.clone(), (generation, stop, false));
                 let work = match stop {
                     Stop::Suspend => Work::Suspend { vm: vm.clone() },
                     Stop::ShutDown => Work::Shutdown { vm: vm.clone() },
@@ -323,10 +341,11 @@ impl Host {
         }
     }
 
-    fn receive(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation, from: Slot) {
+    fn receive(&mut self, desk: &mut Desk<'_>, vm: &VmName, record: &Vm, from: Slot) {
+        let (generation, limit) = (record.generation, desk.transfer(record));
         self.begun(vm, generation);
         desk.say(Trace::Pulling { vm: vm.clone(), from: desk.name(from) });
-        desk.begin(limits::MIGRATE, Work::Receive { vm: vm.clone(), claim: desk.claim(generation), from });
+        desk.begin(limit, Work::Receive { vm: vm.clone(), claim: desk.claim(generation), from });
     }
 
     fn begun(&mut self, vm: &VmName, generation: Generation) {
@@ -334,10 +353,10 @@ impl Host {
         self.shut.remove(vm);
     }
 
-    fn destroy(&mut self, desk: &mut Desk<'_>, vm: &VmName) {
+    fn destroy(&mut self, desk: &mut Desk<'_>, vm: &VmName, reason: &'static str) {
         let found = self.lists.as_ref().and_then(|(newer, _)| newer.of(vm));
         let Some((domain, _)) = found else { return };
-        desk.say(Trace::Destroying { domain: domain.clone() });
+        desk.say(Trace::Destroying { domain: domain.clone(), reason });
         desk.begin(limits::DESTROY, Work::Destroy { domain: domain.clone() });
     }
 
@@ -347,9 +366,9 @@ impl Host {
             let record = desk.state.vms.get(&pull.vm);
             let ready = record.and_then(|vm| handed_over(vm, desk.me, &pull));
             let overtaken = record.is_none_or(|vm| vm.generation > pull.generation);
-            if let Some(transfer) = ready.filter(|_| self.here(&pull.vm, desk.ops) == Here::Running) {
+            if let Some((transfer, vm)) = ready.zip(record).filter(|_| self.here(&pull.vm, desk.ops) == Here::Running) {
                 desk.say(Trace::Pushing { vm: pull.vm.clone(), to: desk.name(pull.by) });
-                desk.begin(limits::MIGRATE, Work::Push { vm: pull.vm, stream: pull.stream, transfer });
+                desk.begin(desk.transfer(vm), Work::Push { vm: pull.vm, stream: pull.stream, transfer });
             } else if overtaken || desk.now.since(pull.since) > limits::PULL_PATIENCE {
                 let reason = "no such migration is committed".to_owned();
                 desk.actions.push(Action::Refuse { stream: pull.stream, reason });
@@ -373,7 +392,7 @@ impl Host {
             } else {
                 let found = self.lists.as_ref().and_then(|(newer, _)| newer.of(&vm));
                 let Some((domain, _)) = found else { continue };
-                actions.push(Action::Trace(Trace::Destroying { domain: domain.clone() }));
+                actions.push(Action::Trace(Trace::Destroying { domain: domain.clone(), reason: NOT_IN_TIME }));
                 Work::Destroy { domain: domain.clone() }
             };
             ops.begin(now, limits::CREATE, work, actions);

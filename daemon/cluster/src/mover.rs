@@ -4,18 +4,17 @@
 //! makes the next one due, and when its time is up the last one. Nothing here is remembered that matters: a new DC begins from
 //! the state, and at worst gives a VM its time once more.
 
-use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Contract;
 use crate::event::Transfer;
 use crate::host::Desk;
 use crate::limits;
-use crate::placement::{self, Act, Plan};
+use crate::placement::{self, Act, Plan, VmId};
 use crate::scene::{Scene, Sight, Wishes};
 use crate::state::{Command, Phase, Standing, Stop, Vm};
 use crate::trace::Trace;
-use crate::words::{Generation, Identity, Instant, VmName};
+use crate::words::{Generation, Identity, Instant, Role, VmName};
 
 /// What the DC remembers about VMs.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +98,7 @@ impl Mover {
         let since = *self.leaving.entry(name.clone()).or_insert(desk.now);
         // In standby nothing presses: a VM that could not be moved is tried again, and runs meanwhile.
         let presses = desk.state.member(at).is_some_and(|member| member.standing == Standing::Leaving);
-        let overdue = desk.now.since(since) >= evacuation(desk, vm);
+        let overdue = desk.now.since(since) >= desk.evacuation(vm) || nobody_is_left(desk);
         let leave = match step(vm) {
             _ if !presses => Leave::Move,
             _ if overdue => Leave::Stop(Stop::ShutDown),
@@ -119,7 +118,10 @@ impl Mover {
     fn say_who_has_no_room(&mut self, desk: &mut Desk<'_>, scene: &Scene, plan: &Plan) {
         let takes_vms = scene.inventory.nodes.iter().any(|node| node.accepts);
         let mut no_room = BTreeSet::new();
-        for (name, reason) in plan.no_room.iter().filter_map(|vm| Some((scene.vm(vm.vm)?, &vm.reason))) {
+        // One that is to make room runs yet.
+        let runs = |vm: VmId| plan.steps.iter().any(|step| step.vm == vm && step.act == Act::StopForRoom);
+        let without = plan.no_room.iter().filter(|vm| !runs(vm.vm));
+        for (name, reason) in without.filter_map(|vm| Some((scene.vm(vm.vm)?, &vm.reason))) {
             if takes_vms && !self.no_room.contains(name) {
                 desk.say(Trace::NoRoom { vm: name.clone(), reason: reason.to_string() });
             }
@@ -189,16 +191,17 @@ impl Mover {
     }
 }
 
+/// Whether no node takes VMs any more, nor is about to: all have left or leave, or are set aside.
+fn nobody_is_left(desk: &Desk<'_>) -> bool {
+    desk.state.members.iter().all(|(slot, member)| {
+        let duty = desk.state.duty(*slot);
+        let gone = matches!(member.standing, Standing::Leaving | Standing::Off);
+        gone || duty.standby || duty.maintenance || desk.config.node(*slot).role == Role::Gateway
+    })
+}
+
 /// The step of its contract that is due.
 fn step(vm: &Vm) -> Contract {
     let steps = &vm.spec.contract;
     steps.get(usize::from(vm.steps)).or(steps.last()).copied().unwrap_or(Contract::Shutdown)
-}
-
-/// How long a VM may take to be moved away from a node that leaves.
-fn evacuation(desk: &Desk<'_>, vm: &Vm) -> Duration {
-    match vm.spec.evacuation_s {
-        0 => desk.config.timing.evacuation,
-        seconds => Duration::from_secs(seconds.into()),
-    }
 }

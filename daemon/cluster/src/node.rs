@@ -5,12 +5,13 @@
 //! event that is lost, doubled or late costs time and nothing else.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use crate::agreement::{Committed, Output, mix};
 use crate::config::Config;
 use crate::dc::Dc;
-use crate::event::{Action, Actions, Event, Outcome, To};
+use crate::event::{Action, Actions, Event, Outcome, To, Work};
 use crate::fencer::Fencer;
 use crate::generation::{self, Belonging, Seeking};
 use crate::hearing::{Hearing, Heartbeat, News};
@@ -25,6 +26,8 @@ use crate::wire::{self, Body, Form, Frame};
 use crate::words::{ClusterGeneration, Failing, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
 
 mod view;
+
+pub use crate::wire::VERSION;
 
 /// What a node is told of itself when it begins.
 #[derive(Clone, Debug)]
@@ -43,6 +46,9 @@ pub struct Boot {
     pub watchdog: bool,
     /// The lease of an earlier life of this supervisor, if that was ever quorate ([`Action::Pet`]).
     pub lease: Option<Instant>,
+    /// The version of the wire format that it speaks at best: [`VERSION`]. Another is an older or a newer program's, which
+    /// the simulator has.
+    pub version: u8,
 }
 
 /// One node.
@@ -53,10 +59,11 @@ pub struct Node {
     seed: u64,
     sequence: u64,
     beats: u64,
-    /// The version of the wire format that is spoken.
+    /// The versions of the wire format: the best that this program knows, and the one that is spoken.
+    best: u8,
     version: u8,
-    /// When it was last said why a datagram is ignored, by the reason.
-    malformed: BTreeMap<&'static str, Instant>,
+    /// When those things were last said that could be said all the time.
+    said: BTreeMap<String, Instant>,
     telling: Telling,
     awake: Instant,
     next_beat: Instant,
@@ -84,7 +91,7 @@ pub struct Node {
 impl Node {
     /// A node that has just begun.
     pub fn new(boot: Boot, now: Instant, actions: &mut Actions) -> Self {
-        let Boot { config, slot, incarnation, start, seed, watchdog, lease } = boot;
+        let Boot { config, slot, incarnation, start, seed, watchdog, lease, version } = boot;
         assert!(config.has(slot), "a node is a slot of its configuration");
         let me = Identity { slot, incarnation, life: Life { start, abandoned: 0 } };
         let links = config.shared_links(slot);
@@ -95,8 +102,9 @@ impl Node {
             seed: mix(seed),
             sequence: 0,
             beats: 0,
-            version: wire::common(core::iter::empty()),
-            malformed: BTreeMap::new(),
+            best: version,
+            version,
+            said: BTreeMap::new(),
             telling: Telling::default(),
             awake: now,
             next_beat: now,
@@ -176,10 +184,10 @@ impl Node {
 
     /// A datagram; whether it is to be acted on at once. One more heartbeat of a peer can wait for the next tick.
     fn heard(&mut self, now: Instant, link: LinkId, datagram: &[u8], actions: &mut Actions) -> bool {
-        let frame = match wire::decode(datagram) {
+        let frame = match wire::decode(datagram, self.best) {
             Ok(frame) => frame,
             Err(reason) => {
-                self.malformed(now, reason, actions);
+                self.say_seldom(now, Trace::Malformed { reason }, actions);
                 return false;
             }
         };
@@ -250,16 +258,16 @@ impl Node {
             && belonging.generation == generation
             && let Err(reason) = belonging.agreement.step(from, message)
         {
-            self.malformed(now, reason, actions);
+            self.say_seldom(now, Trace::Malformed { reason }, actions);
         }
     }
 
-    /// Says why a datagram is ignored: a node that sends such datagrams sends many.
-    fn malformed(&mut self, now: Instant, reason: &'static str, actions: &mut Actions) {
-        let said = self.malformed.get(reason).copied();
-        if said.is_none_or(|said| now.since(said) >= limits::SAY_AGAIN) {
-            self.malformed.insert(reason, now);
-            actions.push(Action::Trace(Trace::Malformed { reason }));
+    /// Says what could be said all the time: a node that sends a datagram that cannot be read sends many.
+    fn say_seldom(&mut self, now: Instant, trace: Trace, actions: &mut Actions) {
+        self.said.retain(|_, at| now.since(*at) < limits::SAY_AGAIN);
+        if let Entry::Vacant(entry) = self.said.entry(trace.to_string()) {
+            entry.insert(now);
+            actions.push(Action::Trace(trace));
         }
     }
 
@@ -269,7 +277,12 @@ impl Node {
         if let Outcome::Failed(reason) = &outcome
             && let Some(trace) = view::failure(&self.config, &work, reason)
         {
-            actions.push(Action::Trace(trace));
+            // It is tried again and again until the storage answers.
+            if work == Work::Reserve {
+                self.say_seldom(now, trace, actions);
+            } else {
+                actions.push(Action::Trace(trace));
+            }
         }
         let mut proposals = Vec::new();
         if let Ok(belonging) = &self.belonging
@@ -316,6 +329,7 @@ impl Node {
                 let names = form.present.iter().map(|identity| self.config.node(identity.slot).name.clone());
                 let trace = Trace::Forming { generation: form.generation, nodes: names.collect() };
                 actions.push(Action::Trace(trace));
+                actions.extend(view::absent(&self.config, &form.present).map(Action::Trace));
                 self.send(To::All, Body::Form(form.clone()), actions);
                 let mut belonging = Belonging::form(now, self.me, self.seed, &self.config, form);
                 belonging.agreement.campaign();
@@ -461,15 +475,20 @@ impl Node {
             Err(_) => None,
         };
         let agreed = standing.is_some_and(|member| member.identity == self.me && member.standing == Standing::Off);
-        let overdue = now.since(since) >= self.config.timing.evacuation;
-        let alone = !matches!(&self.belonging, Ok(belonging) if belonging.is_quorate());
-        if !agreed && overdue {
+        // As long as there is a DC, the contracts of the VMs are its to keep; but not for ever.
+        let unheeded = now.since(since) >= self.config.timing.evacuation * 2;
+        let alone = match &self.belonging {
+            Ok(belonging) => belonging.inquorate_since,
+            Err(_) => Some(since),
+        };
+        // It could take a moment until there is another DC. Without one nobody can take the VMs.
+        let alone = alone.is_some_and(|alone| now.since(alone.max(since)) >= self.config.timing.deadtime);
+        if !agreed && (alone || unheeded) {
             let node = &self.config.node(self.me.slot).name;
             self.host.shut_down(now, node, &mut self.ops, actions);
         }
         let hopeless = now.since(since) >= self.config.timing.evacuation * 3;
-        if agreed || (alone && self.belonging.is_err() && self.idle()) || (alone && overdue && self.idle()) || hopeless
-        {
+        if agreed || ((alone || self.belonging.is_err()) && self.idle()) || hopeless {
             self.powering_off = true;
             actions.push(Action::Trace(Trace::PoweringOff));
             actions.push(Action::PowerOff);
@@ -493,9 +512,12 @@ impl Node {
         let disarmed = state.is_some_and(|state| state.is_disarmed(self.me.slot));
         let armed = self.watchdog && self.config.self_fence && !disarmed;
         self.beats = self.beats.saturating_add(1);
-        self.version = wire::common(self.hearing.alive(now, deadtime).map(|peer| peer.beat.speaks));
+        let spoken = wire::common(self.best, self.hearing.alive(now, deadtime).map(|peer| peer.beat.speaks));
+        if core::mem::replace(&mut self.version, spoken) != spoken {
+            actions.push(Action::Trace(Trace::Speaks { version: spoken }));
+        }
         let beat = Heartbeat {
-            speaks: wire::VERSION,
+            speaks: self.best,
             beat: self.beats,
             hears,
             armed: state.map(|state| state.armament).filter(|_| armed),

@@ -204,12 +204,10 @@ fn in_words(config: &Config, request: &Request) -> String {
     let way = |on: &bool, to: &str, back: &str| if *on { to.to_owned() } else { back.to_owned() };
     match request {
         Request::ShutDown => "shut this node down".to_owned(),
-        Request::Standby { node, on } => {
-            format!("{} {}", way(on, "put into standby", "take out of standby"), name(node))
-        }
-        Request::Maintenance { node, on } => {
-            format!("{} {}", way(on, "put into maintenance", "take out of maintenance"), name(node))
-        }
+        Request::Standby { node, on: true } => format!("put {} into standby", name(node)),
+        Request::Standby { node, on: false } => format!("take {} out of standby", name(node)),
+        Request::Maintenance { node, on: true } => format!("put {} into maintenance", name(node)),
+        Request::Maintenance { node, on: false } => format!("take {} out of maintenance", name(node)),
         Request::Disarm { node: Some(node), on } => format!("{} {}", way(on, "disarm", "arm"), name(node)),
         Request::Disarm { node: None, on } => format!("{} the cluster", way(on, "disarm", "arm")),
         Request::Start { vm } => format!("start VM {vm}"),

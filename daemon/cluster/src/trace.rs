@@ -15,6 +15,7 @@ use crate::words::{ClusterGeneration, Failing, Generation, Incarnation, Mebibyte
 #[expect(missing_docs, reason = "each variant is documented by its text below, and its fields by their names")]
 pub enum Trace {
     Up { incarnation: Incarnation, start: u8 },
+    Speaks { version: u8 },
     Heard { node: String, incarnation: Incarnation },
     Quiet { node: String, silence: Duration },
     Back { node: String, silence: Duration },
@@ -68,8 +69,8 @@ pub enum Trace {
     Pushing { vm: VmName, to: String },
     Moved { vm: VmName, to: String, generation: Generation },
     NotMoved { vm: VmName, from: String, reason: String },
-    Stays { vm: VmName, node: String },
-    Destroying { domain: String },
+    Stays { vm: VmName, node: String, reason: &'static str },
+    Destroying { domain: String, reason: &'static str },
     ShuttingDown { vm: VmName, node: String },
     Suspending { vm: VmName, node: String },
     Leaving { node: String },
@@ -92,6 +93,9 @@ impl fmt::Display for Trace {
             Self::Up { incarnation, start: 0 } => write!(f, "up, incarnation {incarnation}"),
             Self::Up { incarnation, start } => {
                 write!(f, "supervisor restarted ({start}), still incarnation {incarnation}")
+            }
+            Self::Speaks { version } => {
+                write!(f, "speaks version {version} of the protocol: nobody who is heard is older")
             }
             Self::Heard { node, incarnation } => write!(f, "hears {node}, incarnation {incarnation}"),
             Self::Quiet { node, silence } => write!(f, "{node} is silent for {}", seconds(*silence)),
@@ -182,8 +186,8 @@ impl fmt::Display for Trace {
             Self::NotPushed { vm, reason } => write!(f, "VM {vm} was not sent: {reason}"),
             Self::NotShutDown { vm, reason } => write!(f, "VM {vm} did not shut down: {reason}"),
             Self::NotDestroyed { domain, reason } => write!(f, "domain {domain} was not destroyed: {reason}"),
-            Self::Stays { vm, node } => write!(f, "VM {vm} stays on {node}: the migration failed"),
-            Self::Destroying { domain } => write!(f, "destroys domain {domain}: it is not this node's"),
+            Self::Stays { vm, node, reason } => write!(f, "VM {vm} stays on {node}: {reason}"),
+            Self::Destroying { domain, reason } => write!(f, "destroys domain {domain}: {reason}"),
             Self::ShuttingDown { vm, node } => write!(f, "shuts VM {vm} down on {node}"),
             Self::Suspending { vm, node } => write!(f, "suspends VM {vm} on {node}"),
             Self::NotReserved { reason } => {

@@ -12,13 +12,13 @@ use crate::limits;
 use crate::words::{ClusterGeneration, Identity};
 
 /// The version of the wire format that this program speaks at best.
-pub(crate) const VERSION: u8 = 2;
+pub const VERSION: u8 = 2;
 /// The oldest that it still speaks. Version 1 was never released.
 const OLDEST: u8 = 2;
 
-/// The version to speak with peers that speak these at best.
-pub(crate) fn common(peers: impl Iterator<Item = u8>) -> u8 {
-    peers.fold(VERSION, u8::min).max(OLDEST)
+/// The version to speak, at `best`, with peers that speak these at best.
+pub(crate) fn common(best: u8, peers: impl Iterator<Item = u8>) -> u8 {
+    peers.fold(best, u8::min).max(OLDEST)
 }
 
 /// One datagram.
@@ -81,22 +81,22 @@ fn fits(frame: &Frame, bytes: usize) -> bool {
     }
 }
 
-/// Decodes a datagram.
+/// Decodes a datagram, for a program that speaks `best`.
 ///
 /// # Errors
 /// Why it is none.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, &'static str> {
+pub(crate) fn decode(bytes: &[u8], best: u8) -> Result<Frame, &'static str> {
     if bytes.len() > limits::DATAGRAM_BYTES {
         return Err("too long");
     }
     let (version, rest) = match bytes.split_first() {
-        Some((version, rest)) if (OLDEST..=VERSION + 1).contains(version) => (*version, rest),
+        Some((version, rest)) if (OLDEST..=best.saturating_add(1)).contains(version) => (*version, rest),
         Some(_) => return Err("another version of the protocol"),
         None => return Err("empty"),
     };
     match postcard::take_from_bytes(rest) {
         Ok((frame, _)) if !fits(&frame, bytes.len()) => Err("too long"),
-        Ok((frame, after)) if after.is_empty() || version > VERSION => Ok(frame),
+        Ok((frame, after)) if after.is_empty() || version > best => Ok(frame),
         Ok(_) => Err("bytes after its end"),
         Err(_) => Err("not a frame"),
     }
@@ -133,7 +133,7 @@ mod tests {
     fn the_largest_heartbeat_is_one_ethernet_frame() {
         let bytes = encode(&heartbeat(0), VERSION);
         assert!((1_250..=limits::HEARTBEAT_BYTES).contains(&bytes.len()), "{}", bytes.len());
-        assert_eq!(decode(&bytes), Ok(heartbeat(0)));
+        assert_eq!(decode(&bytes, VERSION), Ok(heartbeat(0)));
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
     fn a_larger_heartbeat_is_not_taken() {
         let mut bytes = vec![VERSION];
         bytes.extend(postcard::to_allocvec(&heartbeat(40)).unwrap());
-        assert_eq!(decode(&bytes), Err("too long"));
+        assert_eq!(decode(&bytes, VERSION), Err("too long"));
     }
 
     #[test]
@@ -154,20 +154,20 @@ mod tests {
         let mut next = encode(&heartbeat(0), VERSION);
         next[0] = VERSION + 1;
         next.extend(*b"a field of the next version");
-        assert_eq!(decode(&next), Ok(heartbeat(0)));
+        assert_eq!(decode(&next, VERSION), Ok(heartbeat(0)));
         next[0] = VERSION + 2;
-        assert_eq!(decode(&next), Err("another version of the protocol"));
+        assert_eq!(decode(&next, VERSION), Err("another version of the protocol"));
         next[0] = VERSION;
-        assert_eq!(decode(&next), Err("bytes after its end"));
+        assert_eq!(decode(&next, VERSION), Err("bytes after its end"));
     }
 
     #[test]
     fn all_speak_the_lowest_version_that_is_heard() {
         let rows = [(vec![], VERSION), (vec![VERSION + 1; 3], VERSION), (vec![VERSION, VERSION + 1], VERSION)];
         for (peers, spoken) in rows {
-            assert_eq!(common(peers.clone().into_iter()), spoken, "{peers:?}");
+            assert_eq!(common(VERSION, peers.clone().into_iter()), spoken, "{peers:?}");
         }
-        assert_eq!(common([0].into_iter()), OLDEST, "what this program cannot speak it does not try to");
+        assert_eq!(common(VERSION, [0].into_iter()), OLDEST, "what this program cannot speak it does not try to");
     }
 
     #[test]
@@ -175,12 +175,12 @@ mod tests {
         let form = Form { generation: ClusterGeneration(7), present: vec![Identity::absent(Slot(3))] };
         let frame = Frame { from: Identity::absent(Slot(1)), sequence: 9, body: Body::Form(form) };
         let bytes = encode(&frame, VERSION);
-        assert_eq!(decode(&bytes), Ok(frame));
+        assert_eq!(decode(&bytes, VERSION), Ok(frame));
         for length in 0..bytes.len() {
-            assert!(decode(&bytes[..length]).is_err());
+            assert!(decode(&bytes[..length], VERSION).is_err());
         }
-        assert_eq!(decode(&[bytes.clone(), vec![0]].concat()), Err("bytes after its end"));
-        assert_eq!(decode(&[1, 0, 0]), Err("another version of the protocol"));
-        assert_eq!(decode(&vec![VERSION; limits::DATAGRAM_BYTES + 1]), Err("too long"));
+        assert_eq!(decode(&[bytes.clone(), vec![0]].concat(), VERSION), Err("bytes after its end"));
+        assert_eq!(decode(&[1, 0, 0], VERSION), Err("another version of the protocol"));
+        assert_eq!(decode(&vec![VERSION; limits::DATAGRAM_BYTES + 1], VERSION), Err("too long"));
     }
 }

@@ -98,6 +98,7 @@ impl Supervisor {
             seed: super::seed()?,
             watchdog: watchdog.as_ref().is_some_and(Watchdog::is_xens),
             lease: site::lease(),
+            version: cluster::node::VERSION,
         };
         let node = Node::new(boot, now(), &mut actions);
         Ok(Self {

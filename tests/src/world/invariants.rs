@@ -221,11 +221,12 @@ impl World {
             seen.is_some_and(|seen| self.now.since(*seen) < BELIEF)
         };
         let there: Vec<usize> = (0..self.size()).filter(|other| *other == at || recent(other)).collect();
-        let friends = |leader: usize| there.iter().filter(move |other| self.linked(leader, **other)).count();
+        let votes = |other: &usize| self.config.nodes.get(*other).map_or(0, |node| usize::from(node.votes));
+        let friends = |leader: usize| there.iter().filter(move |other| self.linked(leader, **other)).map(votes).sum();
         let best = there.iter().filter(|leader| self.linked(at, **leader)).map(|leader| friends(*leader)).max();
-        let best = best.unwrap_or(0);
+        let best: usize = best.unwrap_or(0);
         (best < self.config.majority())
-            .then(|| format!("nothing starts inquorate: {} with {best} began {work:?}", self.name(at)))
+            .then(|| format!("nothing starts inquorate: {} with {best} votes began {work:?}", self.name(at)))
     }
 
     /// Whether two machines could talk a moment ago.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cluster::config::VmSpec;
 use cluster::event::{Domain, Event, Request, RequestId, VmFile};
-use cluster::node::{Boot, Node};
+use cluster::node::{Boot, Node, VERSION};
 use cluster::words::{Failing, Incarnation, Instant, LinkId, Slot, VmName};
 
 use super::clock::Clock;
@@ -46,6 +46,11 @@ pub(super) struct Machine {
     pub(super) clock: Clock,
     /// How much its clock is off, in parts of a million.
     pub(super) drift: i32,
+    /// The hypervisor has a watchdog.
+    pub(super) watchdog: bool,
+    /// The version of the protocol that the program on its medium speaks, and the one that runs.
+    pub(super) installed: u8,
+    pub(super) version: u8,
     /// Grows whenever a supervisor starts.
     pub(super) life: u64,
     pub(super) start: u8,
@@ -74,6 +79,9 @@ impl Machine {
             up: false,
             clock: Clock::new(Instant::ZERO, 0),
             drift: 0,
+            watchdog: true,
+            installed: VERSION,
+            version: VERSION,
             life: 0,
             start: 0,
             node: None,
@@ -118,6 +126,7 @@ impl World {
         machine.incarnation = Incarnation::new(drawn | 1).unwrap_or(Incarnation::NONE);
         machine.start = 0;
         machine.lease = None;
+        machine.version = machine.installed;
         machine.clock = Clock::new(now, machine.drift);
         let boot = machine.boot;
         self.plan(BOOT, Happening::Start { at, boot });
@@ -141,6 +150,16 @@ impl World {
     /// The machine's clock runs wrong by so many parts in a million, from its next boot on.
     pub fn drift(&mut self, at: usize, ppm: i32) {
         self.machine(at).drift = ppm;
+    }
+
+    /// A program is installed that speaks one version more; it runs from the next boot on.
+    pub fn upgrade(&mut self, at: usize) {
+        self.machine(at).installed += 1;
+    }
+
+    /// The hypervisor has no watchdog, from the machine's next boot on.
+    pub fn take_watchdog(&mut self, at: usize) {
+        self.machine(at).watchdog = false;
     }
 
     /// The supervisor is killed; init starts another.
@@ -237,20 +256,19 @@ impl World {
     pub(super) fn start(&mut self, at: usize, boot: u64) {
         let config = Arc::clone(&self.config);
         let (now, seed) = (self.now, self.chance.number());
-        let file = |name: &VmName| VmFile { name: name.clone(), memory: VM_MEMORY, spec: VmSpec::default() };
-        let files = self.vms.iter().map(file).collect();
+        let files = self.files();
         let machine = self.machine(at);
         if machine.boot != boot || machine.node.is_some() || !machine.on {
             return;
         }
-        if !core::mem::replace(&mut machine.up, true) {
+        if !core::mem::replace(&mut machine.up, true) && machine.watchdog {
             self.plan(WATCHDOG, Happening::Watchdog { at, boot });
         }
         let machine = self.machine(at);
         let slot = Slot(u8::try_from(at).unwrap_or(u8::MAX));
         let mut actions = Vec::new();
-        let (incarnation, start, lease) = (machine.incarnation, machine.start, machine.lease);
-        let told = Boot { config, slot, incarnation, start, seed, watchdog: true, lease };
+        let Machine { incarnation, start, lease, watchdog, version, .. } = *machine;
+        let told = Boot { config, slot, incarnation, start, seed, watchdog, lease, version };
         machine.node = Some(Node::new(told, machine.clock.shows(now), &mut actions));
         machine.petted = now;
         let life = machine.life;
@@ -259,6 +277,22 @@ impl World {
         self.plan(LOOK, Happening::Look { at, life });
         if at > 0 {
             self.plan(LOOK * 2, Happening::Tell { at, life, event: Event::Read { files } });
+        }
+    }
+
+    /// The VMs' files, as every node sees them.
+    fn files(&self) -> Vec<VmFile> {
+        let spec = |name: &VmName| self.specs.get(name).cloned().unwrap_or_default();
+        let file = |name: &VmName| VmFile { name: name.clone(), memory: VM_MEMORY, spec: spec(name) };
+        self.vms.iter().map(file).collect()
+    }
+
+    /// The operator writes a VM's file anew, and every node reads it.
+    pub(super) fn write_file(&mut self, vm: VmName, spec: VmSpec) {
+        self.specs.insert(vm, spec);
+        for at in 1..self.size() {
+            let (life, files) = (self.machine(at).life, self.files());
+            self.plan(LOOK, Happening::Tell { at, life, event: Event::Read { files } });
         }
     }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::config::Config;
+use cluster::config::{Config, VmSpec};
 use cluster::event::{Answer, Domain, Event, Outcome, RequestId, StreamId};
 use cluster::words::{Incarnation, Instant, LinkId, Mebibytes, OpId, VmName};
 
@@ -75,8 +75,8 @@ enum Happening {
     ShutDown { caller: Caller, vm: VmName, until: Instant, late: bool },
     /// A VM's memory is saved, or its saver is ended.
     Saved { caller: Caller, vm: VmName, late: bool },
-    /// A domain is destroyed.
-    Destroyed { caller: Caller, domain: String },
+    /// A domain is destroyed, or its destroyer is ended.
+    Destroyed { caller: Caller, domain: String, late: bool },
     /// A target that still waits for its source gives up.
     GiveUp { stream: StreamId },
     /// A migration comes to its hand-over.
@@ -121,6 +121,8 @@ pub struct World {
     /// What the operator was told, by question.
     pub answers: BTreeMap<RequestId, Answer>,
     vms: Vec<VmName>,
+    /// What the operator has written into the VMs' files.
+    specs: BTreeMap<VmName, VmSpec>,
     log: Vec<String>,
     breach: Option<String>,
     history: invariants::History,
@@ -164,6 +166,7 @@ impl World {
             barred: BTreeSet::new(),
             answers: BTreeMap::new(),
             vms: (0..shape.vms).filter_map(|n| VmName::new(&format!("x{n}"))).collect(),
+            specs: BTreeMap::new(),
             log: Vec::new(),
             breach: None,
         }
@@ -278,7 +281,7 @@ impl World {
             Happening::Built { caller, vm, late } => self.built(caller, &vm, late),
             Happening::ShutDown { caller, vm, until, late } => self.guest_shut_down(caller, vm, until, late),
             Happening::Saved { caller, vm, late } => self.saved(caller, vm, late),
-            Happening::Destroyed { caller, domain } => self.destroyed(caller, &domain),
+            Happening::Destroyed { caller, domain, late } => self.destroyed(caller, &domain, late),
             Happening::GiveUp { stream } => self.refuse(stream),
             Happening::HandOver(migration) => self.hand_over(migration),
             Happening::Relay { fed, on, order } => self.relay(fed, on, order),
@@ -326,14 +329,19 @@ impl World {
                 let running = self.running(vm);
                 let place = running.first().map(|at| self.name(*at).to_owned());
                 if running.len() != 1 || owner != place {
-                    return Err(format!("{vm} runs on {place:?}, {} says {record:?}", status.node));
+                    let known = |record: &cluster::status::VmStatus| match &record.owner {
+                        Some(owner) => format!("{} on {owner}", record.phase),
+                        None => record.phase.clone(),
+                    };
+                    let record = record.map_or_else(|| "not known".to_owned(), known);
+                    let place = place.map_or_else(|| "nowhere".to_owned(), |place| format!("on {place}"));
+                    return Err(format!("{vm} runs {place}, and {} says that it is {record}", status.node));
                 }
             }
         }
         self.no_limbo().map_or(Ok(()), Err)
     }
 
-    /// What a machine's supervisor knows.
     /// What a machine's supervisor knows of the cluster, if it runs.
     pub fn status(&self, at: usize) -> Option<cluster::status::Status> {
         let machine = self.machines.get(at)?;
@@ -373,6 +381,8 @@ pub struct Shape {
     pub links: u8,
     /// The world's dice.
     pub seed: u64,
+    /// The votes of the machines, the gateway's first; who is not named has one.
+    pub votes: Vec<u8>,
     /// The levels of fencing, as `cluster.toml` names them.
     pub fencing: Vec<String>,
     /// Keepalive, warntime, deadtime and initdead, in milliseconds.
@@ -386,6 +396,7 @@ impl Default for Shape {
             vms: 1,
             links: 1,
             seed: 1,
+            votes: Vec::new(),
             fencing: vec!["snmp".to_owned()],
             timing_ms: [500, 2_000, 6_000, 30_000],
         }
@@ -414,6 +425,9 @@ impl Shape {
                 "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\noutlets = [{{ pdu = \"pdu1\", outlet = {} }}]\n",
                 n + 1
             );
+            if let Some(votes) = self.votes.get(usize::from(n)) {
+                text += &format!("votes = {votes}\n");
+            }
             if n > 0 {
                 text += &format!("fencing = {:?}\n", self.fencing);
             }

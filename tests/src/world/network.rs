@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::collections::BTreeSet;
 
 use cluster::event::To;
+use cluster::node::VERSION;
 use cluster::words::LinkId;
 
 use super::{Happening, World};
@@ -130,13 +131,18 @@ impl World {
             return;
         }
         let changed = self.meddler.and_then(|meddle| meddle(&mut self.chance, datagram));
-        let datagram = changed.as_deref().unwrap_or(datagram);
+        let mut datagram = changed.unwrap_or_else(|| datagram.to_vec());
+        // What a newer version adds stands at the end: whoever speaks it reads it, and others find it behind what they know.
+        let version = datagram.first().copied().unwrap_or(0);
+        if version > VERSION && self.machine(at).version < version {
+            datagram.extend(b"news");
+        }
         let copies = if self.chance.happens(self.weather.doubling) { 2 } else { 1 };
         for _ in 0..copies {
             let delay = Duration::from_millis(1 + self.network_delay());
-            self.plan(delay, Happening::Arrive { at, link, datagram: datagram.to_vec() });
+            self.plan(delay, Happening::Arrive { at, link, datagram: datagram.clone() });
         }
-        self.remember(at, link, datagram);
+        self.remember(at, link, &datagram);
     }
 
     /// Keeps one datagram of a hundred.

@@ -1,7 +1,8 @@
 //! Scripts: what is done to a world, in the words of hardware. People write them as scenarios; a seed makes one too.
 //!
 //! ```text
-//! world 3 nodes 2 vms [2 links] [seed 7] [formed] [fencing snmp storage]    a gateway and three nodes; the first line
+//! world 3 nodes 2 vms [2 links] [seed 7] [votes 1,3,1,1] [formed] [fencing snmp storage]   a gateway and three nodes; the
+//!                                              first line; the gateway's votes first
 //! power on|off WHO         power fails WHO after 9 actions         reset WHO
 //! kill supervisor WHO      kill supervisor WHO after 9 actions     shut down WHO
 //! stall WHO 5s             stall disks of WHO 5s                   clock WHO 13000 ppm (from its next boot on)
@@ -10,8 +11,10 @@
 //! weather loss 5 doubling 3 delay 40ms         of a hundred; at most
 //! pdu unreachable          pdu refuses         pdu sticks          pdu lies    pdu lags 9s    pdu answers
 //! storage gone             storage back        fail storage WHO    hang VM             free VM     migrations fail 40
+//! upgrade WHO              no watchdog WHO                              from its next boot on
 //! kill VM x0               start VM x0         stop VM x0          migrate VM x0 to NODE      the operator's, from here on
 //! put NODE into standby    take NODE out of standby                (or maintenance)           take NODE for off
+//! file x0 priority = 90                        in the words of its .ha.toml; two of them: a = 1; b = 2
 //! disarm NODE              arm NODE            disarm the cluster  arm the cluster
 //! run 30s                  heal                settle 240s         until all is well, at most
 //! ```
@@ -20,7 +23,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use cluster::config::VmSpec;
 use cluster::words::{LinkId, VmName};
 
 use super::machine::Dies;
@@ -84,12 +88,18 @@ fn begin(line: &str) -> Result<World> {
             [vms, "vms", rest @ ..] => (shape.vms = vms.parse()?, rest).1,
             [links, "links", rest @ ..] => (shape.links = links.parse()?, rest).1,
             ["seed", seed, rest @ ..] => (shape.seed = seed.parse()?, rest).1,
+            ["votes", votes, rest @ ..] => {
+                shape.votes = votes.split(',').map(str::parse).collect::<Result<_, _>>()?;
+                rest
+            }
             ["formed", rest @ ..] => (formed = true, rest).1,
             ["fencing", levels @ ..] => {
                 shape.fencing = levels.iter().map(|level| (*level).to_owned()).collect();
                 &[]
             }
-            [word, ..] => bail!("{word}: a world has nodes, vms, links, a seed; it is formed; fencing comes last"),
+            [word, ..] => {
+                bail!("{word}: a world has nodes, vms, links, a seed, votes; it is formed; fencing comes last")
+            }
             [] => &[],
         };
     }
@@ -124,6 +134,11 @@ fn command(world: &mut World, line: &str) -> Result<Option<String>> {
         ["hang", vm] => drop(world.hung.insert(VmName::new(vm).context("a VM's name")?)),
         ["free", vm] => drop(world.hung.remove(&VmName::new(vm).context("a VM's name")?)),
         ["kill", "VM", vm] => world.crash(vm),
+        ["file", vm, ..] => {
+            let text = line.splitn(3, ' ').nth(2).unwrap_or_default().replace("; ", "\n");
+            let spec = VmSpec::parse(&text, &world.config).map_err(|error| anyhow!("{error}"))?;
+            world.write_file(VmName::new(vm).context("a VM's name")?, spec);
+        }
         ["join", "everything" | "all"] => world.join_all(),
         ["split", groups @ ..] => {
             let groups: Result<Vec<_>> =
@@ -169,6 +184,8 @@ fn to_machines(world: &mut World, words: &[&str]) -> Result<()> {
         ["power", "off", who @ ..] => each(world, who, World::power_off),
         ["kill", "supervisor", who @ ..] => each(world, who, World::restart_supervisor),
         ["fail", "storage", who @ ..] => each(world, who, World::fail_storage),
+        ["upgrade", who @ ..] => each(world, who, World::upgrade),
+        ["no", "watchdog", who @ ..] => each(world, who, World::take_watchdog),
         ["reset", who @ ..] => each(world, who, World::reset),
         ["cut", who @ .., "link", link] => {
             let link = LinkId(link.parse()?);

@@ -125,7 +125,8 @@ impl World {
                 self.plan_at(when, Happening::ShutDown { caller, vm, until, late });
             }
             Work::Destroy { domain } => {
-                self.plan(DESTROY, Happening::Destroyed { caller, domain });
+                let (when, late) = self.ends(at, DESTROY, until);
+                self.plan_at(when, Happening::Destroyed { caller, domain, late });
             }
             Work::OutletsOff { slot, outlets, path } => {
                 self.command_outlets(caller, Switching { slot, outlets, path, on: false, until });
@@ -187,7 +188,7 @@ impl World {
             let (when, late) = self.ends(caller.at, HANGS, until);
             return self.plan_at(when, Happening::ShutDown { caller, vm, until, late });
         }
-        self.destroyed(caller, vm.as_str());
+        self.destroyed(caller, vm.as_str(), false);
     }
 
     /// A VM is saved, or its saver is ended; then it runs on.
@@ -204,8 +205,11 @@ impl World {
         }
     }
 
-    /// A domain is gone.
-    pub(super) fn destroyed(&mut self, caller: Caller, domain: &str) {
+    /// A domain is gone, or its destroyer is ended: a domain goes only when its disks have answered.
+    pub(super) fn destroyed(&mut self, caller: Caller, domain: &str, late: bool) {
+        if late {
+            return self.done(caller, failed("not in time"));
+        }
         let machine = self.machine(caller.at);
         if machine.boot == caller.boot {
             machine.domains.remove(domain);

@@ -9,7 +9,7 @@ use crate::scene::{Sight, Wishes};
 use crate::state::{Phase, Standing, State, Stop};
 use crate::status::{LinkStatus, NodeStatus, Shortfall, Status, VmStatus};
 use crate::trace::Trace;
-use crate::words::{ClusterGeneration, Instant, LinkId, Mebibytes, Slot, View};
+use crate::words::{ClusterGeneration, Identity, Instant, LinkId, Mebibytes, Role, Slot, View};
 
 /// What to say when an operation failed. Of fencing the DC says more, and says it itself.
 pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trace> {
@@ -26,6 +26,13 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
         Work::Reserve => Some(Trace::NotReserved { reason }),
         Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } => None,
     }
+}
+
+/// What to say of the nodes that are not there when a generation is formed of `present`.
+pub(super) fn absent(config: &Config, present: &[Identity]) -> impl Iterator<Item = Trace> {
+    let missing = |slot: Slot| !present.iter().any(|identity| identity.slot == slot);
+    let absent = config.slots().filter(move |(slot, node)| node.role == Role::Node && missing(*slot));
+    absent.map(|(_, node)| Trace::Absent { node: node.name.clone() })
 }
 
 /// What to say of a link.

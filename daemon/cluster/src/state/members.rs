@@ -228,7 +228,8 @@ impl State {
                 Phase::Moving { from, to, .. } if lost(from) => vm.phase = Phase::Landing(to),
                 Phase::Moving { from, to, .. } if lost(to) => {
                     vm.phase = Phase::Running(from);
-                    said.push(Trace::Stays { vm: vm_name.clone(), node: name(config, from.slot) });
+                    let node = name(config, from.slot);
+                    said.push(Trace::Stays { vm: vm_name.clone(), node, reason: "the migration failed" });
                 }
                 Phase::Starting(_)
                 | Phase::Running(_)

@@ -205,7 +205,7 @@ impl State {
         record.phase = Phase::Running(from);
         record.avoid = Some(to.slot);
         record.steps = record.steps.saturating_add(1);
-        Some(Trace::Stays { vm, node: name(config, from.slot) })
+        Some(Trace::Stays { vm, node: name(config, from.slot), reason: "the migration failed" })
     }
 
     pub(super) fn stop(&mut self, config: &Config, vm: VmName, generation: Generation, stop: Stop) -> Option<Trace> {
@@ -228,7 +228,7 @@ impl State {
         };
         record.phase = Phase::Running(at);
         record.steps = record.steps.saturating_add(1);
-        Some(Trace::Stays { vm, node: name(config, at.slot) })
+        Some(Trace::Stays { vm, node: name(config, at.slot), reason: "it could not be suspended" })
     }
 
     /// The operator's lasting word. One that is wanted again has no past.
