@@ -18,9 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STATUS: &str = r#"{"status":{"cluster":"rack","node":"node2","incarnation":"5d01c0ffee","generation":"1f2e3d4c",
     "view":7,"dc":"node1","quorate":true,"leaving":false,"free_mib":412,"domains":["x0"],"nodes":[
     {"name":"node2","role":"node","state":"member","incarnation":"5d01c0ffee","heard_ms":0,"free":412,
-    "standby":false,"maintenance":false,"disarmed":false,"outlets":[]}],
+    "standby":false,"maintenance":false,"disarmed":false,"outlets":[]},
+    {"name":"node1","role":"node","state":"member","incarnation":"00aa11bb33","heard_ms":40,"free":280,
+    "standby":false,"maintenance":false,"disarmed":false,"outlets":["pdu1 outlet 2"]},
+    {"name":"node3","role":"node","state":"unclean","incarnation":"00aa11bb55","heard_ms":9000,"free":0,
+    "standby":false,"maintenance":false,"disarmed":false,"outlets":["pdu1 outlet 4"]}],
     "vms":[{"name":"x0","owner":"node2","phase":"running","generation":3,"memory":128,
     "wanted":true,"priority":50}]}}"#;
+
+const AGREED: &str = r#"{"answer":"agreed"}"#;
 
 /// What the terminal shows, and a bell for whoever waits for it to show something else.
 type Shown = Arc<(Mutex<vt100::Parser>, Condvar)>;
@@ -93,6 +99,13 @@ fn tell(supervisor: &mut BufReader<UnixStream>, message: &str) {
     supervisor.get_mut().write_all(line.as_bytes()).unwrap();
 }
 
+/// What the menu asks for.
+fn asked(supervisor: &mut BufReader<UnixStream>) -> String {
+    let mut line = String::new();
+    supervisor.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
 #[test]
 fn an_operator_shuts_the_node_down() {
     let directory = tempfile::tempdir().unwrap();
@@ -103,34 +116,73 @@ fn an_operator_shuts_the_node_down() {
     let mut supervisor = accept(&listener);
     tell(&mut supervisor, STATUS);
     at.see("node2 in rack");
-    at.see("4) Shut down this node");
+    at.see("6) Shut down this node");
     at.see("VMs on this node: x0.");
 
     // The log, by arrows that arrive in pieces; back with an Esc that nothing follows.
     tell(&mut supervisor, r#"{"log":[{"at_ms":61042,"node":"node2","text":"is quorate"}]}"#);
-    at.press("\u{1b}[B\u{1b}");
+    at.press("\u{1b}[B\u{1b}[B\u{1b}[B\u{1b}");
     at.press("[B\r");
     at.see("00:01:01.042  node2 is quorate");
     at.press("\u{1b}");
-    at.see("5) About");
+    at.see("7) About");
 
-    at.press("4");
+    at.press("6");
     at.see("Shut down node2? (y/n)");
     at.see("live: x0.");
     at.press("y");
+    at.see("Asked.");
+    assert_eq!(asked(&mut supervisor), r#"{"request":"shut_down"}"#);
+    tell(&mut supervisor, AGREED);
     at.see("This node is leaving.");
-    let mut line = String::new();
-    supervisor.read_line(&mut line).unwrap();
-    assert_eq!(line, "{\"request\":\"shut_down\"}\n");
+    at.see("0 of 1 VMs have left.");
 
     // The supervisor dies and comes back.
     drop(supervisor);
     let mut supervisor = accept(&listener);
-    at.see("The supervisor does not answer");
+    at.see("The supervisor has not said anything yet.");
     tell(&mut supervisor, STATUS);
+    at.see("The supervisor was lost after this was asked.");
     at.see("Shut down node2? (y/n)");
     tell(&mut supervisor, "nonsense");
     drop(accept(&listener));
+}
+
+/// Every kind of request, by the keys that lead to it: each asks, is answered, and shows the answer.
+#[test]
+fn an_operator_asks_for_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("menu.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut at = AtWork::start(&socket);
+    let mut supervisor = accept(&listener);
+    tell(&mut supervisor, STATUS);
+    at.see("VMs on this node: x0.");
+    let ways = [
+        ("211", "Start VM x0? (y/n)", "y", r#"{"start":{"vm":"x0"}}"#),
+        ("212", "Stop VM x0? (y/n)", "y", r#"{"stop":{"vm":"x0"}}"#),
+        ("2131", "Migrate VM x0 to node1? (y/n)", "y", r#"{"migrate":{"vm":"x0","to":1}}"#),
+        ("321", "Put node1 into standby? (y/n)", "y", r#"{"standby":{"node":1,"on":true}}"#),
+        ("312", "Put node2 into maintenance? (y/n)", "y", r#"{"maintenance":{"node":0,"on":true}}"#),
+        ("323", "Disarm node1? (y/n)", "y", r#"{"disarm":{"node":1,"on":true}}"#),
+        ("44", "Disarm the cluster? (y/n)", "y", r#"{"disarm":{"node":null,"on":true}}"#),
+        ("43", "Is node3 off?", "node3\r", r#"{"confirm_off":{"node":2,"typed":"node3"}}"#),
+    ];
+    for (keys, question, yes, request) in ways {
+        at.press(keys);
+        at.see(question);
+        at.press(yes);
+        assert_eq!(asked(&mut supervisor), format!("{{\"request\":{request}}}"));
+        at.see("Asked. An answer comes within 10 s.");
+        tell(&mut supervisor, r#"{"answer":{"refused":"no, says the test"}}"#);
+        at.see("Refused: no, says the test");
+        at.press(yes);
+        asked(&mut supervisor);
+        tell(&mut supervisor, AGREED);
+        at.see("Agreed.");
+        at.press("\u{1b}\u{1b}\u{1b}\u{1b}");
+        at.see("7) About");
+    }
 }
 
 #[test]

@@ -27,7 +27,10 @@ pub struct Status {
     pub free_mib: u32,
     /// Every domain that Xen runs here, by its name.
     pub domains: Vec<String>,
-    /// The slots.
+    /// Whether the operator has disarmed the whole cluster: nobody is fenced.
+    #[serde(default)]
+    pub disarmed: bool,
+    /// The slots, in their order: the first one's is 0.
     pub nodes: Vec<NodeStatus>,
     /// The VMs.
     pub vms: Vec<VmStatus>,
@@ -67,7 +70,7 @@ pub struct NodeStatus {
     pub standby: bool,
     /// Whether the operator has put it in maintenance.
     pub maintenance: bool,
-    /// Whether it is neither fenced nor fences itself, as the operator wants.
+    /// Whether the operator has disarmed it: it is neither fenced nor fences itself.
     pub disarmed: bool,
     /// How its last boot ended, if not in good order, in words.
     #[serde(default)]

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use cluster::status::{Status, VmStatus};
-use cluster::words::Instant;
+use cluster::event::{Answer, Request};
+use cluster::status::{NodeStatus, Status, VmStatus};
+use cluster::words::{Instant, Slot, VmName};
 
 /// Lines of the log that are kept to look back at.
 const LOG_LINES: usize = 500;
@@ -19,6 +20,27 @@ pub struct Line {
     pub text: String,
 }
 
+/// What the supervisor was asked for last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    /// The VMs on the node that it empties, as they were then.
+    pub(crate) vms: Vec<String>,
+    pub(crate) reply: Reply,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// Nothing yet.
+    Awaited,
+    Agreed,
+    /// For this reason.
+    Refused(String),
+    /// The supervisor was gone before it answered: it may be agreed or not. Every request may be asked twice.
+    Lost,
+}
+
 /// What the menu was told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
@@ -30,20 +52,69 @@ pub(crate) struct Facts {
     pub(crate) problems: Vec<String>,
     /// The end of the event log.
     pub(crate) log: VecDeque<Line>,
-    /// Whether the supervisor was asked to shut this node down.
-    pub(crate) asked: bool,
+    /// What the supervisor was asked for last.
+    pub(crate) asked: Option<Asked>,
 }
 
 impl Facts {
     /// The supervisor is there, and will tell everything from the beginning.
     pub(crate) fn begin(&mut self) {
-        *self = Self { connected: true, ..Self::default() };
+        *self = Self { connected: true, asked: self.asked.take(), ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
     pub(crate) fn lose(&mut self) {
         self.connected = false;
-        self.asked = false;
+        // A node that was about to leave does not know that any more when its supervisor begins anew.
+        if let Some(asked) = &mut self.asked
+            && (asked.reply == Reply::Awaited || asked.request == Request::ShutDown)
+        {
+            asked.reply = Reply::Lost;
+        }
+    }
+
+    /// The supervisor is being asked for this.
+    pub(crate) fn ask(&mut self, request: Request) {
+        let vms = self.empties(&request).map_or_else(Vec::new, |node| names(&self.vms_at(node)));
+        self.asked = Some(Asked { request, vms, reply: Reply::Awaited });
+    }
+
+    /// The question is put again: what came of it before is forgotten, unless it is still under way.
+    pub(crate) fn forget(&mut self, request: &Request) {
+        let leaves = *request == Request::ShutDown && self.status.as_ref().is_some_and(|status| status.leaving);
+        if !self.awaits() && !leaves && self.asked.as_ref().is_some_and(|asked| same(&asked.request, request)) {
+            self.asked = None;
+        }
+    }
+
+    /// The node that a request empties of its VMs.
+    pub(crate) fn empties(&self, request: &Request) -> Option<Slot> {
+        match request {
+            Request::ShutDown => self.here(),
+            Request::Standby { node, on: true } => Some(*node),
+            Request::Standby { on: false, .. }
+            | Request::Maintenance { .. }
+            | Request::Disarm { .. }
+            | Request::Start { .. }
+            | Request::Stop { .. }
+            | Request::Migrate { .. }
+            | Request::ConfirmOff { .. } => None,
+        }
+    }
+
+    /// The supervisor has answered.
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        if let Some(asked) = &mut self.asked {
+            asked.reply = match answer {
+                Answer::Agreed => Reply::Agreed,
+                Answer::Refused(reason) => Reply::Refused(reason),
+            };
+        }
+    }
+
+    /// Whether the supervisor has still to answer.
+    pub(crate) fn awaits(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.reply == Reply::Awaited)
     }
 
     /// How this node is, in a few words.
@@ -65,11 +136,58 @@ impl Facts {
         self.log.drain(..self.log.len().saturating_sub(LOG_LINES));
     }
 
-    /// The VMs that this node has, running or about to.
-    pub(crate) fn vms_here(&self) -> Vec<&VmStatus> {
-        let Some(status) = &self.status else { return Vec::new() };
-        let here =
-            |vm: &&VmStatus| vm.owner.as_ref() == Some(&status.node) && !matches!(&*vm.phase, "stopped" | "failed");
-        status.vms.iter().filter(here).collect()
+    /// Every node and its slot: the status has them in the order of their slots.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (Slot, &NodeStatus)> {
+        (0..).map(Slot).zip(self.status.iter().flat_map(|status| &status.nodes))
     }
+
+    /// The node in that slot.
+    pub(crate) fn node(&self, slot: Slot) -> Option<&NodeStatus> {
+        self.nodes().find(|(other, _)| *other == slot).map(|(_, node)| node)
+    }
+
+    /// The name of the node in that slot.
+    pub(crate) fn name(&self, slot: Slot) -> String {
+        self.node(slot).map_or_else(|| format!("slot {}", slot.0), |node| node.name.clone())
+    }
+
+    /// This node's slot.
+    pub(crate) fn here(&self) -> Option<Slot> {
+        let here = &self.status.as_ref()?.node;
+        self.nodes().find(|(_, node)| node.name == *here).map(|(slot, _)| slot)
+    }
+
+    /// All VMs.
+    pub(crate) fn vms(&self) -> impl Iterator<Item = &VmStatus> {
+        self.status.iter().flat_map(|status| &status.vms)
+    }
+
+    /// The VM of that name.
+    pub(crate) fn vm(&self, name: &VmName) -> Option<&VmStatus> {
+        self.vms().find(|vm| vm.name == name.as_str())
+    }
+
+    /// The VMs that a node has, running or about to.
+    pub(crate) fn vms_at(&self, slot: Slot) -> Vec<&VmStatus> {
+        let Some(node) = self.node(slot) else { return Vec::new() };
+        self.vms().filter(|vm| vm.owner.as_ref() == Some(&node.name) && !is_down(vm)).collect()
+    }
+}
+
+/// Whether both ask for the same, whatever was typed.
+pub(crate) fn same(one: &Request, other: &Request) -> bool {
+    match (one, other) {
+        (Request::ConfirmOff { node, .. }, Request::ConfirmOff { node: other, .. }) => node == other,
+        _ => one == other,
+    }
+}
+
+/// Whether a VM has no domain anywhere.
+pub(crate) fn is_down(vm: &VmStatus) -> bool {
+    matches!(&*vm.phase, "stopped" | "suspended" | "failed")
+}
+
+/// The VMs' names.
+pub(crate) fn names(vms: &[&VmStatus]) -> Vec<String> {
+    vms.iter().map(|vm| vm.name.clone()).collect()
 }

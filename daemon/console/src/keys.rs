@@ -11,8 +11,10 @@ pub enum Key {
     Char(char),
     /// Enter, of the main block or of the keypad.
     Enter,
-    /// Escape, or what erases backwards.
+    /// Escape.
     Back,
+    /// What erases backwards.
+    Erase,
     /// Arrow up.
     Up,
     /// Arrow down.
@@ -102,7 +104,7 @@ impl Keys {
                 None
             }
             b'\r' | b'\n' => Some(Key::Enter),
-            0x08 | 0x7f => Some(Key::Back),
+            0x08 | 0x7f => Some(Key::Erase),
             0x0c => Some(Key::Redraw),
             b' '..=b'~' => Some(Key::Char(char::from(byte))),
             _ => None,
@@ -170,7 +172,7 @@ mod tests {
             (b"\r", &[Key::Enter]),
             (b"\x1bOM", &[Key::Enter]),
             (b"\x0c", &[Key::Redraw]),
-            (b"\x7f\x08", &[Key::Back, Key::Back]),
+            (b"\x7f\x08", &[Key::Erase, Key::Erase]),
             (b"\x1b", &[Key::Back]),
             (b"\x1b\x1b", &[Key::Back, Key::Back]),
             (b"\x1bq", &[Key::Back, Key::Char('q')]),

@@ -6,14 +6,16 @@
 //!  supervisor --------------Input---> +------+ --Screen--> render --bytes--> terminal
 //! ```
 //!
-//! Whoever carries the bytes decides nothing: that is the applet `menu` of `holdfast`. One file an entry in `entries`;
+//! Whoever carries the bytes decides nothing: that is the applet `menu` of `holdfast`. One file a page in `pages`;
 //! what every screen looks like is written down in `cases/*.txt`.
 #![forbid(unsafe_code)]
 
-mod entries;
+mod draw;
 mod facts;
 mod keys;
 mod menu;
+mod page;
+mod pages;
 mod render;
 mod screen;
 mod text;

@@ -1,28 +1,20 @@
-//! Which page is shown, what a key does there, and how a page is laid out.
+//! Which page is open, and what a key does there.
 //!
-//! ```text
-//!  +-- Holdfast -- rack -- node2 ------------------ quorate, DC node1 --+   row 0
-//!  |  page                                                              |   rows 1 to 21
-//!  +------------------------------------------------------------------- +   row 22
-//!   keys                                                                    row 23
-//! ```
+//! The pages that are open lie on each other: a choice opens one more, Esc closes the uppermost. On a page with choices a
+//! mark stands on one of them; their numbers choose them too. Only a question asks for something, and only when confirmed.
 
 use cluster::event::{Answer, Request};
 use cluster::status::Status;
 
-use crate::entries::{Entry, WIDTH, may_shut_down, summary};
+use crate::draw;
 use crate::facts::{Facts, Line};
 use crate::keys::Key;
-use crate::screen::{COLUMNS, ROWS, Screen, Style};
+use crate::page::{Page, Row};
+use crate::pages::question;
+use crate::screen::Screen;
 
-/// The first row of a page's lines; above is its title.
-const TOP: usize = 3;
-/// The row of the lower border.
-const BOTTOM: usize = ROWS - 2;
-/// Lines of an entry that are seen at once.
-const PAGE: usize = BOTTOM - TOP;
-/// The column in which text begins.
-const MARGIN: usize = 2;
+/// Characters that can be typed.
+const TYPED: usize = 40;
 
 /// What the menu is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,21 +36,44 @@ pub enum Input {
 }
 
 /// The menu of one terminal.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Menu {
     facts: Facts,
-    /// The entry that is open.
-    open: Option<Open>,
-    /// The entry that is marked, from 0.
-    marked: usize,
+    /// The pages below the open one.
+    below: Vec<Open>,
+    open: Open,
 }
 
-/// An entry that is open.
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    entry: Entry,
-    /// The first line that is wanted on the screen; the end, if there are not so many.
-    top: usize,
+/// A page that is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    pub(crate) page: Page,
+    /// The first row that is wanted on the screen; the end, if there are not so many.
+    pub(crate) top: usize,
+    /// The choice that is marked, from 0; the last one, if there are not so many.
+    pub(crate) marked: usize,
+    /// The digits so far of a choice's number.
+    number: usize,
+    /// Whether the keys are a text's.
+    pub(crate) typing: bool,
+}
+
+impl Open {
+    fn at(page: Page) -> Self {
+        let typing = matches!(page, Page::Ask(Request::ConfirmOff { .. }));
+        Self { top: if page.follows() { usize::MAX } else { 0 }, page, marked: 0, number: 0, typing }
+    }
+
+    /// Shows from that row on; a page that follows what is new goes on doing so from its end.
+    fn scroll(&mut self, top: usize, last: usize) {
+        self.top = if self.page.follows() && top >= last { usize::MAX } else { top.min(last) };
+    }
+}
+
+impl Default for Menu {
+    fn default() -> Self {
+        Self { facts: Facts::default(), below: Vec::new(), open: Open::at(Page::First) }
+    }
 }
 
 impl Menu {
@@ -77,140 +92,172 @@ impl Menu {
             Input::Status(status) => self.facts.status = Some(*status),
             Input::Log(lines) => self.facts.add_log(lines),
             Input::Problem(text) => self.facts.problems.push(text),
-            Input::Answer(Answer::Agreed) => {}
-            Input::Answer(Answer::Refused(_)) => self.facts.asked = false,
+            Input::Answer(answer) => self.facts.answer(answer),
         }
         None
-    }
-
-    fn press(&mut self, key: Key) -> Option<Request> {
-        let Some(open) = self.open else {
-            self.choose(key);
-            return None;
-        };
-        let last = Entry::lines(open.entry, &self.facts).len().saturating_sub(PAGE);
-        let shown = open.top.min(last);
-        let top = match key {
-            Key::Up => shown.saturating_sub(1),
-            Key::Down => shown + 1,
-            Key::PageUp => shown.saturating_sub(PAGE - 1),
-            Key::PageDown => shown + (PAGE - 1),
-            Key::Home => 0,
-            Key::End => last,
-            Key::Back | Key::Left | Key::Char('q') => {
-                self.open = None;
-                return None;
-            }
-            Key::Char('y' | 'Y') if open.entry == Entry::ShutDown && may_shut_down(&self.facts) => {
-                self.facts.asked = true;
-                return Some(Request::ShutDown);
-            }
-            Key::Char('n' | 'N') if open.entry == Entry::ShutDown => {
-                self.open = None;
-                return None;
-            }
-            Key::Char(_) | Key::Enter | Key::Right | Key::Redraw => shown,
-        };
-        self.open =
-            Some(Open { top: if open.entry.follows() && top >= last { usize::MAX } else { top.min(last) }, ..open });
-        None
-    }
-
-    /// A key on the first page.
-    fn choose(&mut self, key: Key) {
-        let count = Entry::ALL.len();
-        let number = |digit: char| usize::try_from(digit.to_digit(10)?).ok()?.checked_sub(1);
-        match key {
-            Key::Up => self.marked = (self.marked + count - 1) % count,
-            Key::Down => self.marked = (self.marked + 1) % count,
-            Key::Home | Key::PageUp => self.marked = 0,
-            Key::End | Key::PageDown => self.marked = count - 1,
-            Key::Enter | Key::Right => self.enter(self.marked),
-            Key::Char(digit) => {
-                if let Some(number) = number(digit) {
-                    self.enter(number);
-                }
-            }
-            Key::Back | Key::Left | Key::Redraw => {}
-        }
-    }
-
-    fn enter(&mut self, number: usize) {
-        let Some(&entry) = Entry::ALL.get(number) else { return };
-        self.marked = number;
-        let top = if entry.follows() { usize::MAX } else { 0 };
-        self.open = Some(Open { entry, top });
     }
 
     /// What is to be seen now.
     #[must_use]
     pub fn screen(&self) -> Screen {
-        let mut screen = Screen::blank();
-        self.frame(&mut screen);
-        let keys = match self.open {
-            None => {
-                self.first_page(&mut screen);
-                "1-5, or arrows and Enter: choose   Ctrl-L: draw again"
+        draw::screen(&self.facts, &self.open)
+    }
+
+    fn press(&mut self, key: Key) -> Option<Request> {
+        let number = core::mem::take(&mut self.open.number);
+        let open = matches!(&self.open.page, Page::Ask(request) if question::is_open(&self.facts, request));
+        if self.open.typing && (open || matches!(self.open.page, Page::Log(_))) && self.type_in(key) {
+            return None;
+        }
+        if let Page::Ask(request) = &self.open.page
+            && open
+            && confirms(key, request)
+        {
+            let request = request.clone();
+            self.open.page.text().into_iter().for_each(String::clear);
+            self.facts.ask(request.clone());
+            return Some(request);
+        }
+        match key {
+            Key::Back | Key::Erase | Key::Left | Key::Char('q') => self.close(),
+            Key::Char('n' | 'N') if matches!(self.open.page, Page::Ask(_)) => self.close(),
+            Key::Char('/') if matches!(self.open.page, Page::Log(_)) => self.open.typing = true,
+            Key::Char(digit) => self.choose_number(number, digit),
+            Key::Enter | Key::Right => self.choose(),
+            Key::Up | Key::Down | Key::PageUp | Key::PageDown | Key::Home | Key::End => self.go(key),
+            Key::Redraw => {}
+        }
+        None
+    }
+
+    /// Types a text; whether the key was one of it.
+    fn type_in(&mut self, key: Key) -> bool {
+        let asks = matches!(self.open.page, Page::Ask(_));
+        let Some(text) = self.open.page.text() else { return false };
+        match key {
+            Key::Char(character) if text.chars().count() < TYPED => text.push(character),
+            Key::Char(_) => {}
+            Key::Erase => drop(text.pop()),
+            // The name of a node is only typed in a question: that is confirmed, or closed.
+            Key::Enter | Key::Back if asks => return false,
+            Key::Enter => self.open.typing = false,
+            Key::Back => {
+                text.clear();
+                self.open.typing = false;
             }
-            Some(open) => {
-                self.page(open, &mut screen);
-                if open.entry == Entry::ShutDown && may_shut_down(&self.facts) {
-                    "y: yes   n, Esc, q: no, back to the menu   Ctrl-L: draw again"
-                } else {
-                    "Esc, q: back to the menu   arrows, Page Up/Down: scroll   Ctrl-L: draw again"
+            Key::Up | Key::Down | Key::Left | Key::Right => return asks,
+            Key::PageUp | Key::PageDown | Key::Home | Key::End | Key::Redraw => return false,
+        }
+        true
+    }
+
+    /// Opens the page behind a choice.
+    fn enter(&mut self, page: Page) {
+        if let Page::Ask(request) = &page {
+            self.facts.forget(request);
+        }
+        self.below.push(core::mem::replace(&mut self.open, Open::at(page)));
+    }
+
+    /// Closes the open page; the first one stays.
+    fn close(&mut self) {
+        if let Some(below) = self.below.pop() {
+            self.open = below;
+        }
+    }
+
+    /// The choices of the open page: in which row each is, and where it leads.
+    fn choices(&self) -> Vec<(usize, Page)> {
+        let rows = self.open.page.rows(&self.facts).into_iter().enumerate();
+        rows.filter_map(|(row, text)| match text {
+            Row::Choice(_, page) => Some((row, page)),
+            Row::Text(_) => None,
+        })
+        .collect()
+    }
+
+    /// Opens what is marked.
+    fn choose(&mut self) {
+        let mut choices = self.choices();
+        if !choices.is_empty() {
+            let marked = self.open.marked.min(choices.len() - 1);
+            self.enter(choices.swap_remove(marked).1);
+        }
+    }
+
+    /// One more digit of a choice's number: it is opened as soon as no longer number begins like that.
+    fn choose_number(&mut self, before: usize, digit: char) {
+        let Some(digit) = digit.to_digit(10).and_then(|digit| usize::try_from(digit).ok()) else { return };
+        let choices = self.choices();
+        let longer = before * 10 + digit;
+        let number = if (1..=choices.len()).contains(&longer) { longer } else { digit };
+        let Some(row) = number.checked_sub(1).and_then(|marked| choices.get(marked)).map(|(row, _)| *row) else {
+            return;
+        };
+        self.open.marked = number - 1;
+        self.show(row);
+        if number * 10 > choices.len() {
+            self.choose();
+        } else {
+            self.open.number = number;
+        }
+    }
+
+    /// Moves the mark where there is a choice in that direction, and the page where there is none.
+    fn go(&mut self, key: Key) {
+        let rows = self.open.page.rows(&self.facts).len();
+        let last = rows.saturating_sub(draw::PAGE);
+        let top = self.open.top.min(last);
+        let choices = self.choices();
+        let marked = self.open.marked.min(choices.len().saturating_sub(1));
+        let (wanted, to) = match key {
+            Key::Up => (marked.checked_sub(1), top.saturating_sub(1)),
+            Key::Down => (Some(marked + 1), top + 1),
+            Key::PageUp => (None, top.saturating_sub(draw::PAGE - 1)),
+            Key::PageDown => (None, top + (draw::PAGE - 1)),
+            Key::Home => (Some(0), 0),
+            Key::End => (choices.len().checked_sub(1), last),
+            Key::Char(_) | Key::Enter | Key::Back | Key::Erase | Key::Left | Key::Right | Key::Redraw => return,
+        };
+        match wanted.and_then(|wanted| Some((wanted, choices.get(wanted)?.0))) {
+            Some((wanted, row)) => {
+                self.open.marked = wanted;
+                if matches!(key, Key::Home | Key::End) {
+                    self.open.top = to;
+                }
+                self.show(row);
+            }
+            None => {
+                self.open.scroll(to, last);
+                // The mark comes along as far as it must.
+                let top = self.open.top.min(last);
+                let seen = |(row, _): &(usize, Page)| (top..top + draw::PAGE).contains(row);
+                let seen: Vec<usize> = (0..).zip(&choices).filter(|(_, choice)| seen(choice)).map(|(n, _)| n).collect();
+                if let (Some(first), Some(last)) = (seen.first(), seen.last()) {
+                    self.open.marked = marked.clamp(*first, *last);
                 }
             }
-        };
-        screen.write(ROWS - 1, MARGIN, Style::Plain, keys);
-        screen
-    }
-
-    fn frame(&self, screen: &mut Screen) {
-        let border = format!("+{}+", "-".repeat(COLUMNS - 2));
-        screen.write(0, 0, Style::Plain, &border);
-        screen.write(BOTTOM, 0, Style::Plain, &border);
-        for row in 1..BOTTOM {
-            screen.write(row, 0, Style::Plain, "|");
-            screen.write(row, COLUMNS - 1, Style::Plain, "|");
-        }
-        let who = match &self.facts.status {
-            Some(status) => format!(" Holdfast: {} in {} ", status.node, status.cluster),
-            None => " Holdfast ".to_owned(),
-        };
-        screen.write(0, MARGIN + 1, Style::Bold, &who);
-        let how = format!(" {} ", self.facts.in_short());
-        screen.write(0, (COLUMNS - 3).saturating_sub(how.chars().count()), Style::Bold, &how);
-    }
-
-    fn first_page(&self, screen: &mut Screen) {
-        for (number, entry) in Entry::ALL.iter().enumerate() {
-            let marked = number == self.marked;
-            let style = if marked { Style::Reverse } else { Style::Plain };
-            let text = format!(" {}) {:<30}", number + 1, entry.name());
-            screen.write(2 + number, MARGIN, style, &text);
-        }
-        let from = 3 + Entry::ALL.len();
-        let lines = summary(&self.facts);
-        for (row, line) in (from..BOTTOM).zip(&lines) {
-            screen.write(row, MARGIN, Style::Plain, line);
-        }
-        if let Some(hidden) = lines.len().checked_sub(BOTTOM - from).filter(|hidden| *hidden > 0) {
-            screen.write(BOTTOM, MARGIN + 1, Style::Plain, &format!(" {hidden} more lines "));
         }
     }
 
-    fn page(&self, open: Open, screen: &mut Screen) {
-        screen.write(1, MARGIN, Style::Bold, open.entry.name());
-        let lines = open.entry.lines(&self.facts);
-        let top = open.top.min(lines.len().saturating_sub(PAGE));
-        for (row, line) in (TOP..BOTTOM).zip(lines.iter().skip(top)) {
-            let line: String = line.chars().take(WIDTH).collect();
-            screen.write(row, MARGIN, Style::Plain, &line);
-        }
-        if lines.len() > PAGE {
-            let last = lines.len().min(top + PAGE);
-            let place = format!(" {} to {last} of {} ", top + 1, lines.len());
-            screen.write(BOTTOM, MARGIN + 1, Style::Plain, &place);
-        }
+    /// Scrolls so far that a row is seen; above the first choice, so far that what stands there is seen too.
+    fn show(&mut self, row: usize) {
+        let first = self.open.marked == 0 && row < draw::PAGE;
+        let top = if first { 0 } else { self.open.top.min(row) };
+        self.open.top = top.max((row + 1).saturating_sub(draw::PAGE));
+    }
+}
+
+/// Whether a key confirms a request.
+fn confirms(key: Key, request: &Request) -> bool {
+    match request {
+        Request::ConfirmOff { typed, .. } => key == Key::Enter && !typed.is_empty(),
+        Request::ShutDown
+        | Request::Standby { .. }
+        | Request::Maintenance { .. }
+        | Request::Disarm { .. }
+        | Request::Start { .. }
+        | Request::Stop { .. }
+        | Request::Migrate { .. } => matches!(key, Key::Char('y' | 'Y')),
     }
 }

@@ -52,6 +52,11 @@ impl Screen {
         &self.rows
     }
 
+    /// Its rows, to be changed.
+    pub(crate) fn rows_mut(&mut self) -> &mut [[Cell; COLUMNS]; ROWS] {
+        &mut self.rows
+    }
+
     /// Writes `text` from `row` and `column` on (both from 0). What lies outside is cut off; what is not printable ASCII
     /// is a `?`.
     pub(crate) fn write(&mut self, row: usize, column: usize, style: Style, text: &str) {

@@ -6,9 +6,13 @@
 //! ```text
 //! connected | lost                     the supervisor answers, or does not any more
 //! status NODE WORD=VALUE ..            the status of this node, until the next `status`
-//! node NAME WORD=VALUE .. | vm ..      one more node or VM in it
+//! node NAME WORD=VALUE .. | vm ..      one more node or VM in it; or the same one, changed
+//! short NODE vms=VM,..                 without that node, the others have no room for these VMs
+//! rack                                 the status in `RACK`
 //! log N                                N lines of the log, the first one long
-//! problem TEXT | press KEY .. | screen
+//! said TEXT                            one more line of it
+//! agreed | refused TEXT                the supervisor's answer
+//! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
@@ -16,9 +20,23 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cluster::status::{NodeStatus, Status, VmStatus};
+use cluster::event::Answer;
+use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role};
 use console::{Input, Key, Line, Menu, Screen, Style};
+
+/// A cluster at work: a gateway and three nodes of which the third is dead.
+const RACK: &str = "\
+status node2 incarnation=5d01c0ffee generation=1f2e3d4c view=7 dc=node1 quorate=yes free=412 domains=x0,x2
+node gateway role=gateway state=member incarnation=00aa11bb22 heard=310 links=lan:100,san:98 outlets=pdu1_outlet_1
+node node1 state=member incarnation=00aa11bb33 heard=470 free=280 links=lan:100,san:64 outlets=pdu1_outlet_2
+node node2 state=member incarnation=5d01c0ffee free=412 outlets=pdu1_outlet_3
+node node3 state=unclean incarnation=00aa11bb55 heard=12400 links=lan:0,san:0 outlets=pdu1_outlet_4,pdu2_outlet_4
+vm x0 owner=node2 phase=running generation=3 memory=128
+vm x1 owner=node1 phase=running generation=2 memory=128
+vm x2 owner=node2 phase=moving_to_node1 generation=5 memory=256
+vm x3 phase=stopped generation=1 memory=4096 unwanted=yes
+vm x4 owner=node3 phase=running generation=9 memory=512";
 
 #[test]
 fn every_case_comes_out_as_written() {
@@ -49,7 +67,8 @@ fn run(commands: &str) -> String {
     let mut menu = Menu::new();
     let mut status = Status::default();
     let mut output = String::new();
-    for command in commands.lines() {
+    let commands = commands.lines().flat_map(|command| if command == "rack" { RACK.lines() } else { command.lines() });
+    for command in commands {
         let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
         let words = Words::of(rest);
         let inputs = match word {
@@ -57,12 +76,17 @@ fn run(commands: &str) -> String {
             "lost" => vec![Input::Lost],
             "problem" => vec![Input::Problem(rest.to_owned())],
             "log" => vec![Input::Log(log(rest.parse().unwrap()))],
+            "said" => vec![Input::Log(vec![said(rest)])],
+            "agreed" => vec![Input::Answer(Answer::Agreed)],
+            "refused" => vec![Input::Answer(Answer::Refused(rest.to_owned()))],
+            "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
             "press" => rest.split(' ').map(|key| Input::Key(key_named(key))).collect(),
-            "status" | "node" | "vm" => {
+            "status" | "node" | "vm" | "short" => {
                 match word {
                     "status" => status = words.status(),
-                    "node" => status.nodes.push(words.node()),
-                    _ => status.vms.push(words.vm()),
+                    "node" => put(&mut status.nodes, words.node(), |node| node.name.clone()),
+                    "vm" => put(&mut status.vms, words.vm(), |vm| vm.name.clone()),
+                    _ => status.shortfalls.push(Shortfall { node: words.0.to_owned(), vms: words.list("vms") }),
                 }
                 vec![Input::Status(Box::new(status.clone()))]
             }
@@ -79,6 +103,14 @@ fn run(commands: &str) -> String {
         }
     }
     output
+}
+
+/// In place of its like by name, or at the end.
+fn put<T>(list: &mut Vec<T>, new: T, name: impl Fn(&T) -> String) {
+    match list.iter_mut().find(|old| name(old) == name(&new)) {
+        Some(old) => *old = new,
+        None => list.push(new),
+    }
 }
 
 /// A name, and `WORD=VALUE`s behind it; `_` in a value is a blank.
@@ -121,6 +153,7 @@ impl<'a> Words<'a> {
             leaving: self.find("leaving").is_some(),
             free_mib: self.number("free"),
             domains: self.list("domains"),
+            disarmed: self.find("disarmed").is_some(),
             nodes: vec![],
             vms: vec![],
             shortfalls: vec![],
@@ -129,8 +162,8 @@ impl<'a> Words<'a> {
 
     fn node(&self) -> NodeStatus {
         NodeStatus {
-            death: None,
-            links: Vec::new(),
+            death: self.find("death"),
+            links: self.list("links").iter().map(|link| link_of(link)).collect(),
             name: self.0.to_owned(),
             role: if self.text("role") == "gateway" { Role::Gateway } else { Role::Node },
             state: self.text("state"),
@@ -152,9 +185,19 @@ impl<'a> Words<'a> {
             generation: self.number("generation").into(),
             memory: Mebibytes(self.number("memory")),
             wanted: self.find("unwanted").is_none(),
-            priority: 50,
+            priority: self.find("priority").map_or(50, |priority| priority.parse().unwrap()),
         }
     }
+}
+
+/// `NETWORK:QUALITY`.
+fn link_of(text: &str) -> LinkStatus {
+    let (network, quality) = text.split_once(':').unwrap();
+    LinkStatus { network: network.to_owned(), quality: quality.parse().unwrap() }
+}
+
+fn said(text: &str) -> Line {
+    Line { at: Instant::from_millis(61_042), node: "node1".to_owned(), text: text.to_owned() }
 }
 
 fn log(lines: u64) -> Vec<Line> {
@@ -171,6 +214,9 @@ fn key_named(name: &str) -> Key {
     match name {
         "Enter" => Key::Enter,
         "Esc" => Key::Back,
+        "Backspace" => Key::Erase,
+        "Left" => Key::Left,
+        "Right" => Key::Right,
         "Up" => Key::Up,
         "Down" => Key::Down,
         "PageUp" => Key::PageUp,

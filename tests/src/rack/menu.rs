@@ -10,6 +10,8 @@ use super::serial::Line;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a menu may take to show what a key brings, on a machine that is emulated and busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Pages that can lie on the first one: VMs, one VM, where to, the question.
+const DEEPEST: usize = 4;
 /// How the entry that shuts a node down reads.
 const SHUT_DOWN: &str = "Shut down this node";
 
@@ -38,8 +40,8 @@ impl Menu {
 
     /// The key of the entry `N) text`.
     fn entry(&self, text: &str) -> Result<String> {
-        // Escape leads back to the menu from wherever somebody left it; Ctrl-L paints over what the kernel wrote.
-        self.press("\u{1b}\u{c}")?;
+        // Escapes lead back to the menu from wherever somebody left it; Ctrl-L paints over what the kernel wrote.
+        self.press(&format!("{}\u{c}", "\u{1b}".repeat(DEEPEST)))?;
         self.until(text, |screen| {
             screen.lines().filter(|line| line.contains(text)).find_map(|line| {
                 let (before, _) = line.split_once(')')?;

@@ -71,6 +71,7 @@ impl Node {
             leaving: self.leaving.is_some(),
             free_mib: self.host.free().unwrap_or_default().0,
             domains: self.host.domains().cloned().collect(),
+            disarmed: state.is_some_and(|state| state.disarmed),
             nodes: self.config.slots().map(|(slot, _)| self.node_status(now, slot, state)).collect(),
             vms: state.map_or_else(Vec::new, |state| self.vm_status(state)),
             shortfalls: state.map_or_else(Vec::new, |state| self.shortfalls(now, state)),
@@ -111,7 +112,7 @@ impl Node {
             free: free.unwrap_or(Mebibytes(0)),
             standby: duty.standby,
             maintenance: duty.maintenance,
-            disarmed: state.is_some_and(|state| state.is_disarmed(slot)),
+            disarmed: duty.disarmed,
             death: state.and_then(|state| state.deaths.get(&slot)).map(ToString::to_string),
             outlets: config.outlets.iter().map(ToString::to_string).collect(),
         }

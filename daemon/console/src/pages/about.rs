@@ -1,8 +1,8 @@
 //! About: which program this is, and its keys.
 
-use crate::facts::Facts;
+use crate::page::{Row, paragraph};
 
-pub(super) fn lines(_: &Facts) -> Vec<String> {
+pub(crate) fn rows() -> Vec<Row> {
     let text = concat!(
         "Holdfast ",
         env!("CARGO_PKG_VERSION"),
@@ -12,11 +12,12 @@ pub(super) fn lines(_: &Facts) -> Vec<String> {
         "This menu is the only way in: there is no shell and no remote login.\n",
         "VMs are ordinary xl files in /shared/vms; nodes, networks and power switches\n",
         "are described in cluster.toml, which is part of the image.\n\n",
-        "1 to 5, or arrows and Enter   choose an entry\n",
-        "Esc, q                        back to the menu\n",
+        "a number, or arrows and Enter   choose a line\n",
+        "Esc, q                          back to where you came from\n",
         "arrows, Page Up, Page Down,\n",
-        "Home, End                     look through a long page\n",
-        "Ctrl-L                        draw the screen again",
+        "Home, End                       look through a long page\n",
+        "/                               in the log: show lines with a text only\n",
+        "Ctrl-L                          draw the screen again",
     );
-    text.split('\n').map(str::to_owned).collect()
+    paragraph(text).collect()
 }

@@ -1,0 +1,120 @@
+//! Where in the menu one is, and what is seen there: rows of text, and rows to choose from.
+
+use cluster::event::Request;
+use cluster::words::{Slot, VmName};
+
+use crate::facts::Facts;
+use crate::pages::{about, fencing, first, log, node, nodes, overview, question, targets, vm, vms};
+use crate::text::wrap;
+
+/// Characters in a line of a page.
+pub(crate) const WIDTH: usize = 76;
+/// Characters that a choice's number takes in front of it.
+pub(crate) const NUMBER: usize = 4;
+/// Characters of a choice.
+pub(crate) const CHOICE: usize = WIDTH - NUMBER;
+
+/// A place in the menu. One file each in `pages`, which says what is seen there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    First,
+    Overview,
+    Vms,
+    Vm(VmName),
+    /// Where a VM might be migrated to.
+    Targets(VmName),
+    Nodes,
+    Node(Slot),
+    Fencing,
+    /// Only lines with this text in them.
+    Log(String),
+    About,
+    /// What the operator may ask the supervisor for, once it is confirmed.
+    Ask(Request),
+}
+
+/// One line of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Row {
+    Text(String),
+    /// A line to be chosen, and where it leads. Its number is its place among its like.
+    Choice(String, Page),
+}
+
+impl Page {
+    /// What stands above it.
+    pub(crate) fn title(&self, facts: &Facts) -> String {
+        match self {
+            Self::First => String::new(),
+            Self::Overview => "Status".to_owned(),
+            Self::Vms => "VMs".to_owned(),
+            Self::Vm(vm) => format!("VM {vm}"),
+            Self::Targets(vm) => format!("Migrate VM {vm} to which node?"),
+            Self::Nodes => "Nodes".to_owned(),
+            Self::Node(slot) => format!("Node {}", facts.name(*slot)),
+            Self::Fencing => "Fencing".to_owned(),
+            Self::Log(filter) => log::title(filter),
+            Self::About => "About".to_owned(),
+            Self::Ask(request) => question::title(facts, request),
+        }
+    }
+
+    /// What is seen on it.
+    pub(crate) fn rows(&self, facts: &Facts) -> Vec<Row> {
+        match self {
+            Self::First => first::rows(facts),
+            Self::Overview => overview::rows(facts),
+            Self::Vms => vms::rows(facts),
+            Self::Vm(vm) => vm::rows(facts, vm),
+            Self::Targets(vm) => targets::rows(facts, vm),
+            Self::Nodes => nodes::rows(facts),
+            Self::Node(slot) => node::rows(facts, *slot),
+            Self::Fencing => fencing::rows(facts),
+            Self::Log(filter) => log::rows(facts, filter),
+            Self::About => about::rows(),
+            Self::Ask(request) => question::rows(facts, request),
+        }
+    }
+
+    /// Whether it shows its end first, and stays there as it grows.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self, Self::Log(_))
+    }
+
+    /// What the operator can type on it.
+    pub(crate) fn text(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Log(text) | Self::Ask(Request::ConfirmOff { typed: text, .. }) => Some(text),
+            Self::First
+            | Self::Overview
+            | Self::Vms
+            | Self::Vm(_)
+            | Self::Targets(_)
+            | Self::Nodes
+            | Self::Node(_)
+            | Self::Fencing
+            | Self::About
+            | Self::Ask(_) => None,
+        }
+    }
+}
+
+/// Text broken into as many rows as it needs.
+pub(crate) fn paragraph(text: &str) -> impl Iterator<Item = Row> + use<> {
+    wrap(text, WIDTH, 0).into_iter().map(Row::Text)
+}
+
+/// A row of text in line with the choices: a table's head above them, or more about the one above it.
+pub(crate) fn beside(text: &str) -> Row {
+    Row::Text(format!("{}{text}", " ".repeat(NUMBER)))
+}
+
+/// What a page shows as long as there is no status.
+pub(crate) fn no_status(facts: &Facts) -> Vec<Row> {
+    let why = match (facts.connected, facts.problems.is_empty()) {
+        (false, _) => "The supervisor does not answer. It is started again by itself.",
+        (true, true) => "The supervisor has not said anything yet.",
+        (true, false) => "This machine does not take part in the cluster: the menu's first page says why.",
+    };
+    paragraph(why).collect()
+}

@@ -1,0 +1,15 @@
+//! The pages of the menu, one file each: what is seen there, as a function of what the menu was told.
+
+pub(crate) mod about;
+pub(crate) mod alarms;
+pub(crate) mod fencing;
+pub(crate) mod first;
+pub(crate) mod leaving;
+pub(crate) mod log;
+pub(crate) mod node;
+pub(crate) mod nodes;
+pub(crate) mod overview;
+pub(crate) mod question;
+pub(crate) mod targets;
+pub(crate) mod vm;
+pub(crate) mod vms;
