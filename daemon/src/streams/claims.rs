@@ -90,9 +90,10 @@ pub(crate) enum Right {
 }
 
 /// The claims on one disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
-    holder: Claimant,
+    /// Nobody but where there is an heir already: its source has yet to come, after the loss of this table.
+    holder: Option<Claimant>,
     heir: Option<Claimant>,
 }
 
@@ -107,8 +108,8 @@ pub(crate) struct Claims {
 impl Claims {
     /// Takes an epoch that no claim bore before, and none but a new generation's of the cluster will bear.
     pub(crate) fn reserve(&mut self) -> u64 {
-        let claimants = self.disks.values().flat_map(|entry| [Some(&entry.holder), entry.heir.as_ref()]);
-        let last = claimants.flatten().map(|claimant| claimant.claim.epoch).max().unwrap_or(0);
+        let last =
+            self.disks.values().flat_map(Entry::claimants).map(|claimant| claimant.claim.epoch).max().unwrap_or(0);
         self.epoch = self.epoch.max(last).saturating_add(1);
         self.epoch
     }
@@ -125,42 +126,47 @@ impl Claims {
         in_use: impl Fn(&Claimant) -> bool,
     ) -> Result<(), Refusal> {
         self.refuse_barred(&who.boot)?;
-        let Some(entry) = self.disks.get_mut(disk) else {
-            self.disks.insert(disk.to_owned(), Entry { holder: who.clone(), heir: None });
-            return Ok(());
-        };
+        let entry = self.disks.entry(disk.to_owned()).or_default();
         if entry.right_of(who).is_some() {
             return Ok(());
         }
-        let rivals = || [Some(&entry.holder), entry.heir.as_ref()].into_iter().flatten();
         // Generations of two VMs cannot be compared: what counts between VMs is who uses the disk.
         let newer = |rival: &&Claimant| rival.vm == who.vm && rival.claim >= who.claim;
         let other = |rival: &&Claimant| rival.vm != who.vm && in_use(rival);
-        if let Some(rival) = rivals().find(|rival| newer(rival) || other(rival)) {
+        if let Some(rival) = entry.claimants().find(|rival| newer(rival) || other(rival)) {
             return Err(taken(disk, rival, who));
         }
-        *entry = match from {
-            None => Entry { holder: who.clone(), heir: None },
-            Some(source) => {
+        let Some(source) = from else {
+            *entry = Entry { holder: Some(who.clone()), heir: None };
+            return Ok(());
+        };
+        let holder = match entry.claimants().next() {
+            None => None,
+            Some(rival) => {
                 // An heir that never wrote and whose VM moves on is the holder all the same.
-                let present = rivals().find(|rival| rival.boot.node == source && rival.vm == who.vm);
-                let present = present.ok_or_else(|| taken(disk, &entry.holder, who))?;
-                Entry { holder: present.clone(), heir: Some(who.clone()) }
+                let present = entry.claimants().find(|rival| rival.boot.node == source && rival.vm == who.vm);
+                Some(present.ok_or_else(|| taken(disk, rival, who))?.clone())
             }
         };
+        *entry = Entry { holder, heir: Some(who.clone()) };
         Ok(())
     }
 
-    /// What a claimant may do with a disk that it has claimed before. On a disk that nobody has claimed, as after the loss
-    /// of this table, the first that comes with a claim counts as having claimed it.
+    /// What a claimant may do with a disk that it has claimed before. On a disk that nobody holds, as after the loss of this
+    /// table, the first that comes with a claim counts as having claimed it.
     ///
     /// # Errors
     /// The boot is barred, or the disk is another's.
     pub(crate) fn admit(&mut self, disk: &str, who: &Claimant) -> Result<Right, Refusal> {
         self.refuse_barred(&who.boot)?;
-        let first = || Entry { holder: who.clone(), heir: None };
-        let entry = self.disks.entry(disk.to_owned()).or_insert_with(first);
-        entry.right_of(who).ok_or_else(|| taken(disk, entry.heir.as_ref().unwrap_or(&entry.holder), who))
+        let entry = self.disks.entry(disk.to_owned()).or_default();
+        let newer = |heir: &Claimant| heir.vm == who.vm && heir.claim > who.claim;
+        if entry.holder.is_none() && entry.heir.as_ref().is_none_or(newer) {
+            entry.holder = Some(who.clone());
+        }
+        let latest = entry.claimants().last();
+        let refusal = latest.map(|latest| taken(disk, latest, who));
+        entry.right_of(who).ok_or_else(|| refusal.unwrap_or_else(|| Refusal::Other(format!("nobody has disk {disk}"))))
     }
 
     /// The heir takes the disk over.
@@ -169,7 +175,7 @@ impl Claims {
     /// It is neither its heir nor its holder any more.
     pub(crate) fn take_over(&mut self, disk: &str, who: &Claimant) -> Result<(), Refusal> {
         self.admit(disk, who)?;
-        self.disks.insert(disk.to_owned(), Entry { holder: who.clone(), heir: None });
+        self.disks.insert(disk.to_owned(), Entry { holder: Some(who.clone()), heir: None });
         Ok(())
     }
 
@@ -202,8 +208,17 @@ impl Claims {
 }
 
 impl Entry {
+    /// The holder, then the heir.
+    fn claimants(&self) -> impl Iterator<Item = &Claimant> {
+        self.holder.iter().chain(&self.heir)
+    }
+
     fn right_of(&self, who: &Claimant) -> Option<Right> {
-        if self.holder == *who { Some(Right::Holder) } else { (self.heir.as_ref() == Some(who)).then_some(Right::Heir) }
+        if self.holder.as_ref() == Some(who) {
+            Some(Right::Holder)
+        } else {
+            (self.heir.as_ref() == Some(who)).then_some(Right::Heir)
+        }
     }
 }
 
@@ -334,6 +349,18 @@ mod tests {
             claims.bar(&who("node1", boot, 1).boot);
         }
         assert_eq!(claims.barred.len(), BARRED);
+    }
+
+    #[test]
+    fn a_table_that_was_lost_does_not_take_the_disk_from_the_source_of_a_migration() {
+        let mut claims = Claims::default();
+        let (source, target) = (who("node1", 1, 3), who("node2", 2, 4));
+        claims.claim("x0", &target, Some("node1"), idle).unwrap();
+        assert_eq!(claims.admit("x0", &target), Ok(Right::Heir));
+        assert_eq!(claims.admit("x0", &source), Ok(Right::Holder), "it connects again");
+        assert!(claims.admit("x0", &who("node3", 3, 2)).is_err(), "one of them");
+        claims.take_over("x0", &target).unwrap();
+        assert!(claims.admit("x0", &source).is_err());
     }
 
     #[test]
