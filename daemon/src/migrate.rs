@@ -19,7 +19,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use crate::stream::{PORT, Service, Stream};
-use crate::streams;
+use crate::streams::{self, Member};
 use crate::sys;
 
 /// Xen's toolstack.
@@ -92,7 +92,7 @@ pub(crate) fn pull(arguments: &[String]) -> ExitCode {
 }
 
 fn receive(vm: String, generation: u64, address: Ipv4Addr) -> io::Result<()> {
-    let (site, secrets) = streams::identity().map_err(io::Error::other)?;
+    let Member { site, secrets, .. } = Member::read().map_err(io::Error::other)?;
     let service = Service::Pull { vm, generation, by: site.slot.0 };
     let stream = Stream::connect((address, PORT), &secrets.cluster_key, &site.config.name, &service)?;
     let (ours, theirs) = UnixStream::pair()?;

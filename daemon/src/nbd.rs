@@ -1,10 +1,13 @@
 //! The `nbd` applet: one network disk. It makes `/dev/gnbd/NAME` and carries its requests for as long as it lives.
 //!
-//! The kernel's NBD client does the block device; this program negotiates with the server, through the encrypted stream
-//! to the gateway, and gives the kernel one end of a socket pair, the other end of which it carries. When the stream is
+//! The kernel's NBD client does the block device; this program has the gateway connect it to the disk, through the
+//! encrypted stream, and gives the kernel one end of a socket pair, the other end of which it carries. When the stream is
 //! cut it connects again and gives the kernel a new socket: requests without an answer wait there ([`PATIENCE`]), and
-//! are sent once more. The device bears the export's name in the kernel, so that one whose carrier was ended by force is
-//! found, and carried on, by the next.
+//! are sent once more. A disk that is written to is claimed before, by the supervisor; this program says by which claim it
+//! comes, and ends with its device when the gateway says that the disk is another's by now.
+//!
+//! The device bears the export's name and the claim in the kernel. So one whose carrier was ended by force is found, and
+//! carried on, by the next; but never under another claim: what waits in it was written by a VM that is gone.
 
 use std::fs;
 use std::io::{self, Write};
@@ -22,14 +25,19 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::mm::{MlockAllFlags, mlockall};
 
-use crate::secrets::Secrets;
+use cluster::words::{Claim, Generation, VmName};
+
 use crate::stream::{PORT, Service, Stream};
-use crate::streams;
-use kernel::{Kernel, find_device};
+use crate::streams::claims::{Boot, Claimant, Refusal};
+use crate::streams::storage::Wanted;
+use crate::streams::{self, Member};
+use kernel::{Device, Kernel, devices};
 use negotiate::Export;
 
 mod kernel;
-mod negotiate;
+pub(crate) mod negotiate;
+#[cfg(test)]
+pub(crate) mod tests_server;
 
 /// Where network disks appear.
 const DIRECTORY: &str = "/dev/gnbd";
@@ -38,16 +46,50 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Between two attempts to connect again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// `nbd NAME ADDRESS`: runs until it is told to end.
+/// By what a disk is used: the VM that it is for, and its claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Title {
+    /// The VM.
+    pub(crate) vm: VmName,
+    /// The claim.
+    pub(crate) claim: Claim,
+}
+
+impl Title {
+    /// As words of this program's command line.
+    pub(crate) fn words(&self) -> [String; 3] {
+        [self.vm.to_string(), self.claim.epoch.to_string(), self.claim.generation.0.to_string()]
+    }
+
+    /// From such words.
+    pub(crate) fn parse(words: &[impl AsRef<str>]) -> Option<Self> {
+        let [vm, epoch, generation] = words else { return None };
+        let claim =
+            Claim { epoch: epoch.as_ref().parse().ok()?, generation: Generation(generation.as_ref().parse().ok()?) };
+        Some(Self { vm: VmName::new(vm.as_ref())?, claim })
+    }
+
+    /// For a boot of a node.
+    pub(crate) fn claimant(&self, boot: Boot) -> Claimant {
+        Claimant { vm: self.vm.clone(), claim: self.claim, boot }
+    }
+}
+
+/// `nbd NAME ADDRESS [VM EPOCH GENERATION]`: runs until it is told to end.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let parsed = match arguments {
-        [name, address] if fit(name) => address.parse().ok().map(|address| (name.clone(), address)),
+        [name, address] if fit(name) => address.parse().ok().map(|address| (name.clone(), address, None)),
+        [name, address, title @ ..] if fit(name) => address.parse().ok().and_then(|address| {
+            let title = Title::parse(title)?;
+            Some((name.clone(), address, Some(title)))
+        }),
         _ => None,
     };
-    let result = parsed.ok_or_else(|| io::Error::other("nbd NAME ADDRESS")).and_then(|(name, address)| {
+    let usage = || io::Error::other("nbd NAME ADDRESS [VM EPOCH GENERATION]");
+    let result = parsed.ok_or_else(usage).and_then(|(name, address, title)| {
         // A page that this program waits for could be on the way out through this very program.
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?;
-        Disk::open(name, address)?.serve()
+        Disk::open(name, address, title)?.serve()
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,15 +105,32 @@ fn fit(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
+/// The way to a disk on the gateway.
+struct Way {
+    gateway: Ipv4Addr,
+    member: Member,
+    wanted: Wanted,
+}
+
+impl Way {
+    fn connect(&self) -> io::Result<(Stream, Export)> {
+        let Member { site, secrets, .. } = &self.member;
+        let service = Service::Disk(self.wanted.clone());
+        let mut stream = Stream::connect((self.gateway, PORT), &secrets.cluster_key, &site.config.name, &service)?;
+        let export = stream.hear()?;
+        Ok((stream, export))
+    }
+}
+
 /// One network disk.
 struct Disk {
     name: String,
-    gateway: Ipv4Addr,
-    cluster: String,
-    secrets: Secrets,
+    way: Way,
     export: Export,
     kernel: Kernel,
     index: u32,
+    /// What the device bears in the kernel.
+    backend: String,
     carried: Option<Carried>,
 }
 
@@ -82,31 +141,36 @@ struct Carried {
 }
 
 impl Disk {
-    /// Connects, negotiates, and makes the device.
-    fn open(name: String, gateway: Ipv4Addr) -> io::Result<Self> {
-        let (site, secrets) = streams::identity().map_err(io::Error::other)?;
-        let (stream, export) = connect(gateway, &secrets, &site.config.name, &name)?;
+    /// Connects, and makes the device.
+    fn open(name: String, gateway: Ipv4Addr, title: Option<Title>) -> io::Result<Self> {
+        let member = Member::read().map_err(io::Error::other)?;
+        let claimant = title.as_ref().map(|title| title.claimant(member.boot()));
+        let wanted = Wanted { disk: name.clone(), boot: member.boot(), claimant };
+        let way = Way { gateway, member, wanted };
         let mut kernel = Kernel::open()?;
+        let backend = backend(&name, title.as_ref());
+        let (stream, export) = way.connect()?;
         let (ours, theirs) = UnixStream::pair()?;
-        let index = match find_device(Path::new("/sys/block"), &name) {
+        let mut found = None;
+        for Device { index, size, backend: other } in devices(Path::new("/sys/block")) {
+            if other == backend {
+                found = Some((index, size));
+            } else if other.split(' ').next() == Some(&name) {
+                // What waits in it was written under another claim.
+                kernel.disconnect(index)?;
+            }
+        }
+        let index = match found {
             // A carrier before this one was ended by force, and its device is waiting, perhaps with requests.
             Some((index, size)) if size == export.size => {
-                kernel.reconfigure(index, &name, theirs.as_fd())?;
+                kernel.reconfigure(index, &backend, theirs.as_fd())?;
                 index
             }
-            Some(_) => return Err(io::Error::other("the export has changed, and its old device is in use")),
-            None => kernel.connect(&name, &export, PATIENCE, theirs.as_fd())?,
+            Some((_, size)) => return Err(resized(&name, size, export.size)),
+            None => kernel.connect(&backend, &export, PATIENCE, theirs.as_fd())?,
         };
-        let disk = Self {
-            name,
-            gateway,
-            cluster: site.config.name,
-            secrets,
-            export,
-            kernel,
-            index,
-            carried: Some(Carried { stream, ours }),
-        };
+        let carried = Some(Carried { stream, ours });
+        let disk = Self { name, way, export, kernel, index, backend, carried };
         fs::create_dir_all(DIRECTORY)?;
         disk.unlink()?;
         symlink(Path::new("/dev").join(format!("nbd{index}")), disk.link())?;
@@ -137,6 +201,12 @@ impl Disk {
                 }
                 None => match self.reconnect() {
                     Ok(carried) => self.carried = Some(carried),
+                    Err(error) if is_final(&error) => {
+                        // What waits here fails now: nobody is to read what others write, and nothing of it may be sent later.
+                        self.unlink()?;
+                        self.kernel.disconnect(self.index)?;
+                        return Err(error);
+                    }
                     Err(_) => thread::sleep(AGAIN),
                 },
             }
@@ -145,12 +215,12 @@ impl Disk {
     }
 
     fn reconnect(&mut self) -> io::Result<Carried> {
-        let (stream, export) = connect(self.gateway, &self.secrets, &self.cluster, &self.name)?;
+        let (stream, export) = self.way.connect()?;
         if export != self.export {
-            return Err(io::Error::other("the export has changed"));
+            return Err(resized(&self.name, self.export.size, export.size));
         }
         let (ours, theirs) = UnixStream::pair()?;
-        self.kernel.reconfigure(self.index, &self.name, theirs.as_fd())?;
+        self.kernel.reconfigure(self.index, &self.backend, theirs.as_fd())?;
         Ok(Carried { stream, ours })
     }
 
@@ -174,8 +244,42 @@ impl Disk {
     }
 }
 
-fn connect(gateway: Ipv4Addr, secrets: &Secrets, cluster: &str, name: &str) -> io::Result<(Stream, Export)> {
-    let mut stream = Stream::connect((gateway, PORT), &secrets.cluster_key, cluster, &Service::Storage)?;
-    let export = negotiate::negotiate(&mut stream, name)?;
-    Ok((stream, export))
+/// What a device bears in the kernel: the export's name, and by what it is used.
+fn backend(name: &str, title: Option<&Title>) -> String {
+    title.map_or_else(|| name.to_owned(), |title| format!("{name} {}", title.words().join(" ")))
+}
+
+fn resized(name: &str, from: u64, to: u64) -> io::Error {
+    io::Error::other(format!("disk {name} had {from} bytes and now has {to}, or other features"))
+}
+
+/// Whether the gateway has refused for good.
+fn is_final(error: &io::Error) -> bool {
+    let refusal = error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>());
+    refusal.is_some_and(Refusal::is_final)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_told_in_words_and_a_device_bears_it() {
+        let claim = Claim { epoch: 3, generation: Generation(17) };
+        let title = Title { vm: VmName::new("web-1").unwrap(), claim };
+        assert_eq!(Title::parse(&title.words()), Some(title.clone()));
+        assert_eq!(backend("x0", Some(&title)), "x0 web-1 3 17");
+        assert_eq!(backend("x0", None), "x0");
+        for bad in [&[][..], &["x0", "1"], &["x0", "1", "2", "3"], &["x0", "-1", "2"], &["../x0", "1", "2"]] {
+            assert_eq!(Title::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_for_good_is_final() {
+        let refused = |refusal| is_final(&io::Error::other(refusal));
+        assert!(refused(Refusal::Claimed(String::new())) && refused(Refusal::Barred(String::new())));
+        assert!(!refused(Refusal::Busy(String::new())) && !refused(Refusal::Missing(String::new())));
+        assert!(!is_final(&io::ErrorKind::ConnectionRefused.into()));
+    }
 }

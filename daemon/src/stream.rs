@@ -13,15 +13,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use snow::{Builder, HandshakeState, StatelessTransportState};
 
 use crate::secrets::Key;
+use crate::streams::claims::Refusal;
+use crate::streams::storage::{Claiming, Wanted};
 
 /// The port, as heartbeat's own: `ha-cluster` is registered for both protocols.
 pub(crate) const PORT: u16 = 694;
 /// How long connecting and each step of the handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long what was sent may stay unacknowledged before the connection counts as cut.
 const DEAD: Duration = Duration::from_secs(20);
 /// The longest Noise message.
@@ -38,8 +41,10 @@ const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Service {
-    /// The gateway's NBD server.
-    Storage,
+    /// To be connected to one of the gateway's disks. The answer is followed by what the disk is like, then by NBD's transmission.
+    Disk(Wanted),
+    /// To have disks claimed; the answer is all.
+    Claim(Claiming),
     /// A VM that is to be pushed here.
     Pull {
         /// Its name.
@@ -57,8 +62,6 @@ pub(crate) struct Stream {
     session: Arc<StatelessTransportState>,
     sent: u64,
     received: u64,
-    /// What of the last record was not read yet.
-    rest: Vec<u8>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -88,12 +91,13 @@ impl Stream {
         let key = key.derive("holdfast stream 1");
         let mut noise = builder(&key, cluster.as_bytes())?.build_initiator().map_err(io::Error::other)?;
         say(&mut tcp, &mut noise)?;
-        hear(&mut tcp, &mut noise)?;
+        hear(&mut tcp, &mut noise).map_err(|error| {
+            let hung_up = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
+            if hung_up { invalid("it refuses this cluster's key") } else { error }
+        })?;
         let mut stream = Self::new(tcp, noise)?;
-        stream.send(&postcard::to_allocvec(service).map_err(io::Error::other)?)?;
-        let answer: Result<(), String> =
-            postcard::from_bytes(&stream.receive()?).map_err(|_| invalid("an answer that is none"))?;
-        answer.map_err(io::Error::other)?;
+        stream.tell(service)?;
+        stream.hear::<Result<(), Refusal>>()?.map_err(io::Error::other)?;
         stream.tcp.set_read_timeout(None)?;
         Ok(stream)
     }
@@ -109,8 +113,7 @@ impl Stream {
         hear(&mut tcp, &mut noise)?;
         say(&mut tcp, &mut noise)?;
         let mut stream = Self::new(tcp, noise)?;
-        let service =
-            postcard::from_bytes(&stream.receive()?).map_err(|_| invalid("a request for no known service"))?;
+        let service = stream.hear()?;
         stream.tcp.set_read_timeout(None)?;
         Ok((stream, service))
     }
@@ -119,13 +122,37 @@ impl Stream {
     ///
     /// # Errors
     /// The connection was cut.
-    pub(crate) fn answer(&mut self, answer: &Result<(), String>) -> io::Result<()> {
-        self.send(&postcard::to_allocvec(answer).map_err(io::Error::other)?)
+    pub(crate) fn answer(&mut self, answer: &Result<(), Refusal>) -> io::Result<()> {
+        self.tell(answer)
+    }
+
+    /// Says one thing, in a record.
+    ///
+    /// # Errors
+    /// The connection was cut.
+    pub(crate) fn tell(&mut self, what: &impl Serialize) -> io::Result<()> {
+        self.send(&postcard::to_allocvec(what).map_err(io::Error::other)?)
+    }
+
+    /// Hears one thing, in a record.
+    ///
+    /// # Errors
+    /// The connection was cut, or it is not such a thing.
+    pub(crate) fn hear<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+        postcard::from_bytes(&self.receive()?).map_err(|_| invalid("a message of an unknown kind"))
+    }
+
+    /// The connection itself, by which it can be cut.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub(crate) fn socket(&self) -> io::Result<TcpStream> {
+        self.tcp.try_clone()
     }
 
     fn new(tcp: TcpStream, noise: HandshakeState) -> io::Result<Self> {
         let session = noise.into_stateless_transport_mode().map_err(io::Error::other)?;
-        Ok(Self { tcp, session: Arc::new(session), sent: 0, received: 0, rest: Vec::new() })
+        Ok(Self { tcp, session: Arc::new(session), sent: 0, received: 0 })
     }
 
     fn send(&mut self, cargo: &[u8]) -> io::Result<()> {
@@ -150,8 +177,7 @@ impl Stream {
         mut to: impl Write,
         close: impl Fn() + Send + 'static,
     ) -> io::Result<()> {
-        let Self { tcp, session, mut sent, mut received, rest } = self;
-        to.write_all(&rest)?;
+        let Self { tcp, session, mut sent, mut received } = self;
         let (mut out, mut back) = (tcp.try_clone()?, tcp.try_clone()?);
         let outward = Arc::clone(&session);
         let sender = thread::Builder::new().stack_size(STACK).spawn(move || -> io::Result<()> {
@@ -194,36 +220,6 @@ impl Stream {
         }
         let sent = sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")));
         result.and(sent)
-    }
-}
-
-/// Before anything is a pump, both ends speak in turns.
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.rest.is_empty() {
-            self.rest = self.receive()?;
-        }
-        let length = self.rest.len().min(buffer.len());
-        let later = self.rest.split_off(length);
-        for (to, from) in buffer.iter_mut().zip(&self.rest) {
-            *to = *from;
-        }
-        self.rest = later;
-        Ok(length)
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let cargo = bytes.get(..CARGO).unwrap_or(bytes);
-        if !cargo.is_empty() {
-            self.send(cargo)?;
-        }
-        Ok(cargo.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 //! sector 1 ...    GRUB's core
 //! 1 MiB ...       FAT, labelled HOLDFAST:  xen vmlinuz initramfs (the gateway's)  boot/grub/grub.cfg
 //!                                          pxe/ ... (GRUB for the network, xen vmlinuz initramfs of the nodes)
+//! last MiB        the gateway's claims on disks, empty but for the mark (`daemon/src/streams/store.rs`)
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -22,6 +23,10 @@ use crate::tree::{self, Entry, Tree};
 
 /// Where the partition begins, in bytes.
 const PARTITION: u64 = 1 << 20;
+/// The length of the partition for claims, in bytes.
+const STATE: u64 = 1 << 20;
+/// What that partition begins with: the daemon finds it by this.
+const STATE_MARK: &[u8; 16] = b"HOLDFAST STATE 1";
 /// A sector, in bytes.
 const SECTOR: u64 = 512;
 
@@ -105,7 +110,8 @@ fn assemble(places: &Places, work: &Path, out: &Path) -> Result<()> {
     let size = (used + used / 16 + (8 << 20)).next_multiple_of(PARTITION);
     drop(fs::remove_file(out));
     let disk = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(out)?;
-    disk.set_len(PARTITION + size)?;
+    disk.set_len(PARTITION + size + STATE)?;
+    disk.write_all_at(STATE_MARK, PARTITION + size)?;
     let offset = PARTITION / SECTOR;
     let mut format = Command::new("mkfs.vfat");
     format.args(["-F", "32", "-n", "HOLDFAST", "-i", "484f4c44", "--offset", &offset.to_string()]);
@@ -119,20 +125,23 @@ fn assemble(places: &Places, work: &Path, out: &Path) -> Result<()> {
     boot_record(places, &disk, offset, size / SECTOR)
 }
 
-/// The first sector (GRUB's boot code finds the core behind it) with one partition, of type FAT32 LBA.
+/// The first sector (GRUB's boot code finds the core behind it) with two partitions: of type FAT32 LBA, and of no file system.
 fn boot_record(places: &Places, disk: &File, first: u64, sectors: u64) -> Result<()> {
-    let boot = Path::new("/usr/lib/grub/i386-pc/boot.img");
-    let code = fs::read(boot).context("GRUB is missing: apt-get install grub-pc-bin")?;
+    let code = Path::new("/usr/lib/grub/i386-pc/boot.img");
+    let code = fs::read(code).context("GRUB is missing: apt-get install grub-pc-bin")?;
     let core = fs::read(places.out.join("core.img")).context("core.img is missing: run cargo image")?;
     if u64::try_from(core.len())? > PARTITION - SECTOR {
         bail!("GRUB's core does not fit before the partition");
     }
     let mut sector = [0; 512];
     sector.get_mut(..440).context("a sector")?.copy_from_slice(code.get(..440).context("GRUB's boot code is short")?);
-    let mut partition = vec![0x80, 0, 2, 0, 0x0c, 0xff, 0xff, 0xff];
-    partition.extend(u32::try_from(first)?.to_le_bytes());
-    partition.extend(u32::try_from(sectors)?.to_le_bytes());
-    sector.get_mut(446..462).context("a sector")?.copy_from_slice(&partition);
+    let partition = |begin: [u8; 4], kind: u8, first: u64, sectors: u64| -> Result<Vec<u8>> {
+        let places = [u32::try_from(first)?.to_le_bytes(), u32::try_from(sectors)?.to_le_bytes()].concat();
+        Ok([&begin[..], &[kind, 0xff, 0xff, 0xff], &places].concat())
+    };
+    let boot = partition([0x80, 0, 2, 0], 0x0c, first, sectors)?;
+    let state = partition([0, 0xff, 0xff, 0xff], 0xda, first + sectors, STATE / SECTOR)?;
+    sector.get_mut(446..478).context("a sector")?.copy_from_slice(&[boot, state].concat());
     sector.get_mut(510..).context("a sector")?.copy_from_slice(&[0x55, 0xaa]);
     disk.write_all_at(&sector, 0)?;
     disk.write_all_at(&core, SECTOR)?;

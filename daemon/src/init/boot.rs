@@ -7,7 +7,7 @@ use rustix::rand::GetRandomFlags;
 use rustix::system::RebootCommand;
 
 use super::services::{OnEnd, Services, Spec};
-use super::site::Site;
+use super::site::{INCARNATION, Site};
 use super::{HOLDFAST, disks, failed, gateway, modules, mounts, report, xen};
 use crate::netsetup;
 
@@ -15,8 +15,6 @@ use crate::netsetup;
 pub(super) const SUPERVISOR: &str = "supervisor";
 /// The terminals that get a menu, where they exist: Xen's console and the screen.
 const TERMINALS: [&str; 2] = ["/dev/hvc0", "/dev/tty1"];
-/// This boot's random number, in 16 hexadecimal digits: a restarted supervisor finds it here again.
-const INCARNATION: &str = "/run/holdfast/incarnation";
 
 /// What the phases build up.
 #[derive(Debug, Default)]
@@ -30,7 +28,7 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 16] = [
+const PHASES: [Phase; 17] = [
     ("file systems", |_| mounts::first()),
     ("host", |_| host()),
     ("incarnation", |_| incarnation(Path::new(INCARNATION))),
@@ -45,6 +43,7 @@ const PHASES: [Phase; 16] = [
     ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
     ("domain 0", |_| xen::init_dom0()),
     ("domain 0's share", |_| xen::prefer_dom0()),
+    ("claims", Boot::find_claims),
     ("exports", Boot::serve_disks),
     ("PXE", Boot::serve_boot),
     ("streams", |boot| {
@@ -78,6 +77,13 @@ impl Boot {
         let own = site.own();
         rustix::system::sethostname(own.name.as_bytes()).map_err(|error| format!("host name: {error}"))?;
         netsetup::set_up(&site.config, &own.nics)
+    }
+
+    fn find_claims(&mut self) -> Result<(), String> {
+        match &self.site {
+            Some(site) if site.is_gateway() && !site.config.exports.is_empty() => gateway::find_state(),
+            _ => Ok(()),
+        }
     }
 
     fn serve_disks(&mut self) -> Result<(), String> {

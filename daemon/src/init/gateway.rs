@@ -5,8 +5,8 @@
 use std::fmt::Write;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,13 @@ use rustix::mount::MountFlags;
 use super::services::{OnEnd, Services, Spec};
 use super::{HOLDFAST, disks, failed, report};
 use crate::netsetup;
+use crate::streams::STATE;
+use crate::streams::store::MARK;
 
 const NBD_SERVER: &str = "/bin/nbd-server";
 const NBD_CONFIGURATION: &str = "/run/holdfast/nbd-server.conf";
-const NBD_PID: &str = "/run/holdfast/nbd-server.pid";
+/// Where nbd-server says its process id.
+pub(crate) const NBD_PID: &str = "/run/holdfast/nbd-server.pid";
 /// Where nbd-server answers, and nowhere else: our own stream carries it to the nodes.
 const NBD_SOCKET: &str = "/run/holdfast/nbd.sock";
 
@@ -36,6 +39,27 @@ const FILES: &str = "/media/pxe";
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks for them.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Finds the partition that the storage keeps its claims in.
+///
+/// # Errors
+/// There is none: then they are kept in memory.
+pub(super) fn find_state() -> Result<(), String> {
+    let device = find_device(is_state);
+    let device = device.ok_or(
+        "no partition for the claims on disks is there: they are kept in memory, and a restart of this gateway forgets them",
+    )?;
+    symlink(&device, STATE).map_err(failed(STATE))
+}
+
+fn is_state(device: &Path) -> bool {
+    let mark = || -> io::Result<[u8; 16]> {
+        let mut mark = [0; 16];
+        fs::File::open(device)?.read_exact_at(&mut mark, 0)?;
+        Ok(mark)
+    };
+    mark().is_ok_and(|mark| mark == *MARK)
+}
 
 /// Starts serving disks.
 ///
@@ -151,15 +175,20 @@ fn clients<'a>(config: &'a Config, own: &'a NodeConfig) -> impl Iterator<Item = 
 
 /// Mounts the partition that the gateway has booted from, for reading.
 fn mount_media() -> Result<(), String> {
-    let device = wait_for(|| {
-        let devices = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
-        devices.map(|entry| Path::new("/dev").join(entry.file_name())).find(|path| is_media(path))
-    });
+    let device = find_device(is_media);
     let device = device.ok_or_else(|| format!("no partition is labelled {LABEL}"))?;
     fs::create_dir_all(MEDIA).map_err(failed(MEDIA))?;
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount(&device, MEDIA, "vfat", flags, None)
         .map_err(|error| format!("mount {} on {MEDIA}: {error}", device.display()))
+}
+
+/// The first disk or partition that `is_it` takes, as soon as it is there.
+fn find_device(is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    wait_for(|| {
+        let devices = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+        devices.map(|entry| Path::new("/dev").join(entry.file_name())).find(|path| is_it(path))
+    })
 }
 
 fn is_media(device: &Path) -> bool {

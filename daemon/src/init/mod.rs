@@ -27,9 +27,10 @@ use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
 
 use boot::Boot;
+pub(crate) use gateway::NBD_PID;
 pub(crate) use report::PROBLEMS;
 use services::Services;
-pub(crate) use site::Site;
+pub(crate) use site::{Site, incarnation};
 
 /// Our own program, which is also the supervisor and the menu.
 pub(crate) const HOLDFAST: &str = "/bin/holdfast";

@@ -3,13 +3,16 @@
 use std::fs;
 
 use cluster::config::{Config, Mac, NodeConfig};
-use cluster::words::{Role, Slot};
+use cluster::words::{Incarnation, Role, Slot};
 
 use super::failed;
 use crate::netsetup;
 
 /// The configuration, the same on every node.
 const FILE: &str = "/etc/holdfast/cluster.toml";
+
+/// This boot's random number, in 16 hexadecimal digits: every process finds it here.
+pub(super) const INCARNATION: &str = "/run/holdfast/incarnation";
 
 /// A configuration and this machine's place in it.
 #[derive(Debug)]
@@ -44,6 +47,19 @@ impl Site {
     }
 }
 
+/// Which boot of this machine this is.
+///
+/// # Errors
+/// It was not drawn, or is none.
+pub(crate) fn incarnation() -> Result<Incarnation, String> {
+    parse_incarnation(&fs::read_to_string(INCARNATION).map_err(failed(INCARNATION))?)
+}
+
+fn parse_incarnation(text: &str) -> Result<Incarnation, String> {
+    let number = u64::from_str_radix(text.trim(), 16).map_err(|error| format!("{INCARNATION}: {error}"))?;
+    Incarnation::new(number).ok_or_else(|| format!("{INCARNATION}: zero is no incarnation"))
+}
+
 /// What an operator is told whose machine is in nobody's list.
 fn stranger(macs: &[Mac]) -> String {
     match macs {
@@ -59,7 +75,16 @@ fn stranger(macs: &[Mac]) -> String {
 mod tests {
     use cluster::config::Mac;
 
-    use super::stranger;
+    use cluster::words::Incarnation;
+
+    use super::{parse_incarnation, stranger};
+
+    #[test]
+    fn the_boot_has_a_number() {
+        assert_eq!(parse_incarnation("00000000000000ab\n"), Incarnation::new(0xab).ok_or(String::new()));
+        assert!(parse_incarnation("0000000000000000\n").is_err());
+        assert!(parse_incarnation("").is_err());
+    }
 
     #[test]
     fn a_stranger_is_told_what_to_write() {

@@ -59,13 +59,13 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Makes a device of a connected socket; its number. It bears the export's name ([`find_device`]).
+    /// Makes a device of a connected socket; its number. It bears `backend` in the kernel ([`devices`]).
     ///
     /// # Errors
     /// What the kernel refuses.
     pub(super) fn connect(
         &mut self,
-        name: &str,
+        backend: &str,
         export: &Export,
         patience: Duration,
         socket: BorrowedFd<'_>,
@@ -75,7 +75,7 @@ impl Kernel {
         request.attribute(NBD_ATTR_BLOCK_SIZE_BYTES, &BLOCK.to_ne_bytes());
         request.attribute(NBD_ATTR_SERVER_FLAGS, &u64::from(export.flags).to_ne_bytes());
         request.attribute(NBD_ATTR_DEAD_CONN_TIMEOUT, &patience.as_secs().to_ne_bytes());
-        request.text(NBD_ATTR_BACKEND_IDENTIFIER, name);
+        request.text(NBD_ATTR_BACKEND_IDENTIFIER, backend);
         give(&mut request, socket)?;
         let answer = self.ask(request)?;
         let index = find(&answer, NBD_ATTR_INDEX).and_then(|value| value.try_into().ok());
@@ -86,10 +86,10 @@ impl Kernel {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub(super) fn reconfigure(&mut self, index: u32, name: &str, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub(super) fn reconfigure(&mut self, index: u32, backend: &str, socket: BorrowedFd<'_>) -> io::Result<()> {
         let mut request = self.request(NBD_CMD_RECONFIGURE);
         request.number(NBD_ATTR_INDEX, index);
-        request.text(NBD_ATTR_BACKEND_IDENTIFIER, name);
+        request.text(NBD_ATTR_BACKEND_IDENTIFIER, backend);
         give(&mut request, socket)?;
         self.ask(request).map(drop)
     }
@@ -128,20 +128,29 @@ impl Kernel {
     }
 }
 
-/// The device that bears an export's name, as `devices` (sysfs' `/sys/block`) shows it, and its size in bytes.
-pub(super) fn find_device(devices: &Path, name: &str) -> Option<(u32, u64)> {
-    let entries = fs::read_dir(devices).into_iter().flatten().flatten();
-    let mut indexes = entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("nbd")?.parse().ok());
-    indexes.find_map(|index: u32| {
-        let read = |what| fs::read_to_string(devices.join(format!("nbd{index}")).join(what)).ok();
+/// A device in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    /// Its number.
+    pub(super) index: u32,
+    /// In bytes.
+    pub(super) size: u64,
+    /// What it bears.
+    pub(super) backend: String,
+}
+
+/// The devices in use, as `blocks` (sysfs' `/sys/block`) shows them.
+pub(super) fn devices(blocks: &Path) -> Vec<Device> {
+    let entries = fs::read_dir(blocks).into_iter().flatten().flatten();
+    let indexes = entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("nbd")?.parse().ok());
+    let device = |index: u32| {
+        let read = |what| fs::read_to_string(blocks.join(format!("nbd{index}")).join(what)).ok();
         // Only a device in use has a backend.
-        let sectors: u64 = read("size")
-            .filter(|_| read("backend").is_some_and(|backend| backend.trim_end() == name))?
-            .trim_end()
-            .parse()
-            .ok()?;
-        Some((index, sectors.saturating_mul(BLOCK)))
-    })
+        let backend = read("backend")?.trim_end().to_owned();
+        let sectors: u64 = read("size")?.trim_end().parse().ok()?;
+        Some(Device { index, size: sectors.saturating_mul(BLOCK), backend })
+    };
+    indexes.filter_map(device).collect()
 }
 
 /// The first message of several, and the rest.
@@ -180,20 +189,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_is_found_by_the_name_of_its_export() {
-        let devices = tempfile::tempdir().unwrap();
+    fn devices_in_use_say_what_they_bear() {
+        let directory = tempfile::tempdir().unwrap();
         for (device, backend) in
-            [("nbd0", None), ("nbd1", Some("x10\n")), ("nbd2", Some("x1\n")), ("vda", Some("x1\n"))]
+            [("nbd0", None), ("nbd1", Some("x1 x1 3 17\n")), ("vda", Some("x1\n")), ("nbdx", Some("x1\n"))]
         {
-            let device = devices.path().join(device);
+            let device = directory.path().join(device);
             fs::create_dir(&device).unwrap();
             fs::write(device.join("size"), "2048\n").unwrap();
             if let Some(backend) = backend {
                 fs::write(device.join("backend"), backend).unwrap();
             }
         }
-        assert_eq!(find_device(devices.path(), "x1"), Some((2, 1 << 20)));
-        assert_eq!(find_device(devices.path(), "x2"), None);
+        let found = Device { index: 1, size: 1 << 20, backend: "x1 x1 3 17".to_owned() };
+        assert_eq!(devices(directory.path()), [found]);
+        assert_eq!(devices(Path::new("/nonexistent")), []);
     }
 
     #[test]

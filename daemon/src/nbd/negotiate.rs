@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
+use serde::{Deserialize, Serialize};
+
 const NBDMAGIC: u64 = 0x4e42_444d_4147_4943;
 const IHAVEOPT: u64 = 0x4948_4156_454f_5054;
 const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
@@ -21,19 +23,19 @@ const REPLY_BYTES: u32 = 4096;
 const REPLIES: usize = 16;
 
 /// What the server exports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Export {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Export {
     /// In bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// The transmission flags, as the kernel takes them.
-    pub(super) flags: u16,
+    pub(crate) flags: u16,
 }
 
 /// Asks for an export and goes over to transmission.
 ///
 /// # Errors
 /// The server does not have it, or does not speak the protocol.
-pub(super) fn negotiate(server: &mut (impl Read + Write), name: &str) -> io::Result<Export> {
+pub(crate) fn negotiate(server: &mut (impl Read + Write), name: &str) -> io::Result<Export> {
     if u64::from_be_bytes(read(server)?) != NBDMAGIC || u64::from_be_bytes(read(server)?) != IHAVEOPT {
         return Err(invalid("not an NBD server"));
     }
@@ -56,7 +58,7 @@ pub(super) fn negotiate(server: &mut (impl Read + Write), name: &str) -> io::Res
             (REP_INFO, data) => export = export_info(&data).or(export),
             (kind, text) if kind & REP_ERROR != 0 => {
                 let text = String::from_utf8_lossy(&text).into_owned();
-                return Err(io::Error::other(format!("the gateway does not export {name} ({kind:#x}) {text}")));
+                return Err(io::Error::other(format!("nbd-server does not export {name} ({kind:#x}) {text}")));
             }
             _ => return Err(invalid("an NBD reply of an unknown kind")),
         }
@@ -96,52 +98,13 @@ fn invalid(text: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-    use std::path::Path;
-    use std::process::{Child, Command, Stdio};
-
     use super::*;
-
-    /// Debian's nbd-server on a unix socket, as the gateway runs it.
-    struct Server(Child);
-
-    impl Drop for Server {
-        fn drop(&mut self) {
-            self.0.kill().unwrap();
-            self.0.wait().unwrap();
-        }
-    }
-
-    fn serve(directory: &Path) -> (Server, UnixStream) {
-        let (socket, disk) = (directory.join("nbd.sock"), directory.join("disk"));
-        std::fs::write(&disk, vec![7; 1 << 20]).unwrap();
-        let configuration = format!(
-            "[generic]\nunixsock = {}\n[x0]\nexportname = {}\nflush = true\nfua = true\n",
-            socket.display(),
-            disk.display()
-        );
-        std::fs::write(directory.join("conf"), configuration).unwrap();
-        let child = Command::new("nbd-server")
-            .arg("-d")
-            .arg("-C")
-            .arg(directory.join("conf"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nbd-server is missing: apt-get install nbd-server");
-        let server = Server(child);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        loop {
-            match UnixStream::connect(&socket) {
-                Ok(stream) => return (server, stream),
-                Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
-            }
-        }
-    }
+    use crate::nbd::tests_server::Server;
 
     #[test]
     fn a_real_server_exports_its_disk() {
-        let directory = tempfile::tempdir().unwrap();
-        let (_server, mut stream) = serve(directory.path());
+        let server = Server::start(&["x0"]);
+        let mut stream = server.connect();
         let export = negotiate(&mut stream, "x0").unwrap();
         assert_eq!(export.size, 1 << 20);
         assert_eq!(export.flags & 0b1101, 0b1101, "flush and FUA");
@@ -156,8 +119,8 @@ mod tests {
 
     #[test]
     fn an_export_that_is_not_there_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let (_server, mut stream) = serve(directory.path());
+        let server = Server::start(&["x0"]);
+        let mut stream = server.connect();
         let error = negotiate(&mut stream, "x9").unwrap_err().to_string();
         assert!(error.contains("does not export x9"), "{error}");
     }

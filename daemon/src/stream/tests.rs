@@ -10,11 +10,16 @@ fn listen() -> (TcpListener, (Ipv4Addr, u16)) {
     (listener, (Ipv4Addr::LOCALHOST, port))
 }
 
+/// Any service will do.
+fn pull() -> Service {
+    Service::Pull { vm: "x0".to_owned(), generation: 7, by: 2 }
+}
+
 fn pair() -> (Stream, Stream) {
     let (listener, address) = listen();
-    let client = thread::spawn(move || Stream::connect(address, &tests_key(1), "lab", &Service::Storage).unwrap());
+    let client = thread::spawn(move || Stream::connect(address, &tests_key(1), "lab", &pull()).unwrap());
     let (mut server, service) = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab").unwrap();
-    assert_eq!(service, Service::Storage);
+    assert_eq!(service, pull());
     server.answer(&Ok(())).unwrap();
     (client.join().unwrap(), server)
 }
@@ -23,7 +28,7 @@ fn pair() -> (Stream, Stream) {
 fn members_are_served_and_nobody_else() {
     for (key, cluster) in [(2, "lab"), (1, "other")] {
         let (listener, address) = listen();
-        let client = thread::spawn(move || Stream::connect(address, &tests_key(key), cluster, &Service::Storage));
+        let client = thread::spawn(move || Stream::connect(address, &tests_key(key), cluster, &pull()));
         let refused = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab");
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidData);
         assert!(client.join().unwrap().is_err());
@@ -33,12 +38,12 @@ fn members_are_served_and_nobody_else() {
 #[test]
 fn a_refusal_arrives_with_its_reason() {
     let (listener, address) = listen();
-    let service = Service::Pull { vm: "x0".to_owned(), generation: 7, by: 2 };
+    let service = pull();
     let asked = service.clone();
     let client = thread::spawn(move || Stream::connect(address, &tests_key(1), "lab", &asked));
     let (mut server, heard) = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab").unwrap();
     assert_eq!(heard, service);
-    server.answer(&Err("no such migration".to_owned())).unwrap();
+    server.answer(&Err(Refusal::Other("no such migration".to_owned()))).unwrap();
     assert_eq!(client.join().unwrap().unwrap_err().to_string(), "no such migration");
 }
 

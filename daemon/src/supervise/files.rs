@@ -181,7 +181,7 @@ fn mounted(disks: &Arc<Disks>) -> Result<(), String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let here = |line: &str| line.split(' ').nth(1) == Some(MOUNT);
     // A mounted file system keeps its disk, whatever became of the process that carried it for a former supervisor.
-    let _held = disks.have(&[SHARED.to_owned()], now() + PATIENCE)?;
+    let _held = disks.have_shared(now() + PATIENCE)?;
     if mounts.lines().any(here) {
         return Ok(());
     }

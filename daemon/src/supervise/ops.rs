@@ -6,24 +6,32 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::event::{Event, Outcome, Path as Way, Transfer, Work};
-use cluster::words::{Generation, Instant, OpId, Outlet, Slot, VmName};
+use cluster::words::{Claim, Incarnation, Instant, OpId, Outlet, Slot, VmName};
 use hw::ap7921::Relay;
 
 use super::child::{self, xl};
+use super::clock::until;
 use super::files;
 use super::mailbox::{Post, Told};
 use super::power::{self, Turns};
 use super::pulls;
 use super::run::servant;
-use super::site::{self, Site};
+use super::site::Site;
 use super::storage::{Disks, Held};
 use crate::init::HOLDFAST;
 use crate::migrate;
+use crate::nbd::Title;
+use crate::streams::claims::Boot;
+use crate::streams::orders::{self, Done, Order};
 
 /// Percent of a processor that a VM has which is moved all but paused.
 const SLOW: &str = "5";
+
+/// What the storage's process is given to answer after the time for an order.
+const ANSWERING: Duration = Duration::from_secs(1);
 
 /// What begins operations.
 #[derive(Debug)]
@@ -61,8 +69,8 @@ impl Ops {
 impl Desk {
     fn perform(&self, work: Work, deadline: Instant, socket: Option<UnixStream>) -> Outcome {
         let done = match work {
-            Work::Create { vm, resume, .. } => self.create(&vm, resume, deadline),
-            Work::Receive { vm, claim, from } => self.receive(&vm, claim.generation, from, deadline),
+            Work::Create { vm, claim, resume } => self.create(&vm, claim, resume, deadline),
+            Work::Receive { vm, claim, from } => self.receive(&vm, claim, from, deadline),
             Work::Push { vm, transfer, .. } => push(&vm, transfer, socket, deadline),
             Work::Suspend { vm } => suspend(&vm, deadline),
             // `-w` waits until the domain is gone, `-F` asks by ACPI where the guest does not listen to xenstore.
@@ -70,25 +78,34 @@ impl Desk {
             Work::Destroy { domain } => xl(["destroy", &domain], deadline),
             Work::OutletsOff { outlets, path, .. } => return self.switch(&outlets, Relay::Off, path, deadline),
             Work::OutletsOn { outlets, path, .. } => return self.switch(&outlets, Relay::On, path, deadline),
-            Work::Reserve => return site::reserve_epoch().map_or_else(Outcome::Failed, Outcome::Reserved),
-            Work::Bar { .. } => Err("this gateway cannot bar a node".to_owned()),
+            Work::Reserve => return order(&Order::Reserve, deadline),
+            Work::Bar { slot, incarnation } => return self.bar(slot, incarnation, deadline),
         };
         done.map_or_else(Outcome::Failed, |_said| Outcome::Succeeded)
     }
 
-    /// The disks of a VM, for as long as what is returned lives.
-    fn disks_of(&self, vm: &VmName, deadline: Instant) -> Result<Held, String> {
+    /// The disks of a VM, claimed, for as long as what is returned lives.
+    fn disks_of(&self, vm: &VmName, claim: Claim, from: Option<&str>, deadline: Instant) -> Result<Held, String> {
         files::wait_for_them(deadline)?;
-        self.disks.have(&files::parse(vm)?.network_disks(), deadline)
+        let title = Title { vm: vm.clone(), claim };
+        self.disks.have(&files::parse(vm)?.network_disks(), &title, from, deadline)
+    }
+
+    /// As the gateway: has its storage bar a boot of a node.
+    fn bar(&self, slot: Slot, incarnation: Incarnation, deadline: Instant) -> Outcome {
+        let boot = Boot { node: self.site.config.node(slot).name.clone(), incarnation };
+        let longest = until(deadline).saturating_sub(ANSWERING);
+        let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        order(&Order::Bar { boot, longest_ms }, deadline)
     }
 
     fn switch(&self, outlets: &[Outlet], relay: Relay, path: Way, deadline: Instant) -> Outcome {
         power::switch(&self.site, &self.turns, outlets, relay, path, deadline)
     }
 
-    fn create(&self, vm: &VmName, resume: bool, deadline: Instant) -> Result<String, String> {
+    fn create(&self, vm: &VmName, claim: Claim, resume: bool, deadline: Instant) -> Result<String, String> {
         // libxl looks at the devices when it plans a domain: they must be there before, and stay.
-        let _held = self.disks_of(vm, deadline)?;
+        let _held = self.disks_of(vm, claim, None, deadline)?;
         let path = files::path_of(vm);
         if resume {
             let image = files::image_of(vm);
@@ -102,12 +119,22 @@ impl Desk {
         xl(arguments, deadline)
     }
 
-    fn receive(&self, vm: &VmName, generation: Generation, from: Slot, deadline: Instant) -> Result<String, String> {
-        let _held = self.disks_of(vm, deadline)?;
+    fn receive(&self, vm: &VmName, claim: Claim, from: Slot, deadline: Instant) -> Result<String, String> {
+        let source = self.site.config.node(from);
+        let _held = self.disks_of(vm, claim, Some(&source.name), deadline)?;
         let mut command = Command::new(HOLDFAST);
-        let address = self.site.config.node(from).address.to_string();
-        command.args(["pull", vm.as_str(), &generation.0.to_string(), &address]).stdin(Stdio::null());
+        let address = source.address.to_string();
+        command.args(["pull", vm.as_str(), &claim.generation.0.to_string(), &address]).stdin(Stdio::null());
         child::run(command, deadline)
+    }
+}
+
+/// What the storage's process has made of an order.
+fn order(what: &Order, deadline: Instant) -> Outcome {
+    match orders::order(what, until(deadline)) {
+        Ok(Done::Reserved(epoch)) => Outcome::Reserved(epoch),
+        Ok(Done::Barred(boot)) => Outcome::Barred(boot.incarnation),
+        Ok(Done::Failed(reason)) | Err(reason) => Outcome::Failed(reason),
     }
 }
 

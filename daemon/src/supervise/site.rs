@@ -15,12 +15,8 @@ use crate::secrets::Secrets;
 
 /// The cluster's key and the like.
 const SECRETS: &str = "/etc/holdfast/secrets.toml";
-/// What init drew for this boot.
-const INCARNATION: &str = "/run/holdfast/incarnation";
 /// How many supervisors were started before in this boot.
 const STARTS: &str = "/run/holdfast/starts";
-/// The last epoch of claims, as long as the storage runs: with it, it forgets all claims.
-const EPOCH: &str = "/run/holdfast/epoch";
 /// Until when an earlier life would have petted the watchdog, in milliseconds since boot.
 const LEASE: &str = "/run/holdfast/lease";
 
@@ -51,7 +47,7 @@ impl Site {
             config: Arc::new(config),
             secrets,
             slot,
-            incarnation: incarnation(&text(INCARNATION)?)?,
+            incarnation: init::incarnation()?,
             start: count_start(Path::new(STARTS))?,
         })
     }
@@ -79,30 +75,6 @@ pub(super) fn keep_lease(lease: Instant) -> io::Result<()> {
     let fresh = Path::new(LEASE).with_extension("new");
     fs::write(&fresh, lease.millis().to_string())?;
     fs::rename(&fresh, LEASE)
-}
-
-/// Takes an epoch for the claims of a generation of the cluster that no later one can have.
-///
-/// # Errors
-/// It cannot be kept, in words for the operator.
-pub(super) fn reserve_epoch() -> Result<u64, String> {
-    let failed = |error: io::Error| format!("{EPOCH}: {error}");
-    let last = match fs::read_to_string(EPOCH) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(failed(error)),
-        Ok(text) => text.trim().parse::<u64>().map_err(|error| format!("{EPOCH}: {error}"))?,
-    };
-    let epoch = last.saturating_add(1);
-    let fresh = Path::new(EPOCH).with_extension("new");
-    fs::write(&fresh, epoch.to_string()).map_err(failed)?;
-    fs::rename(&fresh, EPOCH).map_err(failed)?;
-    Ok(epoch)
-}
-
-/// The boot's number, as init wrote it.
-fn incarnation(text: &str) -> Result<Incarnation, String> {
-    let number = u64::from_str_radix(text.trim(), 16).map_err(|error| format!("{INCARNATION}: {error}"))?;
-    Incarnation::new(number).ok_or_else(|| format!("{INCARNATION}: zero is no incarnation"))
 }
 
 /// Takes the number of this life, so that no later one can have it. An identity speaks once: before a number would come
@@ -143,12 +115,5 @@ mod tests {
         let path = directory.path().join("starts");
         fs::write(&path, "").unwrap();
         assert!(count_start(&path).is_err());
-    }
-
-    #[test]
-    fn the_boot_has_a_number() {
-        assert_eq!(incarnation("00000000000000ab\n"), Incarnation::new(0xab).ok_or(String::new()));
-        assert!(incarnation("0000000000000000\n").is_err());
-        assert!(incarnation("").is_err());
     }
 }

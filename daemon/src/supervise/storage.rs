@@ -3,6 +3,9 @@
 //! A disk is carried by a process of its own, `holdfast nbd NAME ADDRESS`, in a session of its own: it outlives the
 //! supervisor. Which ones there are is read from `/proc`, never remembered. A disk is needed by the domains whose
 //! backends name it, by the operations that hold it ([`Held`]), and always if it carries the shared file system.
+//!
+//! What a VM may write to is claimed at the gateway first, all of a VM's disks at once. What carries a disk under an older
+//! claim has lost it by that, and makes room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,6 +23,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::now;
 use crate::init::HOLDFAST;
+use crate::nbd::Title;
+use crate::stream::{PORT, Service, Stream};
+use crate::streams::Member;
+use crate::streams::claims::Refusal;
+use crate::streams::storage::Claiming;
 use crate::sys::{self, ChildSetup};
 
 /// Where the disks appear.
@@ -35,7 +43,17 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Disks {
     gateway: Option<Ipv4Addr>,
+    /// Those that nobody can write to, and that need no claim.
+    only_read: BTreeSet<String>,
     hands: Mutex<Hands>,
+}
+
+/// What carries a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Carrier {
+    pid: Pid,
+    /// By what, if it needs that.
+    title: Option<Title>,
 }
 
 /// What keeps disks here, besides domains.
@@ -72,19 +90,67 @@ impl Drop for Held {
 impl Disks {
     /// Those of the configuration's gateway.
     pub(super) fn new(config: &Config) -> Self {
-        Self { gateway: config.gateway().map(|(_, node)| node.address), hands: Mutex::default() }
+        let only_read = config.exports.iter().filter(|export| export.read_only);
+        Self {
+            gateway: config.gateway().map(|(_, node)| node.address),
+            only_read: only_read.map(|export| export.name.clone()).collect(),
+            hands: Mutex::default(),
+        }
     }
 
-    /// Has all of `names`, for as long as what is returned lives.
+    /// Has the shared file system's disk, for as long as what is returned lives.
     ///
     /// # Errors
-    /// Which one did not come before `deadline`, in words for the operator.
-    pub(super) fn have(self: &Arc<Self>, names: &[String], deadline: Instant) -> Result<Held, String> {
+    /// It did not come before `deadline`, in words for the operator.
+    pub(super) fn have_shared(self: &Arc<Self>, deadline: Instant) -> Result<Held, String> {
+        let held = self.hold(&[SHARED.to_owned()]);
+        self.bring(SHARED, None, deadline)?;
+        Ok(held)
+    }
+
+    /// Claims those of `names` that can be written to, and has all of them, for as long as what is returned lives. A VM that
+    /// comes alive from a node goes on using them there until it runs here.
+    ///
+    /// # Errors
+    /// Why the gateway refuses a claim, or which disk did not come before `deadline`, in words for the operator.
+    pub(super) fn have(
+        self: &Arc<Self>,
+        names: &[String],
+        title: &Title,
+        from: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Held, String> {
         let held = self.hold(names);
+        let claimed: Vec<String> = names.iter().filter(|name| !self.only_read.contains(*name)).cloned().collect();
+        if !claimed.is_empty() {
+            self.claim(claimed, title, from, deadline)?;
+        }
         for name in names {
-            self.bring(name, deadline)?;
+            let title = Some(title).filter(|_| !self.only_read.contains(name));
+            self.bring(name, title, deadline)?;
         }
         Ok(held)
+    }
+
+    /// Claims disks, again and again while another's requests to them are in flight or the gateway is not there.
+    fn claim(&self, disks: Vec<String>, title: &Title, from: Option<&str>, deadline: Instant) -> Result<(), String> {
+        let gateway = self.gateway.ok_or("there is no gateway to claim disks from")?;
+        let member = Member::read()?;
+        let claimant = title.claimant(member.boot());
+        let service = Service::Claim(Claiming { disks, claimant, from: from.map(str::to_owned) });
+        loop {
+            let Member { site, secrets, .. } = &member;
+            let key = &secrets.cluster_key;
+            let Err(error) = Stream::connect((gateway, PORT), key, &site.config.name, &service) else {
+                return Ok(());
+            };
+            let refusal = error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>());
+            let for_good = refusal.is_some_and(|refusal| refusal.is_final() || matches!(refusal, Refusal::Missing(_)));
+            if for_good || now() + AGAIN >= deadline {
+                return Err(if refusal.is_some() { error.to_string() } else { format!("the gateway: {error}") });
+            }
+            thread::sleep(AGAIN);
+        }
     }
 
     /// Lets every disk go that is not among the devices which were in use at a look that began at `began`, and that
@@ -95,7 +161,7 @@ impl Disks {
         if began <= hands.settled {
             return;
         }
-        for (name, pid) in carriers(Path::new("/proc")) {
+        for (name, Carrier { pid, .. }) in carriers(Path::new("/proc")) {
             let device = format!("{DIRECTORY}/{name}");
             if name != SHARED && !hands.held.contains_key(&name) && !used.contains(&device) {
                 // It is gone already, or will be looked at again.
@@ -114,24 +180,30 @@ impl Disks {
     }
 
     /// Waits until a disk is there, and starts what carries it.
-    fn bring(&self, name: &str, deadline: Instant) -> Result<(), String> {
+    fn bring(&self, name: &str, title: Option<&Title>, deadline: Instant) -> Result<(), String> {
         let device = Path::new(DIRECTORY).join(name);
         let mut again = Instant::ZERO;
         while now() < deadline {
-            let carried = carriers(Path::new("/proc")).contains_key(name);
-            if carried && device.exists() {
+            let found = carriers(Path::new("/proc")).remove(name);
+            let ours = found.as_ref().is_some_and(|carrier| carrier.title.as_ref() == title);
+            if ours && device.exists() {
                 return Ok(());
             }
-            if !carried && again <= now() {
-                again = now() + AGAIN;
-                self.start(name, &device).map_err(|error| format!("disk {name}: {error}"))?;
+            match found {
+                // Under its claim it reaches the disk no more. It may have ended by itself.
+                Some(carrier) if !ours => drop(kill_process(carrier.pid, Signal::TERM)),
+                None if again <= now() => {
+                    again = now() + AGAIN;
+                    self.start(name, title, &device).map_err(|error| format!("disk {name}: {error}"))?;
+                }
+                Some(_) | None => {}
             }
             thread::sleep(LOOK);
         }
         Err(format!("disk {name} did not come from the gateway"))
     }
 
-    fn start(&self, name: &str, device: &PathBuf) -> io::Result<()> {
+    fn start(&self, name: &str, title: Option<&Title>, device: &PathBuf) -> io::Result<()> {
         let Some(gateway) = self.gateway else {
             return Err(io::Error::other("there is no gateway to export it"));
         };
@@ -143,6 +215,7 @@ impl Disks {
         }
         let mut command = Command::new(HOLDFAST);
         command.args(["nbd", name, &gateway.to_string()]).stdin(Stdio::null());
+        command.args(title.iter().flat_map(|title| title.words()));
         let setup = ChildSetup { oom_score_adj: -1000, terminal: false };
         sys::set_up_child(&mut command, setup);
         hands.children.push(command.spawn()?);
@@ -155,24 +228,28 @@ impl Disks {
 }
 
 /// The processes that carry network disks, by the disk.
-fn carriers(proc: &Path) -> BTreeMap<String, Pid> {
+fn carriers(proc: &Path) -> BTreeMap<String, Carrier> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
             // A process that has ended has none.
-            let line = fs::read(entry.path().join("cmdline")).ok()?;
-            Some((carried(&line)?, pid))
+            let line = String::from_utf8(fs::read(entry.path().join("cmdline")).ok()?).ok()?;
+            let (name, title) = carried(&line)?;
+            Some((name, Carrier { pid, title }))
         })
         .collect()
 }
 
-/// The disk that a process carries, by its command line.
-fn carried(line: &[u8]) -> Option<String> {
-    let mut words = line.split(|&byte| byte == 0);
-    let ours = words.next()?.ends_with(b"holdfast") && words.next()? == b"nbd";
-    let name = words.next().filter(|_| ours)?;
-    String::from_utf8(name.to_vec()).ok()
+/// The disk that a process carries, and by what, as its command line says.
+fn carried(line: &str) -> Option<(String, Option<Title>)> {
+    let words: Vec<&str> = line.split_terminator('\0').collect();
+    match words.as_slice() {
+        [program, "nbd", name, _address, title @ ..] if program.ends_with("holdfast") => {
+            Some(((*name).to_owned(), Title::parse(title)))
+        }
+        _ => None,
+    }
 }
 
 /// The names of the network disks among `devices`.
@@ -183,6 +260,8 @@ pub(super) fn names<'a>(devices: impl IntoIterator<Item = &'a String>) -> Vec<St
 
 #[cfg(test)]
 mod tests {
+    use cluster::words::{Claim, Generation, VmName};
+
     use super::*;
 
     #[test]
@@ -193,12 +272,17 @@ mod tests {
             fs::write(directory.path().join(pid).join("cmdline"), line).unwrap();
         };
         process("12", b"/bin/holdfast\0nbd\0x0\x0010.77.0.1\0");
+        process("16", b"/bin/holdfast\0nbd\0x2\x0010.77.0.1\0web\x003\x0017\0");
         process("13", b"/bin/holdfast\0supervise\0");
         process("14", b"");
         process("15", b"/usr/sbin/xl\0nbd\0x1\0");
         fs::write(directory.path().join("uptime"), "1").unwrap();
         let found = carriers(directory.path());
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("x0".to_owned(), Pid::from_raw(12).unwrap())]);
+        let claim = Claim { epoch: 3, generation: Generation(17) };
+        let title = Title { vm: VmName::new("web").unwrap(), claim };
+        let carrier = |pid, title| Carrier { pid: Pid::from_raw(pid).unwrap(), title };
+        let expected = [("x0".to_owned(), carrier(12, None)), ("x2".to_owned(), carrier(16, Some(title)))];
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]
