@@ -102,9 +102,10 @@ impl Agreement {
         self.own.draw_timeout();
     }
 
-    /// This node slept so long that another may have been elected meanwhile: if it led, it does so no longer.
+    /// This node slept so long that another may have been elected meanwhile: if it leads, it does not act before a majority
+    /// has said since that it does.
     pub(crate) fn slept(&mut self) {
-        self.seats().for_each(Seat::step_down);
+        self.own.doubt();
     }
 
     /// From now on it answers, and votes, but neither leads nor stands for election: what it would say as leader is lost, as
@@ -219,10 +220,14 @@ impl Agreement {
         Identity::of_voter(self.own.raw.raft.leader_id).map(|(identity, _)| identity)
     }
 
-    /// Whether the leader has committed something in its own term, and so knows everything that was committed.
+    /// Whether the leader has committed something in its own term, and so knows everything that was committed; and has not
+    /// slept since a majority last confirmed that it leads.
     pub(crate) fn leads_with_knowledge(&self) -> bool {
         let raft = &self.own.raw.raft;
-        self.is_leader() && raft.commit_to_current_term() && self.own.applied >= raft.raft_log.committed
+        self.is_leader()
+            && !self.own.is_in_doubt()
+            && raft.commit_to_current_term()
+            && self.own.applied >= raft.raft_log.committed
     }
 
     /// The identities that vote, each as often as it has votes: one set, or in the middle of a joint change two, each of

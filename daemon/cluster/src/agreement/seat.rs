@@ -25,6 +25,9 @@ pub(super) struct Seat {
     pub(super) applied: u64,
     /// Whether the membership has changed since the last snapshot. A newcomer takes a snapshot only that names it.
     changed: bool,
+    /// The number of the last question whether it still leads.
+    asked: u64,
+    in_doubt: bool,
 }
 
 impl Seat {
@@ -46,7 +49,7 @@ impl Seat {
         let Ok(raw) = RawNode::new(&config, log, &logger) else {
             panic!("the agreement's settings are constants that its crate accepts")
         };
-        let mut seat = Self { raw, id, seed, first: seat == 0, applied, changed: false };
+        let mut seat = Self { raw, id, seed, first: seat == 0, applied, changed: false, asked: 0, in_doubt: false };
         seat.draw_timeout();
         seat
     }
@@ -69,16 +72,28 @@ impl Seat {
         raft.set_randomized_election_timeout(limits::ELECTION_TICKS + extra);
     }
 
-    /// Leads no longer, if it led.
-    pub(super) fn step_down(&mut self) {
-        if self.raw.raft.state == StateRole::Leader {
-            self.raw.raft.become_follower(self.raw.raft.term, raft::INVALID_ID);
-            self.draw_timeout();
+    /// From now on it counts as leader only if a majority confirms it: the crate's read index, of which each has a number of
+    /// its own, so that no answer from before can be taken for it.
+    pub(super) fn doubt(&mut self) {
+        self.asked += 1;
+        self.in_doubt = true;
+    }
+
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
+    /// Asks for the confirmation again: the crate forgets what it was asked before it knew its term's first entry.
+    fn ask(&mut self) {
+        self.in_doubt &= self.raw.raft.state == StateRole::Leader;
+        if self.in_doubt {
+            self.raw.read_index(self.asked.to_be_bytes().to_vec());
         }
     }
 
     pub(super) fn tick(&mut self) {
         self.raw.tick();
+        self.ask();
         self.draw_timeout();
     }
 
@@ -95,6 +110,8 @@ impl Seat {
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
             let mut messages = ready.take_messages();
+            let asked = self.asked.to_be_bytes();
+            self.in_doubt &= !ready.read_states().iter().any(|read| read.request_ctx == asked);
             if let Some(snapshot) = Some(ready.snapshot())
                 .filter(|snapshot| snapshot.metadata.is_some() && **snapshot != Default::default())
             {
