@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::words::{LinkId, Outlet, Role, Slot};
 
 mod file;
+mod serial;
 mod vm;
 
 pub use vm::{Contract, VmSpec};
@@ -197,6 +198,26 @@ pub struct SerialLine {
     pub device: String,
 }
 
+/// A serial line from one node to another: a link that carries heartbeats, and what else of the agreement is short enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Which of the links.
+    pub id: LinkId,
+    /// Its name in the file.
+    pub name: String,
+    /// Its two ends, at different nodes.
+    pub ends: [SerialLine; 2],
+}
+
+impl Line {
+    /// The end at that node, and whose the other end is.
+    #[must_use]
+    pub fn at(&self, slot: Slot) -> Option<(&SerialLine, Slot)> {
+        let [one, other] = &self.ends;
+        [(one, other.holder), (other, one.holder)].into_iter().find(|(end, _)| end.holder == slot)
+    }
+}
+
 /// One block device that the gateway exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
@@ -221,6 +242,8 @@ pub struct Config {
     pub balance: bool,
     /// The networks, in the order of the file.
     pub networks: Vec<Network>,
+    /// The serial lines from node to node, in the order of the file.
+    pub lines: Vec<Line>,
     /// The power switches.
     pub pdus: Vec<Pdu>,
     /// The slots, in order.
@@ -255,10 +278,13 @@ impl Config {
     /// The links that each other node shares with the node in `slot`.
     #[must_use]
     pub fn shared_links(&self, slot: Slot) -> BTreeMap<Slot, Vec<LinkId>> {
-        let links = |node: &NodeConfig| node.links.iter().map(|(link, _)| *link).collect::<BTreeSet<_>>();
-        let own = links(self.node(slot));
-        let shared = |node: &NodeConfig| links(node).intersection(&own).copied().collect();
-        self.slots().filter(|(other, _)| *other != slot).map(|(other, node)| (other, shared(node))).collect()
+        let links = |slot: Slot| -> BTreeSet<LinkId> {
+            let lines = self.lines.iter().filter(|line| line.at(slot).is_some()).map(|line| line.id);
+            self.node(slot).links.iter().map(|(link, _)| *link).chain(lines).collect()
+        };
+        let own = links(slot);
+        let others = self.slots().map(|(other, _)| other).filter(|other| *other != slot);
+        others.map(|other| (other, links(other).intersection(&own).copied().collect())).collect()
     }
 
     /// The node in `slot`.
@@ -311,7 +337,7 @@ impl Config {
         }
     }
 
-    /// The cluster networks: each is a link.
+    /// The cluster networks: each is a link, and those of the serial lines follow.
     pub fn links(&self) -> impl Iterator<Item = Link<'_>> {
         let clusters = self.networks.iter().filter_map(|network| match network.kind {
             NetworkKind::Cluster { subnet, prefix } => Some((network.name.as_str(), subnet, prefix)),
@@ -320,10 +346,11 @@ impl Config {
         (0..).map(LinkId).zip(clusters).map(|(id, (name, subnet, prefix))| Link { id, name, subnet, prefix })
     }
 
-    /// The name of a link's network.
+    /// The name of a link: its network's, or its serial line's.
     #[must_use]
     pub fn link_name(&self, id: LinkId) -> &str {
-        self.links().find(|link| link.id == id).map_or("?", |link| link.name)
+        let line = self.lines.iter().find(|line| line.id == id).map(|line| line.name.as_str());
+        self.links().find(|link| link.id == id).map(|link| link.name).or(line).unwrap_or("?")
     }
 
     /// The primary cluster network's address and prefix: the one of every node's first address.

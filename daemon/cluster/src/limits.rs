@@ -8,6 +8,8 @@ pub const NODES: usize = 16;
 pub const VOTES: u8 = 7;
 /// Cluster networks: each is a link.
 pub const LINKS: usize = 4;
+/// Serial lines from node to node: each is a link.
+pub const LINES: usize = 8;
 /// VMs in a cluster. The whole state must fit a datagram as a snapshot.
 pub const VMS: usize = 256;
 /// Bytes of a VM's name.

@@ -1,9 +1,9 @@
 //! The supervisor: one loop thread around the cluster's core, which decides everything.
 //!
 //! ```text
-//!  datagrams (udp) --\                    /--> datagrams (udp)
-//!  menus (menu_link) -+--> Event -> Node -+--> event log, menus, monitor line (events, monitor)
-//!  servants (mailbox)/                    \--> servants (ops, power), watchdog, init
+//!  datagrams (udp, lines) --\                    /--> datagrams (udp, lines)
+//!  menus (menu_link) --------+--> Event -> Node -+--> event log, menus, monitor line (events, monitor)
+//!  servants (mailbox) ------/                    \--> servants (ops, power), watchdog, init
 //! ```
 //!
 //! The loop never waits for anything but its next wake-up. What takes time is done by servant threads (`ops`, `watch`,
@@ -14,6 +14,7 @@ mod child;
 mod clock;
 pub(crate) mod events;
 mod files;
+mod lines;
 mod mailbox;
 pub(crate) mod menu_link;
 mod monitor;

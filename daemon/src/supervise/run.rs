@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use super::clock::{self, now};
 use super::events::{self, EventLog};
+use super::lines::Lines;
 use super::mailbox::{Mailbox, Told};
 use super::menu_link::{FromMenu, Menus, SOCKET, ToMenu};
 use super::monitor::Monitor;
@@ -43,6 +44,7 @@ pub(super) const STACK: usize = 256 * 1024;
 pub(super) struct Supervisor {
     node: Node,
     udp: Udp,
+    lines: Lines,
     mailbox: Mailbox,
     menus: Menus,
     pulls: Pulls,
@@ -74,8 +76,9 @@ impl Supervisor {
     /// What this machine lacks, in words for the operator.
     pub(super) fn new(site: Site) -> Result<Self, String> {
         let me = site.me().clone();
-        let seal = Seal::new(&site.secrets.cluster_key);
-        let (udp, problems) = Udp::bind(&site.config, site.slot, seal)?;
+        let seal = || Seal::new(&site.secrets.cluster_key);
+        let (udp, problems) = Udp::bind(&site.config, site.slot, seal())?;
+        let lines = Lines::new(&site.config, site.slot, seal());
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
         let menus = Menus::listen(Path::new(SOCKET)).map_err(|error| format!("{SOCKET}: {error}"))?;
         let pulls = Pulls::listen(Path::new(PULL_SOCKET)).map_err(|error| format!("{PULL_SOCKET}: {error}"))?;
@@ -104,6 +107,7 @@ impl Supervisor {
         Ok(Self {
             node,
             udp,
+            lines,
             menus,
             pulls,
             monitor,
@@ -149,10 +153,12 @@ impl Supervisor {
     }
 
     fn take_datagrams(&mut self) {
-        for (link, datagram) in self.udp.take() {
+        let told = self.lines.serve(now());
+        told.into_iter().for_each(|text| self.say(text));
+        for (link, datagram) in self.udp.take().into_iter().chain(self.lines.take()) {
             self.handle(Event::Heard { link, datagram });
         }
-        let forged = self.udp.forged();
+        let forged = self.udp.forged().saturating_add(self.lines.forged());
         if forged > self.forged_said && self.next_forged <= now() {
             self.forged_said = forged;
             self.next_forged = now() + FORGED;
@@ -207,7 +213,10 @@ impl Supervisor {
     fn carry_out(&mut self) {
         for action in std::mem::take(&mut self.actions) {
             match action {
-                Action::Send { to, datagram } => self.udp.send(to, &datagram),
+                Action::Send { to, datagram } => {
+                    self.udp.send(to, &datagram);
+                    self.lines.send(to, &datagram);
+                }
                 Action::Trace(trace) => self.say(trace.to_string()),
                 Action::Begin { op, deadline, work } => {
                     let asked = if let Work::Push { stream, .. } = &work { Some(*stream) } else { None };
@@ -252,6 +261,7 @@ impl Supervisor {
         }
         let mut fds = vec![self.mailbox.waits()];
         fds.extend(self.udp.waits());
+        fds.extend(self.lines.waits());
         fds.extend(self.monitor.waits());
         self.menus.waits(&mut fds);
         self.pulls.waits(&mut fds);

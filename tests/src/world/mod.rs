@@ -379,6 +379,8 @@ pub struct Shape {
     pub vms: u8,
     /// Cluster networks.
     pub links: u8,
+    /// Serial lines: the names of the two machines that each joins.
+    pub lines: Vec<[String; 2]>,
     /// The world's dice.
     pub seed: u64,
     /// The votes of the machines, the gateway's first; who is not named has one.
@@ -395,6 +397,7 @@ impl Default for Shape {
             nodes: 3,
             vms: 1,
             links: 1,
+            lines: Vec::new(),
             seed: 1,
             votes: Vec::new(),
             fencing: vec!["snmp".to_owned()],
@@ -418,6 +421,10 @@ impl Shape {
         let network = |link: u8| if link == 0 { "cluster".to_owned() } else { format!("cluster{}", link + 1) };
         for link in 0..self.links {
             text += &format!("[network.{}]\nsubnet = \"10.0.{link}.0/24\"\n", network(link));
+        }
+        for (n, [one, other]) in self.lines.iter().enumerate() {
+            text +=
+                &format!("[serial.line{n}]\nnodes = [\"{one}\", \"{other}\"]\ndevices = [\"ttyS{n}\", \"ttyS{n}\"]\n");
         }
         for n in 0..=self.nodes {
             let (name, role) = if n == 0 { ("gateway".into(), "gateway") } else { (format!("node{n}"), "node") };

@@ -14,6 +14,10 @@ use super::{Happening, World};
 const PRIMARY: LinkId = LinkId(0);
 /// Datagrams that a replay can choose from.
 const REMEMBERED: usize = 64;
+/// The longest datagram in plain text that goes by a serial line: what is sealed takes 4,096 bytes.
+const LINE_BYTES: usize = 4_096 - 44;
+/// What a serial line carries in a millisecond, at 115,200 bits a second.
+const LINE_BYTES_A_MS: usize = 11;
 
 /// How the network treats datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub(super) struct Network {
 }
 
 impl World {
-    /// Cuts or joins all cables of a machine.
+    /// Cuts or joins all network cables of a machine. A serial line is cut by its number only, which follows the networks'.
     pub fn cable(&mut self, at: usize, cut: bool) {
         (0..self.links).map(LinkId).for_each(|link| self.cable_of(at, link, cut));
     }
@@ -83,15 +87,25 @@ impl World {
         self.machines.iter_mut().for_each(|machine| machine.cut.clear());
     }
 
-    /// Whether a datagram can go from one machine to another on that network.
+    /// Whether a datagram can go from one machine to another on that network, or by that serial line.
     fn carries(&self, from: usize, to: usize, link: LinkId) -> bool {
         let cut = |at: usize| self.machines.get(at).is_none_or(|machine| machine.cut.contains(&link));
-        !cut(from) && !cut(to) && !self.network.cuts.contains(&(from, to))
+        let way = match self.config.lines.iter().find(|line| line.id == link) {
+            Some(line) => [from, to].iter().all(|at| line.ends.iter().any(|end| usize::from(end.holder.0) == *at)),
+            None => !self.network.cuts.contains(&(from, to)),
+        };
+        way && !cut(from) && !cut(to)
     }
 
-    /// Whether a datagram can go from one machine to another on any network.
+    /// Every network, and every serial line.
+    fn all_links(&self) -> impl Iterator<Item = LinkId> + use<> {
+        let lines = u8::try_from(self.config.lines.len()).unwrap_or(0);
+        (0..self.links + lines).map(LinkId)
+    }
+
+    /// Whether a datagram can go from one machine to another in any way.
     pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
-        (0..self.links).any(|link| self.carries(from, to, LinkId(link)))
+        self.all_links().any(|link| self.carries(from, to, link))
     }
 
     /// Whether two machines can have a stream.
@@ -120,16 +134,19 @@ impl World {
                 To::All => at != from,
                 To::Node(slot) => usize::from(slot.0) == at,
             };
-            for link in (0..self.links).map(LinkId).filter(|_| meant) {
+            for link in self.all_links().filter(|_| meant) {
                 self.carry(from, at, link, datagram);
             }
         }
     }
 
     fn carry(&mut self, from: usize, at: usize, link: LinkId, datagram: &[u8]) {
-        if !self.carries(from, at, link) || self.chance.happens(self.weather.loss) {
+        let is_line = link.0 >= self.links;
+        let is_too_long = is_line && datagram.len() > LINE_BYTES;
+        if !self.carries(from, at, link) || is_too_long || self.chance.happens(self.weather.loss) {
             return;
         }
+        let slow = if is_line { u64::try_from(datagram.len() / LINE_BYTES_A_MS).unwrap_or(0) } else { 0 };
         let changed = self.meddler.and_then(|meddle| meddle(&mut self.chance, datagram));
         let mut datagram = changed.unwrap_or_else(|| datagram.to_vec());
         // What a newer version adds stands at the end: whoever speaks it reads it, and others find it behind what they know.
@@ -139,7 +156,7 @@ impl World {
         }
         let copies = if self.chance.happens(self.weather.doubling) { 2 } else { 1 };
         for _ in 0..copies {
-            let delay = Duration::from_millis(1 + self.network_delay());
+            let delay = Duration::from_millis(1 + slow + self.network_delay());
             self.plan(delay, Happening::Arrive { at, link, datagram: datagram.clone() });
         }
         self.remember(at, link, &datagram);

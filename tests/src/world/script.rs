@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! world 3 nodes 2 vms [2 links] [seed 7] [votes 1,3,1,1] [formed] [fencing snmp storage]   a gateway and three nodes; the
+//!                                             [serial NODE NODE]: a serial line between two of them
 //!                                              first line; the gateway's votes first
 //! power on|off WHO         power fails WHO after 9 actions         reset WHO
 //! kill supervisor WHO      kill supervisor WHO after 9 actions     shut down WHO
@@ -92,13 +93,19 @@ fn begin(line: &str) -> Result<World> {
                 shape.votes = votes.split(',').map(str::parse).collect::<Result<_, _>>()?;
                 rest
             }
+            ["serial", one, other, rest @ ..] => {
+                shape.lines.push([(*one).to_owned(), (*other).to_owned()]);
+                rest
+            }
             ["formed", rest @ ..] => (formed = true, rest).1,
             ["fencing", levels @ ..] => {
                 shape.fencing = levels.iter().map(|level| (*level).to_owned()).collect();
                 &[]
             }
             [word, ..] => {
-                bail!("{word}: a world has nodes, vms, links, a seed, votes; it is formed; fencing comes last")
+                bail!(
+                    "{word}: a world has nodes, vms, links, serial lines, a seed, votes; it is formed; fencing comes last"
+                )
             }
             [] => &[],
         };

@@ -8,10 +8,8 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{
-    By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, SerialLine, Timing,
-    doubled,
-};
+use super::serial::{LineTable, SerialTable};
+use super::{By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Timing, doubled};
 use crate::limits;
 use crate::words::{LinkId, Outlet, Role, Slot};
 
@@ -20,6 +18,8 @@ use crate::words::{LinkId, Outlet, Role, Slot};
 struct File {
     cluster: ClusterTable,
     network: BTreeMap<String, Spanned<NetworkTable>>,
+    #[serde(default)]
+    serial: BTreeMap<String, Spanned<LineTable>>,
     #[serde(default)]
     pdu: Vec<Spanned<PduTable>>,
     node: Vec<Spanned<NodeTable>>,
@@ -54,18 +54,11 @@ struct NetworkTable {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PduTable {
+pub(super) struct PduTable {
     name: String,
     model: String,
     address: Ipv4Addr,
-    serial: Option<SerialTable>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SerialTable {
-    node: String,
-    device: String,
+    pub(super) serial: Option<SerialTable>,
 }
 
 #[derive(Deserialize)]
@@ -148,12 +141,14 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         self_fence: file.cluster.self_fence,
         balance: file.cluster.balance,
         networks,
+        lines: Vec::new(),
         pdus,
         nodes,
         pxe: file.gateway.pxe,
         exports,
     };
-    source.serial_lines(&file.pdu, &mut config)?;
+    source.cables(&file.pdu, &mut config)?;
+    source.lines(&file.serial, &mut config)?;
     source.fencing(&file.node, &mut config)?;
     Ok(config)
 }
@@ -176,14 +171,14 @@ fn whole(text: &str) -> ConfigError {
 }
 
 /// The text, to find lines in.
-struct Source<'a>(&'a str);
+pub(super) struct Source<'a>(&'a str);
 
 impl Source<'_> {
     fn line(&self, span: &Range<usize>) -> usize {
         self.0.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
     }
 
-    fn refuse(&self, span: Range<usize>, text: &str) -> ConfigError {
+    pub(super) fn refuse(&self, span: Range<usize>, text: &str) -> ConfigError {
         ConfigError { line: self.line(&span), text: text.to_owned() }
     }
 
@@ -312,24 +307,6 @@ impl Source<'_> {
             nodes.push(node);
         }
         Ok(nodes)
-    }
-
-    /// The power switches' serial lines: known when the nodes are.
-    fn serial_lines(&self, tables: &[Spanned<PduTable>], config: &mut Config) -> Result<(), ConfigError> {
-        for (at, table) in tables.iter().enumerate() {
-            let Some(SerialTable { node, device }) = &table.get_ref().serial else { continue };
-            let holder = config.slots().find(|(_, known)| known.name == *node).map(|(slot, _)| slot);
-            let holder = holder.ok_or_else(|| {
-                self.refuse(table.span(), &format!("serial.node = \"{node}\" is not one of the nodes"))
-            })?;
-            if device.is_empty() || !device.chars().all(|c| c.is_ascii_alphanumeric()) {
-                return Err(self.refuse(table.span(), "serial.device is a line's name below /dev, such as \"ttyS0\""));
-            }
-            if let Some(pdu) = config.pdus.get_mut(at) {
-                pdu.serial = Some(SerialLine { holder, device: device.clone() });
-            }
-        }
-        Ok(())
     }
 
     /// The levels of fencing: those that are written, or else SNMP, and the serial lines where there are any.

@@ -63,6 +63,43 @@ fn whatever_is_not_a_configuration_is_an_error_not_a_panic() {
     }
 }
 
+/// The good file, with a serial line between its nodes.
+fn serial_line() -> String {
+    let line = "[serial.null-modem]\nnodes = [\"node1\", \"node2\"]\ndevices = [\"ttyS2\", \"ttyS3\"]\n\n[[pdu]]";
+    GOOD.replacen("[[pdu]]", line, 1)
+}
+
+#[test]
+fn a_serial_line_is_a_link_of_two_nodes_behind_the_networks() {
+    let config = Config::parse(&serial_line()).unwrap();
+    assert_eq!(config.link_name(LinkId(1)), "null-modem");
+    let [line] = config.lines.as_slice() else { panic!("one line") };
+    assert_eq!(line.at(Slot(1)).map(|(end, other)| (end.device.as_str(), other)), Some(("ttyS2", Slot(2))));
+    assert_eq!(line.at(Slot(2)).map(|(end, other)| (end.device.as_str(), other)), Some(("ttyS3", Slot(1))));
+    assert_eq!(line.at(Slot(0)), None);
+    let shared = config.shared_links(Slot(1));
+    assert_eq!(shared, [(Slot(0), vec![LinkId(0)]), (Slot(2), vec![LinkId(0), LinkId(1)])].into());
+}
+
+#[test]
+fn serial_lines_that_cannot_work_are_refused() {
+    let rows = [
+        ("[\"node1\", \"node2\"]", "[\"node1\", \"node3\"]", "\"node3\" is none"),
+        ("[\"node1\", \"node2\"]", "[\"node1\", \"node1\"]", "name two nodes"),
+        ("[\"node1\", \"node2\"]", "[\"node1\"]", "length"),
+        ("\"ttyS2\", \"ttyS3\"", "\"ttyS2\", \"/dev/ttyS3\"", "below /dev"),
+        ("\"ttyS2\", \"ttyS3\"", "\"ttyS1\", \"ttyS3\"", "uses ttyS1 for something else"),
+        ("serial.null-modem", "serial.public", "no [network.NAME] has the same"),
+        ("keepalive = \"500ms\"", "keepalive = \"200ms\"", "at least \"250ms\""),
+    ];
+    for (from, to, expected) in rows {
+        assert!(serial_line().contains(from), "{from}");
+        let error = Config::parse(&serial_line().replacen(from, to, 1)).unwrap_err();
+        assert!(error.text.contains(expected), "{to}: {error}");
+        assert!(error.line > 0, "{to}: {error}");
+    }
+}
+
 /// The good file, with a second cluster network that the gateway is not on.
 fn two_networks() -> String {
     let second = |node: u8| {
