@@ -275,8 +275,11 @@ impl Disks {
 /// not one, though its device stays for as long as a domain has it.
 fn orphans(in_use: &[String], carried: &BTreeMap<String, Carrier>) -> Vec<(String, Option<Title>)> {
     let given_up = |name: &str| matches!(Bulletin::of(name).read(), Some(Condition::Taken(_) | Condition::Lost(_)));
-    let orphan = |name: &String| in_use.contains(name) && !carried.contains_key(name) && !given_up(name);
-    nbd::here().into_iter().filter(|(name, _)| orphan(name)).collect()
+    let orphan = |name: &&String| !carried.contains_key(*name) && !given_up(name);
+    let orphans: BTreeSet<&String> = in_use.iter().filter(orphan).collect();
+    // There hardly ever is one, and every device would have to be asked.
+    let here = if orphans.is_empty() { Vec::new() } else { nbd::here() };
+    here.into_iter().filter(|(name, _)| orphans.contains(name)).collect()
 }
 
 /// What the event log is to say of a disk's condition, if that is new. That a disk is another's by now is no news: the VM
