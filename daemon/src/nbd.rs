@@ -2,8 +2,8 @@
 //!
 //! The kernel's NBD client does the block device; this program has the gateway connect it to the disk, through the
 //! encrypted stream, and gives the kernel one end of a socket pair, the other end of which it carries. When the stream is
-//! cut it connects again and gives the kernel a new socket: requests without an answer wait there ([`PATIENCE`]), and
-//! are sent once more. A disk that is written to is claimed before, by the supervisor; this program says by which claim it
+//! cut it connects again and gives the kernel a new socket: requests without an answer wait there, for as long as the
+//! configuration's `patience`, and are sent once more. After that they fail, and the disk is lost. A disk that is written to is claimed before, by the supervisor; this program says by which claim it
 //! comes, and ends with its device when the gateway says that the disk is another's by now.
 //!
 //! The device bears the export's name and the claim in the kernel. So one whose carrier was ended by force is found, and
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::mm::{MlockAllFlags, mlockall};
@@ -31,9 +31,11 @@ use crate::stream::{PORT, Service, Stream};
 use crate::streams::claims::{Boot, Claimant, Refusal};
 use crate::streams::storage::Wanted;
 use crate::streams::{self, Member};
+use condition::{Bulletin, Condition};
 use kernel::{Device, Kernel, devices};
 use negotiate::Export;
 
+pub(crate) mod condition;
 mod kernel;
 pub(crate) mod negotiate;
 #[cfg(test)]
@@ -41,8 +43,8 @@ pub(crate) mod tests_server;
 
 /// Where network disks appear.
 const DIRECTORY: &str = "/dev/gnbd";
-/// How long requests wait for a connection before they fail: as long as an operator may need to restart a gateway.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// Where the kernel lists block devices.
+const BLOCKS: &str = "/sys/block";
 /// Between two attempts to connect again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -89,7 +91,12 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let result = parsed.ok_or_else(usage).and_then(|(name, address, title)| {
         // A page that this program waits for could be on the way out through this very program.
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?;
-        Disk::open(name, address, title)?.serve()
+        let bulletin = Bulletin::of(&name);
+        let opened = Disk::open(name, address, title).inspect_err(|error| {
+            // The supervisor learns from it why there is no disk; it looks until then, and is told of a failure elsewhere.
+            let _ = bulletin.tell(&given_up(error).unwrap_or_else(|| Condition::Failed(error.to_string())));
+        });
+        opened?.serve()
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -149,17 +156,19 @@ impl Disk {
         let way = Way { gateway, member, wanted };
         let mut kernel = Kernel::open()?;
         let backend = backend(&name, title.as_ref());
-        let (stream, export) = way.connect()?;
-        let (ours, theirs) = UnixStream::pair()?;
+        let connected = way.connect();
+        let refused = connected.as_ref().is_err_and(|error| given_up(error).is_some());
         let mut found = None;
-        for Device { index, size, backend: other } in devices(Path::new("/sys/block")) {
-            if other == backend {
+        for Device { index, size, backend: other } in devices(Path::new(BLOCKS)) {
+            if other == backend && !refused {
                 found = Some((index, size));
             } else if other.split(' ').next() == Some(&name) {
-                // What waits in it was written under another claim.
+                // What waits in it was written under a claim that counts no more.
                 kernel.disconnect(index)?;
             }
         }
+        let (stream, export) = connected?;
+        let (ours, theirs) = UnixStream::pair()?;
         let index = match found {
             // A carrier before this one was ended by force, and its device is waiting, perhaps with requests.
             Some((index, size)) if size == export.size => {
@@ -167,7 +176,7 @@ impl Disk {
                 index
             }
             Some((_, size)) => return Err(resized(&name, size, export.size)),
-            None => kernel.connect(&backend, &export, PATIENCE, theirs.as_fd())?,
+            None => kernel.connect(&backend, &export, way.member.site.config.patience, theirs.as_fd())?,
         };
         let carried = Some(Carried { stream, ours });
         let disk = Self { name, way, export, kernel, index, backend, carried };
@@ -188,30 +197,56 @@ impl Disk {
         }
     }
 
-    /// Carries requests, over one connection after another, until SIGTERM.
+    /// Carries requests, over one connection after another, until SIGTERM, or until the disk is given up.
     fn serve(mut self) -> io::Result<()> {
-        let ending = self.end_on_signal()?;
+        let (ending, bulletin) = (self.end_on_signal()?, Bulletin::of(&self.name));
+        let mut last = Condition::Carried;
+        bulletin.tell(&last)?;
+        let mut since = Instant::now();
         while !ending.load(Ordering::SeqCst) {
-            match self.carried.take() {
-                Some(Carried { stream, ours }) => {
-                    if let Err(error) = streams::carry(stream, ours) {
-                        // Said in the kernel's log; the requests wait.
-                        let _ = writeln!(io::stderr().lock(), "nbd {}: connection lost: {error}", self.name);
-                    }
+            if let Some(Carried { stream, ours }) = self.carried.take() {
+                if let Err(error) = streams::carry(stream, ours) {
+                    // Said in the kernel's log; the requests wait.
+                    let _ = writeln!(io::stderr().lock(), "nbd {}: connection lost: {error}", self.name);
                 }
-                None => match self.reconnect() {
-                    Ok(carried) => self.carried = Some(carried),
-                    Err(error) if is_final(&error) => {
-                        // What waits here fails now: nobody is to read what others write, and nothing of it may be sent later.
-                        self.unlink()?;
-                        self.kernel.disconnect(self.index)?;
-                        return Err(error);
-                    }
-                    Err(_) => thread::sleep(AGAIN),
-                },
+                since = Instant::now();
+                continue;
+            }
+            let condition = match self.reconnect() {
+                Ok(carried) => {
+                    self.carried = Some(carried);
+                    Condition::Carried
+                }
+                Err(error) => self.how_it_is_without(&error, since.elapsed()),
+            };
+            if condition != last {
+                bulletin.tell(&condition)?;
+                last = condition;
+            }
+            match &last {
+                Condition::Carried => {}
+                Condition::Waits(_) => thread::sleep(AGAIN),
+                Condition::Taken(reason) | Condition::Lost(reason) | Condition::Failed(reason) => {
+                    // What waits here fails now: nobody is to read what others write, and nothing of it may be sent later.
+                    self.unlink()?;
+                    self.kernel.disconnect(self.index)?;
+                    return Err(io::Error::other(reason.clone()));
+                }
             }
         }
+        bulletin.remove();
         Ok(())
+    }
+
+    /// What an attempt to connect that failed means, when there has been no connection for so long.
+    fn how_it_is_without(&self, error: &io::Error, waited: Duration) -> Condition {
+        given_up(error).unwrap_or_else(|| {
+            if waited < self.way.member.site.config.patience {
+                Condition::Waits(error.to_string())
+            } else {
+                Condition::Lost(format!("the gateway has not been there for {} s: {error}", waited.as_secs()))
+            }
+        })
     }
 
     fn reconnect(&mut self) -> io::Result<Carried> {
@@ -253,10 +288,24 @@ fn resized(name: &str, from: u64, to: u64) -> io::Error {
     io::Error::other(format!("disk {name} had {from} bytes and now has {to}, or other features"))
 }
 
-/// Whether the gateway has refused for good.
-fn is_final(error: &io::Error) -> bool {
-    let refusal = error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>());
-    refusal.is_some_and(Refusal::is_final)
+/// How a disk is that the gateway has refused for good, if it has.
+fn given_up(error: &io::Error) -> Option<Condition> {
+    match error.get_ref()?.downcast_ref::<Refusal>()? {
+        Refusal::Claimed(reason) => Some(Condition::Taken(reason.clone())),
+        Refusal::Barred(reason) => Some(Condition::Lost(reason.clone())),
+        Refusal::Missing(_) | Refusal::Busy(_) | Refusal::Other(_) => None,
+    }
+}
+
+/// The disks that have a device here, carried or not, and by what.
+pub(crate) fn here() -> Vec<(String, Option<Title>)> {
+    devices(Path::new(BLOCKS)).into_iter().map(|device| of_backend(&device.backend)).collect()
+}
+
+fn of_backend(backend: &str) -> (String, Option<Title>) {
+    let mut words = backend.split(' ');
+    let name = words.next().unwrap_or_default().to_owned();
+    (name, Title::parse(&words.collect::<Vec<_>>()))
 }
 
 #[cfg(test)]
@@ -270,16 +319,20 @@ mod tests {
         assert_eq!(Title::parse(&title.words()), Some(title.clone()));
         assert_eq!(backend("x0", Some(&title)), "x0 web-1 3 17");
         assert_eq!(backend("x0", None), "x0");
+        assert_eq!(of_backend("x0 web-1 3 17"), ("x0".to_owned(), Some(title)));
+        assert_eq!(of_backend("shared"), ("shared".to_owned(), None));
         for bad in [&[][..], &["x0", "1"], &["x0", "1", "2", "3"], &["x0", "-1", "2"], &["../x0", "1", "2"]] {
             assert_eq!(Title::parse(bad), None, "{bad:?}");
         }
     }
 
     #[test]
-    fn only_a_refusal_for_good_is_final() {
-        let refused = |refusal| is_final(&io::Error::other(refusal));
-        assert!(refused(Refusal::Claimed(String::new())) && refused(Refusal::Barred(String::new())));
-        assert!(!refused(Refusal::Busy(String::new())) && !refused(Refusal::Missing(String::new())));
-        assert!(!is_final(&io::ErrorKind::ConnectionRefused.into()));
+    fn a_disk_that_is_refused_for_good_is_given_up() {
+        let refused = |refusal| given_up(&io::Error::other(refusal));
+        assert_eq!(refused(Refusal::Claimed("a".to_owned())), Some(Condition::Taken("a".to_owned())));
+        assert_eq!(refused(Refusal::Barred("b".to_owned())), Some(Condition::Lost("b".to_owned())));
+        assert_eq!(refused(Refusal::Busy(String::new())), None);
+        assert_eq!(refused(Refusal::Missing(String::new())), None);
+        assert_eq!(given_up(&io::ErrorKind::ConnectionRefused.into()), None);
     }
 }

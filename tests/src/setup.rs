@@ -36,6 +36,8 @@ const NEEDS: &[Need] = &[
     need("cpio", "/usr/bin/cpio", "checking the initramfs"),
     need("grub-common", "/usr/bin/grub-mknetdir", "the boot loader of the gateway's disk and of PXE"),
     need("nbd-server", "/bin/nbd-server", "checking the network disks' client"),
+    need("nbdkit", "/usr/bin/nbdkit", "checking the negotiation with an NBD server"),
+    need("qemu-utils", "/usr/bin/qemu-nbd", "checking the negotiation with an NBD server"),
     need("dnsmasq-base", "/usr/sbin/dnsmasq", "checking the gateway's DHCP configuration"),
     need("snmp", "/usr/bin/snmpget", "checking the emulated power switch"),
     need("snmpd", "/usr/sbin/snmpd", "checking the power switch's driver"),

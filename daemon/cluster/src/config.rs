@@ -236,6 +236,8 @@ pub struct Config {
     pub name: String,
     /// The time limits.
     pub timing: Timing,
+    /// How long requests to a network disk wait for the gateway before they fail, and its VMs' node counts as dying.
+    pub patience: Duration,
     /// Whether the watchdog resets a node that stays inquorate for `lease`.
     pub self_fence: bool,
     /// Whether VMs are moved only to even out the use of memory.

@@ -98,23 +98,60 @@ fn invalid(text: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::process::{Child, Command, Stdio};
+
     use super::*;
-    use crate::nbd::tests_server::Server;
+    use crate::nbd::tests_server::{BYTE, SIZE, Server, until};
 
     #[test]
-    fn a_real_server_exports_its_disk() {
+    fn nbd_server_exports_its_disk() {
         let server = Server::start(&["x0"]);
-        let mut stream = server.connect();
+        exports_a_disk(server.connect(), 0b1101);
+    }
+
+    /// What a gateway may run instead one day; and a second and third opinion on the protocol.
+    #[test]
+    fn nbdkit_and_qemu_nbd_export_theirs() {
+        for (program, before) in
+            [("nbdkit", &["-f", "file", "-U"][..]), ("qemu-nbd", &["-f", "raw", "-x", "x0", "-t", "-k"])]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            let (socket, disk) = (directory.path().join("nbd.sock"), directory.path().join("disk"));
+            std::fs::write(&disk, vec![BYTE; SIZE]).unwrap();
+            let mut server = Command::new(program);
+            server.args(before).arg(&socket).arg(&disk).stdout(Stdio::null()).stderr(Stdio::null());
+            let package = if program == "nbdkit" { "nbdkit" } else { "qemu-utils" };
+            let server = server.spawn().unwrap_or_else(|_| panic!("{program} is missing: apt-get install {package}"));
+            let _server = Ended(server);
+            exports_a_disk(until(|| UnixStream::connect(&socket).ok()), 0b1101);
+            if program == "qemu-nbd" {
+                let error = negotiate(&mut UnixStream::connect(&socket).unwrap(), "x9").unwrap_err();
+                assert!(error.to_string().contains("does not export x9"), "{error}");
+            }
+        }
+    }
+
+    struct Ended(Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn exports_a_disk(mut stream: UnixStream, flags: u16) {
         let export = negotiate(&mut stream, "x0").unwrap();
-        assert_eq!(export.size, 1 << 20);
-        assert_eq!(export.flags & 0b1101, 0b1101, "flush and FUA");
+        assert_eq!(export.size, u64::try_from(SIZE).unwrap());
+        assert_eq!(export.flags & flags, flags, "flush and FUA");
         // One read, to see that transmission has begun: magic, flags and type, handle, offset, length.
         let request = [&0x2560_9513_u32.to_be_bytes()[..], &[0; 4], &[9; 8], &[0; 8], &512_u32.to_be_bytes()].concat();
         stream.write_all(&request).unwrap();
         let mut answer = [0; 16 + 512];
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(&answer[..4], &0x6744_6698_u32.to_be_bytes());
-        assert!(answer[16..].iter().all(|byte| *byte == 7));
+        assert!(answer[16..].iter().all(|byte| *byte == BYTE));
     }
 
     #[test]

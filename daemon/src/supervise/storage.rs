@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -23,7 +23,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::now;
 use crate::init::HOLDFAST;
-use crate::nbd::Title;
+use crate::nbd::condition::{Bulletin, Condition};
+use crate::nbd::{self, Title};
 use crate::stream::{PORT, Service, Stream};
 use crate::streams::Member;
 use crate::streams::claims::Refusal;
@@ -65,6 +66,19 @@ struct Hands {
     settled: Instant,
     /// Those of our own time, to be reaped.
     children: Vec<Child>,
+    /// What was last said of a disk's condition.
+    said: BTreeMap<String, Condition>,
+    /// When a carrier may be started again in place of one that was ended by force.
+    revive: Instant,
+}
+
+/// What is new about the disks.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// For the event log.
+    pub(super) said: Vec<String>,
+    /// Whether a domain here has lost its disk.
+    pub(super) lost: bool,
 }
 
 /// Keeps disks here until it is dropped.
@@ -161,13 +175,36 @@ impl Disks {
         if began <= hands.settled {
             return;
         }
-        for (name, Carrier { pid, .. }) in carriers(Path::new("/proc")) {
+        let carried = carriers(Path::new("/proc"));
+        for (name, Carrier { pid, .. }) in &carried {
             let device = format!("{DIRECTORY}/{name}");
-            if name != SHARED && !hands.held.contains_key(&name) && !used.contains(&device) {
+            if name != SHARED && !hands.held.contains_key(name) && !used.contains(&device) {
                 // It is gone already, or will be looked at again.
-                let _ = kill_process(pid, Signal::TERM);
+                let _ = kill_process(*pid, Signal::TERM);
             }
         }
+        if began >= hands.revive {
+            hands.revive = now() + AGAIN;
+            for (name, title) in orphans(&names(used), &carried) {
+                // It is looked at again.
+                let _ = self.start(&mut hands, &name, title.as_ref());
+            }
+        }
+    }
+
+    /// What has changed about the disks that domains use, and about that of the shared file system.
+    pub(super) fn news(&self, used: &BTreeSet<String>) -> News {
+        let mut hands = self.hands();
+        let mut news = News::default();
+        let in_use = names(used);
+        hands.said.retain(|name, _| in_use.contains(name) || name == SHARED);
+        for name in in_use.iter().map(String::as_str).chain([SHARED]) {
+            let Some(condition) = Bulletin::of(name).read() else { continue };
+            news.lost |= name != SHARED && matches!(condition, Condition::Lost(_));
+            let before = hands.said.insert(name.to_owned(), condition.clone());
+            news.said.extend(said(name, before.as_ref(), &condition));
+        }
+        news
     }
 
     fn hold(self: &Arc<Self>, names: &[String]) -> Held {
@@ -182,7 +219,7 @@ impl Disks {
     /// Waits until a disk is there, and starts what carries it.
     fn bring(&self, name: &str, title: Option<&Title>, deadline: Instant) -> Result<(), String> {
         let device = Path::new(DIRECTORY).join(name);
-        let mut again = Instant::ZERO;
+        let (mut again, mut started, mut why) = (Instant::ZERO, false, "it is not known why".to_owned());
         while now() < deadline {
             let found = carriers(Path::new("/proc")).remove(name);
             let ours = found.as_ref().is_some_and(|carrier| carrier.title.as_ref() == title);
@@ -194,22 +231,29 @@ impl Disks {
                 Some(carrier) if !ours => drop(kill_process(carrier.pid, Signal::TERM)),
                 None if again <= now() => {
                     again = now() + AGAIN;
-                    self.start(name, title, &device).map_err(|error| format!("disk {name}: {error}"))?;
+                    self.start(&mut self.hands(), name, title).map_err(|error| format!("disk {name}: {error}"))?;
+                    started = true;
                 }
                 Some(_) | None => {}
             }
             thread::sleep(LOOK);
+            // What another carrier told before is not of this one.
+            match Bulletin::of(name).read().filter(|_| started) {
+                Some(Condition::Taken(reason) | Condition::Lost(reason)) => return Err(reason),
+                Some(Condition::Waits(reason) | Condition::Failed(reason)) => why = reason,
+                Some(Condition::Carried) | None => {}
+            }
         }
-        Err(format!("disk {name} did not come from the gateway"))
+        Err(format!("disk {name} did not come from the gateway: {why}"))
     }
 
-    fn start(&self, name: &str, title: Option<&Title>, device: &PathBuf) -> io::Result<()> {
+    fn start(&self, hands: &mut Hands, name: &str, title: Option<&Title>) -> io::Result<()> {
         let Some(gateway) = self.gateway else {
             return Err(io::Error::other("there is no gateway to export it"));
         };
-        let mut hands = self.hands();
+        Bulletin::of(name).remove();
         // What a process left that could not clean up is not the disk.
-        match fs::remove_file(device) {
+        match fs::remove_file(Path::new(DIRECTORY).join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -224,6 +268,31 @@ impl Disks {
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
         self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The disks in use whose carriers were ended by force: their devices still say what they are. A disk that was given up is
+/// not one, though its device stays for as long as a domain has it.
+fn orphans(in_use: &[String], carried: &BTreeMap<String, Carrier>) -> Vec<(String, Option<Title>)> {
+    let given_up = |name: &str| matches!(Bulletin::of(name).read(), Some(Condition::Taken(_) | Condition::Lost(_)));
+    let orphan = |name: &&String| !carried.contains_key(*name) && !given_up(name);
+    let orphans: BTreeSet<&String> = in_use.iter().filter(orphan).collect();
+    // There hardly ever is one, and every device would have to be asked.
+    let here = if orphans.is_empty() { Vec::new() } else { nbd::here() };
+    here.into_iter().filter(|(name, _)| orphans.contains(name)).collect()
+}
+
+/// What the event log is to say of a disk's condition, if that is new. That a disk is another's by now is no news: the VM
+/// has moved on.
+fn said(name: &str, before: Option<&Condition>, now: &Condition) -> Option<String> {
+    match now {
+        _ if before == Some(now) => None,
+        Condition::Waits(why) => Some(format!("disk {name} has no connection to the gateway, and waits: {why}")),
+        Condition::Lost(why) => Some(format!("disk {name} is lost: {why}")),
+        Condition::Carried if matches!(before, Some(Condition::Waits(_))) => {
+            Some(format!("disk {name} is connected again"))
+        }
+        Condition::Carried | Condition::Taken(_) | Condition::Failed(_) => None,
     }
 }
 
@@ -283,6 +352,24 @@ mod tests {
         let carrier = |pid, title| Carrier { pid: Pid::from_raw(pid).unwrap(), title };
         let expected = [("x0".to_owned(), carrier(12, None)), ("x2".to_owned(), carrier(16, Some(title)))];
         assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_condition_is_said_when_it_is_news() {
+        let waits = |why: &str| Condition::Waits(why.to_owned());
+        let taken = Condition::Taken("it is node2's".to_owned());
+        let lost = Condition::Lost("it was barred".to_owned());
+        for (before, now, expected) in [
+            (None, Condition::Carried, None),
+            (Some(Condition::Carried), waits("cut"), Some("disk x0 has no connection to the gateway, and waits: cut")),
+            (Some(waits("cut")), waits("cut"), None),
+            (Some(waits("cut")), Condition::Carried, Some("disk x0 is connected again")),
+            (Some(waits("cut")), lost.clone(), Some("disk x0 is lost: it was barred")),
+            (Some(lost.clone()), lost, None),
+            (Some(Condition::Carried), taken, None),
+        ] {
+            assert_eq!(said("x0", before.as_ref(), &now).as_deref(), expected, "{before:?} -> {now:?}");
+        }
     }
 
     #[test]

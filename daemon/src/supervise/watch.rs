@@ -11,7 +11,7 @@ use cluster::words::{Failing, Instant};
 
 use super::clock;
 use super::mailbox::{Post, Told};
-use super::storage::Disks;
+use super::storage::{Disks, News};
 use super::xen::Xen;
 
 /// How long Xen, once it has answered, may not answer before this machine is past help. A stall is over by then.
@@ -31,6 +31,11 @@ pub(super) fn run(post: &Post, disks: &Disks, nudges: &Receiver<()>, pause: Dura
         match looked {
             Ok((seen, used)) => {
                 disks.keep(began, &used);
+                let News { said: new, lost } = disks.news(&used);
+                new.into_iter().for_each(|text| post.tell(Told::Said(text)));
+                if lost {
+                    post.tell(Told::Event(Event::Failing { reason: Failing::Storage }));
+                }
                 post.tell(Told::Seen { began, seen });
                 said = None;
             }

@@ -13,6 +13,9 @@ use super::{By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, N
 use crate::limits;
 use crate::words::{LinkId, Outlet, Role, Slot};
 
+/// How long requests to a disk wait for the gateway if the file does not say: as an operator may need to mend it.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -25,6 +28,8 @@ struct File {
     node: Vec<Spanned<NodeTable>>,
     #[serde(default)]
     gateway: GatewayTable,
+    #[serde(default)]
+    storage: StorageTable,
     #[serde(default)]
     export: Vec<Spanned<ExportTable>>,
 }
@@ -98,6 +103,12 @@ struct GatewayTable {
     pxe: bool,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StorageTable {
+    patience: Option<Spanned<String>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExportTable {
@@ -137,6 +148,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     }
     let mut config = Config {
         name: name.into_inner(),
+        patience: source.patience(&file.storage, &timing)?,
         timing,
         self_fence: file.cluster.self_fence,
         balance: file.cluster.balance,
@@ -204,6 +216,16 @@ impl Source<'_> {
             }
         }
         Ok(Timing { keepalive, warntime, deadtime, initdead, lease, evacuation })
+    }
+
+    fn patience(&self, table: &StorageTable, timing: &Timing) -> Result<Duration, ConfigError> {
+        let Some(written) = &table.patience else { return Ok(PATIENCE) };
+        let patience = self.duration("patience", written)?;
+        if patience <= timing.deadtime {
+            // A node that is only cut off is to be fenced before its VMs see errors.
+            return Err(self.refuse(written.span(), "patience must be longer than deadtime"));
+        }
+        Ok(patience)
     }
 
     fn duration(&self, key: &str, value: &Spanned<String>) -> Result<Duration, ConfigError> {

@@ -14,6 +14,9 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.find(&[Mac::parse("52:54:00:78:00:99").unwrap()]), None);
     assert_eq!(config.cluster_network(), (Ipv4Addr::new(10, 77, 0, 0), 24));
     assert_eq!(config.exports.len(), 2);
+    assert_eq!(config.patience, Duration::from_secs(600));
+    let silent = Config::parse(&GOOD.replacen("patience = \"10m\"", "", 1)).unwrap();
+    assert_eq!(silent.patience, Duration::from_secs(3600));
 }
 
 #[test]
@@ -46,6 +49,8 @@ fn what_cannot_work_is_refused_with_its_line() {
         ("52:54:00:77:00:12", "52:54:00:77:00:11", "same mac"),
         ("52:54:00:77:00:12", "52:54:00:77:00", "not a MAC address"),
         ("subnet = \"10.77.0.0/24\"", "subnet = \"10.77.0.1/24\"", "subnet must look like"),
+        ("patience = \"10m\"", "patience = \"6s\"", "patience must be longer than deadtime"),
+        ("patience = \"10m\"", "patients = \"10m\"", "unknown field `patients`"),
         ("device = \"/dev/disk/x0\"", "device = \"x0\"", "below /dev/"),
     ];
     for (from, to, expected) in rows {
