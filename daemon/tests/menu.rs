@@ -168,6 +168,12 @@ fn an_operator_asks_for_everything() {
         ("44", "Disarm the cluster? (y/n)", "y", r#"{"disarm":{"node":null,"on":true}}"#),
         ("43", "Is node3 off?", "node3\r", r#"{"confirm_off":{"node":2,"typed":"node3"}}"#),
     ];
+    at.press("4");
+    at.see("pdu1 outlet 4: not read by this node");
+    tell(&mut supervisor, r#"{"outlets":[{"at_ms":754310,"outlet":"pdu1 outlet 4","reading":"off"}]}"#);
+    at.see("pdu1 outlet 4: off, read here at 00:12:34.310");
+    at.press("\u{1b}");
+    at.see("7) About");
     for (keys, question, yes, request) in ways {
         at.press(keys);
         at.see(question);

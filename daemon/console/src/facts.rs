@@ -1,6 +1,6 @@
 //! What the menu was told, as far as it is kept.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use cluster::event::{Answer, Request};
 use cluster::status::{NodeStatus, Status, VmStatus};
@@ -18,6 +18,17 @@ pub struct Line {
     pub node: String,
     /// What.
     pub text: String,
+}
+
+/// What this node has read an outlet as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutletRead {
+    /// When, by the clock of the machine that the menu is on.
+    pub at: Instant,
+    /// Which, as the status names it.
+    pub outlet: String,
+    /// `on`, `off`, or why neither is known.
+    pub reading: String,
 }
 
 /// What the supervisor was asked for last.
@@ -52,6 +63,8 @@ pub(crate) struct Facts {
     pub(crate) problems: Vec<String>,
     /// The end of the event log.
     pub(crate) log: VecDeque<Line>,
+    /// What this node read outlets as last.
+    pub(crate) outlets: BTreeMap<String, OutletRead>,
     /// What the supervisor was asked for last.
     pub(crate) asked: Option<Asked>,
 }
@@ -165,6 +178,11 @@ impl Facts {
     /// The VM of that name.
     pub(crate) fn vm(&self, name: &VmName) -> Option<&VmStatus> {
         self.vms().find(|vm| vm.name == name.as_str())
+    }
+
+    /// Outlets were read.
+    pub(crate) fn read(&mut self, read: Vec<OutletRead>) {
+        self.outlets.extend(read.into_iter().map(|read| (read.outlet.clone(), read)));
     }
 
     /// The VMs that a node has, running or about to.

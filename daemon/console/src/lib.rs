@@ -20,7 +20,7 @@ mod render;
 mod screen;
 mod text;
 
-pub use facts::Line;
+pub use facts::{Line, OutletRead};
 pub use keys::{Key, Keys};
 pub use menu::{Input, Menu};
 pub use render::{RESTORE, render};

@@ -7,7 +7,7 @@ use cluster::event::{Answer, Request};
 use cluster::status::Status;
 
 use crate::draw;
-use crate::facts::{Facts, Line};
+use crate::facts::{Facts, Line, OutletRead};
 use crate::keys::Key;
 use crate::page::{Page, Row};
 use crate::pages::question;
@@ -29,6 +29,8 @@ pub enum Input {
     Status(Box<Status>),
     /// When there are further lines of the event log, oldest first.
     Log(Vec<Line>),
+    /// When this node has read outlets, which replaces what it had read of them.
+    Outlets(Vec<OutletRead>),
     /// When something is wrong with this machine or its configuration: what it is, and what to do.
     Problem(String),
     /// When the supervisor answers what this menu has asked.
@@ -91,6 +93,7 @@ impl Menu {
             Input::Lost => self.facts.lose(),
             Input::Status(status) => self.facts.status = Some(*status),
             Input::Log(lines) => self.facts.add_log(lines),
+            Input::Outlets(read) => self.facts.read(read),
             Input::Problem(text) => self.facts.problems.push(text),
             Input::Answer(answer) => self.facts.answer(answer),
         }

@@ -11,6 +11,7 @@
 //! rack                                 the status in `RACK`
 //! log N                                N lines of the log, the first one long
 //! said TEXT                            one more line of it
+//! read OUTLET as=READING               this node has read an outlet
 //! agreed | refused TEXT                the supervisor's answer
 //! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
@@ -23,7 +24,7 @@ use std::path::Path;
 use cluster::event::Answer;
 use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role};
-use console::{Input, Key, Line, Menu, Screen, Style};
+use console::{Input, Key, Line, Menu, OutletRead, Screen, Style};
 
 /// A cluster at work: a gateway and three nodes of which the third is dead.
 const RACK: &str = "\
@@ -77,6 +78,7 @@ fn run(commands: &str) -> String {
             "problem" => vec![Input::Problem(rest.to_owned())],
             "log" => vec![Input::Log(log(rest.parse().unwrap()))],
             "said" => vec![Input::Log(vec![said(rest)])],
+            "read" => vec![Input::Outlets(vec![words.read()])],
             "agreed" => vec![Input::Answer(Answer::Agreed)],
             "refused" => vec![Input::Answer(Answer::Refused(rest.to_owned()))],
             "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
@@ -175,6 +177,11 @@ impl<'a> Words<'a> {
             disarmed: self.find("disarmed").is_some(),
             outlets: self.list("outlets"),
         }
+    }
+
+    fn read(&self) -> OutletRead {
+        let outlet = self.0.replace('_', " ");
+        OutletRead { at: Instant::from_millis(754_310), outlet, reading: self.text("as") }
     }
 
     fn vm(&self) -> VmStatus {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use cluster::event::Request;
 use cluster::words::Instant;
-use console::{Input, Line};
+use console::{Input, Line, OutletRead};
 
 use crate::supervise::menu_link::{FromMenu, ToMenu};
 
@@ -107,6 +107,15 @@ fn input(message: ToMenu) -> Input {
         ToMenu::Problem(text) => Input::Problem(text),
         ToMenu::Answer(answer) => Input::Answer(answer),
         ToMenu::Status(status) => Input::Status(status),
+        ToMenu::Outlets(read) => Input::Outlets(
+            read.into_iter()
+                .map(|read| OutletRead {
+                    at: Instant::from_millis(read.at_ms),
+                    outlet: read.outlet,
+                    reading: read.reading,
+                })
+                .collect(),
+        ),
         ToMenu::Log(lines) => Input::Log(
             lines
                 .into_iter()

@@ -3,18 +3,21 @@
 //! A menu that connects is told everything once: `{"problem": "text"}` for everything that is wrong with this machine
 //! or its configuration (a machine that does not take part says only this), then `{"status": {..}}` (cluster's `Status`)
 //! and `{"log": [{"at_ms": 1234, "node": "node1", "text": ".."}, ..]}`, oldest first, as far as it is kept. After that it
-//! is told `status` when it has changed, and at least once a second, and `log` with the lines that are new. It says
+//! is told `status` when it has changed, and at least once a second, and `log` with the lines that are new. What this node
+//! has read of outlets is `{"outlets": [{"at_ms": 1234, "outlet": "pdu1 outlet 3", "reading": "off"}, ..]}`. It says
 //! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use cluster::event::{Answer, Request, RequestId};
+use cluster::fencing::{Reading, Readings};
 use cluster::status::Status;
+use cluster::words::{Instant, Outlet};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +36,21 @@ pub(crate) enum ToMenu {
     Status(Box<Status>),
     /// Lines of the event log that are new, oldest first.
     Log(Vec<Line>),
+    /// What this node read outlets as last: each one that was ever read, or was read anew.
+    Outlets(Vec<OutletRead>),
     /// What became of the request that this menu made.
     Answer(Answer),
+}
+
+/// What an outlet was read as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OutletRead {
+    /// When, in milliseconds since this machine booted.
+    pub(crate) at_ms: u64,
+    /// Which, as the status names it.
+    pub(crate) outlet: String,
+    /// `on`, `off`, or why neither is known, in words for the operator.
+    pub(crate) reading: String,
 }
 
 /// What a menu says.
@@ -59,6 +75,8 @@ pub(crate) struct Menus {
     menus: Vec<Menu>,
     /// The next menu's number.
     next: u64,
+    /// What outlets were read as last, by their names.
+    outlets: BTreeMap<String, OutletRead>,
 }
 
 /// Which of the menus.
@@ -87,7 +105,7 @@ impl Menus {
         }
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, menus: Vec::new(), next: 0 })
+        Ok(Self { listener, menus: Vec::new(), next: 0, outlets: BTreeMap::new() })
     }
 
     /// Whether anybody looks.
@@ -111,7 +129,10 @@ impl Menus {
                 let (id, asked) = (MenuId(self.next), Vec::new());
                 self.next += 1;
                 let mut menu = Menu { id, asked, stream, output: VecDeque::new(), input: Vec::new() };
-                if greeting().iter().all(|message| menu.tell(&encoded(message)).is_ok()) {
+                let outlets = self.outlets.values().cloned().collect();
+                let mut greeting = greeting();
+                greeting.push(ToMenu::Outlets(outlets));
+                if greeting.iter().all(|message| menu.tell(&encoded(message)).is_ok()) {
                     self.menus.push(menu);
                 }
             }
@@ -138,6 +159,22 @@ impl Menus {
             }
             None => true,
         });
+    }
+
+    /// Outlets were read: every menu is told, and so is whoever comes later.
+    pub(crate) fn read(&mut self, at: Instant, readings: &Readings) {
+        let read = |(outlet, reading): (&Outlet, &Reading)| OutletRead {
+            at_ms: at.millis(),
+            outlet: outlet.to_string(),
+            reading: match reading {
+                Reading::On => "on".to_owned(),
+                Reading::Off => "off".to_owned(),
+                Reading::Unknown(reason) => reason.clone(),
+            },
+        };
+        let read: Vec<_> = readings.iter().map(read).collect();
+        self.outlets.extend(read.iter().map(|read| (read.outlet.clone(), read.clone())));
+        self.tell(&ToMenu::Outlets(read));
     }
 
     /// Tells every menu.
@@ -220,13 +257,41 @@ mod tests {
         menus.answer(RequestId(7), &Answer::Refused("no".to_owned()));
         menus.tell(&ToMenu::Log(Vec::new()));
         let mut line = String::new();
-        for _ in 0..3 {
+        for _ in 0..4 {
             menu.read_line(&mut line).unwrap();
         }
-        assert_eq!(line, "{\"problem\":\"no such MAC\"}\n{\"answer\":{\"refused\":\"no\"}}\n{\"log\":[]}\n");
+        assert_eq!(
+            line,
+            "{\"problem\":\"no such MAC\"}\n{\"outlets\":[]}\n{\"answer\":{\"refused\":\"no\"}}\n{\"log\":[]}\n"
+        );
         menu.get_mut().write_all(b"est\": \"Fly\"}\n").unwrap();
         assert_eq!(menus.serve(Vec::new), []);
         assert!(!menus.any(), "whoever speaks nonsense is hung up on");
+    }
+
+    #[test]
+    fn what_outlets_were_read_as_is_told_at_once_and_to_whoever_comes_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("menu.sock");
+        let mut menus = Menus::listen(&path).unwrap();
+        let outlet = |number| Outlet { pdu: "pdu1".to_owned(), number };
+        let first = [(outlet(3), Reading::On), (outlet(4), Reading::Unknown("no answer".to_owned()))];
+        menus.read(Instant::from_millis(5), &first.into());
+        let mut early = BufReader::new(UnixStream::connect(&path).unwrap());
+        menus.serve(Vec::new);
+        menus.read(Instant::from_millis(9), &[(outlet(3), Reading::Off)].into());
+        let mut late = BufReader::new(UnixStream::connect(&path).unwrap());
+        menus.serve(Vec::new);
+        let told = |menu: &mut BufReader<UnixStream>| {
+            let mut line = String::new();
+            menu.read_line(&mut line).unwrap();
+            let ToMenu::Outlets(read) = serde_json::from_str(&line).unwrap() else { panic!("{line}") };
+            let read = read.into_iter().map(|read| format!("{} {}: {}", read.at_ms, read.outlet, read.reading));
+            read.collect::<Vec<_>>()
+        };
+        assert_eq!(told(&mut early), ["5 pdu1 outlet 3: on", "5 pdu1 outlet 4: no answer"]);
+        assert_eq!(told(&mut early), ["9 pdu1 outlet 3: off"]);
+        assert_eq!(told(&mut late), ["9 pdu1 outlet 3: off", "5 pdu1 outlet 4: no answer"]);
     }
 
     #[test]

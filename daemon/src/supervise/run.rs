@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use cluster::config::Config;
-use cluster::event::{Action, Actions, Event, RequestId, Work};
+use cluster::event::{Action, Actions, Event, Outcome, RequestId, Work};
 use cluster::node::{Boot, Node};
 use cluster::words::{Instant, Role};
 use nix::sys::signal::{Signal, kill};
@@ -171,6 +171,9 @@ impl Supervisor {
         for told in told {
             match told {
                 Told::Event(event) => {
+                    if let Event::Done { outcome: Outcome::Read(readings), .. } = &event {
+                        self.menus.read(now(), readings);
+                    }
                     if matches!(event, Event::Done { .. }) {
                         self.settled = now();
                         // A nudge that finds another one waiting is not needed.

@@ -30,7 +30,7 @@ pub(super) fn lines(line: &Line) -> impl Iterator<Item = Row> + use<> {
 }
 
 /// Hours, minutes, seconds and milliseconds.
-fn since_boot(at: Instant) -> String {
+pub(super) fn since_boot(at: Instant) -> String {
     let (seconds, millis) = (at.millis() / 1000, at.millis() % 1000);
     format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

@@ -13,20 +13,19 @@ use crate::text::{list, wrap};
 const VALUE: usize = 13;
 
 pub(crate) fn rows(facts: &Facts, slot: Slot) -> Vec<Row> {
-    if facts.status.is_none() {
+    let Some(status) = &facts.status else {
         return no_status(facts);
-    }
+    };
     let Some(node) = facts.node(slot) else {
         return paragraph("There is no such node any more.").collect();
     };
     let here = facts.here() == Some(slot);
-    let heard = if here { "this is the node's own console".to_owned() } else { overview::heard(node) };
     let quality = |link: &LinkStatus| format!("{} {}%", link.network, link.quality);
     let links: Vec<_> = node.links.iter().map(quality).collect();
     let mut facts_of_it = vec![
         ("State", overview::state(node)),
         ("Incarnation", node.incarnation.clone()),
-        ("Heard", heard),
+        ("Heard", overview::heard(status, node)),
         ("Links", list(&links)),
         ("Outlets", list(&node.outlets)),
         ("Last boot", node.death.clone().unwrap_or_else(|| "nothing is known against it".to_owned())),

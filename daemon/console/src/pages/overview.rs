@@ -50,7 +50,7 @@ fn lines_of(status: &Status, node: &NodeStatus, vms: usize) -> Vec<String> {
         Role::Gateway => "gateway".to_owned(),
         Role::Node => node.free.to_string(),
     };
-    let heard = if node.name == status.node { "is here".to_owned() } else { heard(node) };
+    let heard = heard(status, node);
     let quality = |link: &cluster::status::LinkStatus| format!("{} {}%", link.network, link.quality);
     let links = node.links.iter().map(quality).collect::<Vec<_>>().join(", ");
     let mut links = wrap(&links, WIDTH - LINKS, 0).into_iter();
@@ -61,8 +61,9 @@ fn lines_of(status: &Status, node: &NodeStatus, vms: usize) -> Vec<String> {
 }
 
 /// When a node was heard last.
-pub(super) fn heard(node: &NodeStatus) -> String {
+pub(super) fn heard(status: &Status, node: &NodeStatus) -> String {
     match node.heard_ms {
+        _ if node.name == status.node => "is here".to_owned(),
         None => "never".to_owned(),
         // Finer would be another line to send with every heartbeat.
         Some(..2_000) => "now".to_owned(),
