@@ -28,8 +28,10 @@ fn on(desk: &Desk) -> (Vec<u8>, Vec<u8>) {
 /// fence-agents' driver for APC consoles.
 fn fence(address: SocketAddr, user: &str, arguments: &[&str]) -> (i32, String) {
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
-    let first = ["--ip", &ip, "--ipport", &port, "-l", user, "-p", "apc", "--power-timeout", "10"];
-    run("fence-agents", "fence_apc", &[&first[..], arguments].concat())
+    let first = ["--ip", &ip, "--ipport", &port, "-l", user, "-p", "apc"];
+    // Its own limits are for a machine that has nothing else to do.
+    let patience = ["--login-timeout", "30", "--shell-timeout", "30", "--power-timeout", "30"];
+    run("fence-agents", "fence_apc", &[&first[..], &patience, arguments].concat())
 }
 
 fn fence_apc_switches(firmware: Firmware, user: &str) {

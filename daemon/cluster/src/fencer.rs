@@ -47,10 +47,13 @@ impl Fencer {
         self.0.retain(|identity, _| state.member(*identity).is_some_and(busy));
         for member in state.members.values() {
             let Some(level) = member.level(desk.config).filter(|_| busy(member)) else { continue };
-            let by_me = match desk.config.fenced_by(member.identity.slot, level) {
-                Some(By::Dc) => acting,
-                Some(By::Node(slot)) => slot == desk.me.slot,
-                None => false,
+            let (by_me, by_another) = match desk.config.fenced_by(member.identity.slot, level) {
+                Some(By::Dc) => (acting, false),
+                Some(By::Node(slot)) if slot == desk.me.slot => (true, false),
+                Some(By::Node(slot)) => {
+                    (false, hearing.alive(desk.now, desk.config.timing.deadtime).any(|peer| peer.identity.slot == slot))
+                }
+                None => (false, false),
             };
             let case = self.0.entry(member.identity).or_default();
             case.since = if acting { case.since.or(Some(desk.now)) } else { None };
@@ -60,7 +63,7 @@ impl Fencer {
             match member.standing {
                 Standing::Unclean => case.prove(desk, hearing, member, by_me.then_some(level)),
                 // The cable's holder may be gone: then the DC gives power.
-                Standing::Fenced if by_me || acting => case.restore(desk, member, level),
+                Standing::Fenced if by_me || (acting && !by_another) => case.restore(desk, member, level),
                 Standing::Fenced | Standing::Member | Standing::Leaving | Standing::Off | Standing::Booting => {}
             }
         }
