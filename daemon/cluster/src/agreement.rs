@@ -108,10 +108,15 @@ impl Agreement {
         self.own.doubt();
     }
 
-    /// From now on it answers, and votes, but neither leads nor stands for election: what it would say as leader is lost, as
-    /// any message may be.
-    pub(crate) fn resign(&mut self) {
-        self.resigned = true;
+    /// As long as it has resigned it answers, and votes, but neither leads nor stands for election: what it would say as
+    /// leader is lost, as any message may be.
+    pub(crate) fn resign(&mut self, resigned: bool) {
+        self.resigned = resigned;
+    }
+
+    /// Whether it has resigned.
+    pub(crate) fn has_resigned(&self) -> bool {
+        self.resigned
     }
 
     /// Takes a message from `from`, whose seal and freshness have been checked.

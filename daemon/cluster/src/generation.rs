@@ -11,6 +11,8 @@
 //! majority, or when it never became quorate in `initdead`, or when it is elected while the state holds it for unclean (a
 //! node never fences itself, and who comes back in a new life of the same boot is clean); then it seeks as a new identity, and its VMs keep running.
 
+use std::collections::BTreeSet;
+
 use crate::agreement::{Agreement, mix};
 use crate::config::Config;
 use crate::hearing::{Hearing, Peer};
@@ -111,7 +113,14 @@ impl Belonging {
 
     /// Whether this node may act as DC: it leads, knows everything that was committed, and is not itself to be fenced.
     pub(crate) fn may_act(&self, me: Identity) -> bool {
-        self.agreement.leads_with_knowledge() && !self.is_unclean(me)
+        self.agreement.leads_with_knowledge() && !self.agreement.has_resigned() && !self.is_unclean(me)
+    }
+
+    /// Whether another voter of this generation is heard.
+    pub(crate) fn hears_a_voter(&self, now: Instant, me: Identity, config: &Config, hearing: &Hearing) -> bool {
+        let voters: BTreeSet<Identity> = self.agreement.voters().flatten().filter(|voter| *voter != me).collect();
+        let ours = |peer: &Peer| peer.beat.generation == Some(self.generation) && voters.contains(&peer.identity);
+        hearing.alive(now, config.timing.deadtime).any(ours)
     }
 
     fn is_unclean(&self, me: Identity) -> bool {

@@ -355,9 +355,9 @@ impl Node {
     fn settle(&mut self, now: Instant, actions: &mut Actions) {
         let Ok(belonging) = &mut self.belonging else { return };
         let generation = belonging.generation;
-        if self.failing.is_some() {
-            belonging.agreement.resign();
-        }
+        // Whoever fails does not lead, as long as there is another who could.
+        let resigns = self.failing.is_some() && belonging.hears_a_voter(now, self.me, &self.config, &self.hearing);
+        belonging.agreement.resign(resigns);
         let Output { messages, committed } = belonging.agreement.take();
         let says = belonging.agreement.is_leader();
         for step in committed {
@@ -382,13 +382,13 @@ impl Node {
             actions.push(Action::Trace(trace));
         }
         let view = belonging.state.as_ref().map(|state| state.view);
-        let in_office = belonging.is_quorate() && belonging.may_act(self.me) && self.failing.is_none();
+        let in_office = belonging.is_quorate() && belonging.may_act(self.me);
         match (&self.dc, in_office, view) {
             (None, true, Some(view)) => {
                 actions.push(Action::Trace(Trace::BecameDc { view }));
                 self.dc = Some(Dc::new(now));
             }
-            (Some(_), false, _) if !belonging.agreement.is_leader() || self.failing.is_some() => {
+            (Some(_), false, _) if !belonging.agreement.is_leader() || belonging.agreement.has_resigned() => {
                 actions.push(Action::Trace(Trace::NoLongerDc));
                 self.dc = None;
             }

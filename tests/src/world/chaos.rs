@@ -42,7 +42,8 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
         _ => "serial storage watchdog",
     };
     let mut faults = Faults { dice, nodes, vms: vms.max(1), links };
-    let mut lines = vec![format!("world {nodes} nodes {vms} vms {links} links seed {seed} fencing {fencing}")];
+    let votes = votes(seed, nodes);
+    let mut lines = vec![format!("world {nodes} nodes {vms} vms {links} links seed {seed}{votes} fencing {fencing}")];
     faults.set_up(&mut lines);
     for _ in 0..3 + faults.dice.below(12) {
         let fault = faults.fault();
@@ -51,6 +52,17 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
     }
     lines.extend(["heal".to_owned(), format!("settle {PATIENCE}")]);
     lines.join("\n") + "\n"
+}
+
+/// In some worlds the machines have votes of different weight. Its dice are its own, so that the others fall as ever.
+fn votes(seed: u64, nodes: u64) -> String {
+    let mut dice = Chance::new(seed ^ 0x0000_5a11_0773_d0e5);
+    if !dice.happens(25) {
+        return String::new();
+    }
+    let most = if nodes <= 5 { u64::from(cluster::limits::VOTES) } else { 3 };
+    let votes: Vec<String> = (0..=nodes).map(|_| (1 + dice.below(most)).to_string()).collect();
+    format!(" votes {}", votes.join(","))
 }
 
 struct Faults {

@@ -42,6 +42,8 @@ impl Seat {
             pre_vote: true,
             max_size_per_msg: 16 * 1024,
             max_inflight_msgs: 64,
+            // What is proposed in one turn goes in one message.
+            batch_append: true,
             max_election_tick: if seat == 0 { 0 } else { NEVER + 1 },
             ..raft::Config::default()
         };

@@ -113,7 +113,7 @@ fn a_member_that_has_resigned_neither_leads_nor_stands() {
     let mut member = member();
     member.campaign();
     assert!(!member.take().messages.is_empty(), "it stands for election");
-    member.resign();
+    member.resign(true);
     for _ in 0..200 {
         member.tick();
         assert!(member.take().messages.is_empty());
