@@ -13,12 +13,14 @@ use serde_json::Value;
 
 use crate::journal;
 use crate::rack::events::{By, Event, Mark, What};
-use crate::rack::layout::PDU_NAME;
+use crate::rack::layout::{NULL_MODEM, PDU_NAME};
 use crate::rack::status::{Status, Vm};
 use crate::rack::{Push, Rack};
 
 /// How long a step of the cluster may take.
 const PATIENCE: Duration = Duration::from_mins(12);
+/// The rack's `deadtime`.
+const DEAD: Duration = Duration::from_secs(10);
 /// How long a cluster may boot.
 const BOOT: Duration = Duration::from_mins(15);
 
@@ -98,6 +100,31 @@ pub fn survives_a_hang_without_snmp(rack: &Rack) -> Result<()> {
     rack.cable(PDU_NAME, false)?;
     loses_a_node(rack, By::Console, |node| rack.crash(node))?;
     rack.cable(PDU_NAME, true)
+}
+
+/// The way between two nodes dies on the cluster network. They hear each other over their serial line, say so, and nobody is
+/// suspected for three times `deadtime`.
+///
+/// # Errors
+/// The silence was not noticed, or a node was suspected, or they did not hear each other again.
+pub fn survives_a_dead_way(rack: &Rack) -> Result<()> {
+    let (_, [one, other], _) = NULL_MODEM;
+    let said = |event: &Event, who: &str, words: &str| {
+        event.who == who && matches!(&event.what, What::Said(text) if text.contains(words))
+    };
+    rack.until(PATIENCE, "all nodes are members", all_members)?;
+    let mark = rack.log.mark();
+    rack.way(one, other, false)?;
+    for (here, there) in [(one, other), (other, one)] {
+        let silent = format!("{there} is silent on cluster");
+        rack.wait(mark, PATIENCE, &silent, |event| said(event, here, &silent))?;
+    }
+    let suspected =
+        rack.log.wait(mark, DEAD * 3, |e| matches!(&e.what, What::Said(text) if text.starts_with("suspects ")));
+    rack.way(one, other, true)?;
+    ensure!(suspected.is_none(), "a node that is heard over its serial line was suspected: {suspected:?}");
+    let back = format!("{other} is heard again on cluster");
+    rack.wait(mark, PATIENCE, &back, |event| said(event, one, &back)).map(drop)
 }
 
 /// A node with VMs dies in that way, is proven off in this one, its VMs run elsewhere, and it comes back.

@@ -74,6 +74,8 @@ enum What {
         way: Way,
         /// Whose.
         node: String,
+        /// Only the way to this other node; both keep everybody else.
+        other: Option<String>,
     },
     /// End the rack; also clears away what a rack that was killed has left.
     Down,
@@ -107,7 +109,7 @@ fn run(what: What, dir: &Path) -> Result<()> {
         What::Shutdown { node } => show(ask(dir, &Request::Shutdown { node })?),
         What::Console { node } => console(ask(dir, &Request::Console { node })?),
         What::Log { follow } => show(ask(dir, &Request::Log { follow })?),
-        What::Cable { way, node } => show(ask(dir, &Request::Cable { node, joined: way == Way::Join })?),
+        What::Cable { way, node, other } => show(ask(dir, &Request::Cable { node, other, joined: way == Way::Join })?),
         What::Down => down(dir),
     }
 }

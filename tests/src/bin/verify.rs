@@ -74,6 +74,7 @@ fn rack(run: &mut Run) {
     let _ = go_on
         && run.step("rack: a node crashes", || drill::survives_a_crash(&rack))
         && run.step("rack: a node hangs, fenced by serial", || drill::survives_a_hang_without_snmp(&rack))
+        && run.step("rack: the way between two nodes dies", || drill::survives_a_dead_way(&rack))
         && run.step("rack: no journal record is lost", || drill::journals_hold(&rack));
     run.step("rack: no VM was in two places", || drill::never_in_two_places(&rack));
     rack.close();

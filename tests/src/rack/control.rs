@@ -41,6 +41,8 @@ pub enum Request {
     Cable {
         /// Whose.
         node: String,
+        /// Only the way to this other node?
+        other: Option<String>,
         /// Plugged?
         joined: bool,
     },
@@ -123,7 +125,13 @@ fn carry_out(rack: &Arc<Rack>, mut stream: &UnixStream, down: &dyn Fn(), request
         Request::Status => writeln!(stream, "+{}", serde_json::to_string(&rack.status())?)?,
         Request::Power { node, push } => rack.power(&node, push).and_then(|()| Ok(stream.write_all(b"+")?))?,
         Request::Crash { node } => rack.crash(&node).and_then(|()| Ok(stream.write_all(b"+")?))?,
-        Request::Cable { node, joined } => rack.cable(&node, joined).and_then(|()| Ok(stream.write_all(b"+")?))?,
+        Request::Cable { node, other, joined } => {
+            match other {
+                Some(other) => rack.way(&node, &other, joined)?,
+                None => rack.cable(&node, joined)?,
+            }
+            stream.write_all(b"+")?;
+        }
         Request::Shutdown { node } => rack.menu(&node)?.shut_down().and_then(|()| Ok(stream.write_all(b"+")?))?,
         Request::Console { node } => console(rack, stream, &node)?,
         Request::Log { follow } => {

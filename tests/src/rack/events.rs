@@ -61,6 +61,13 @@ pub enum What {
         /// Plugged?
         joined: bool,
     },
+    /// The way between two nodes on the cluster network was cut or joined, and no other.
+    Way {
+        /// The other node.
+        other: String,
+        /// Joined?
+        joined: bool,
+    },
     /// A guest answers over HTTP.
     Answers {
         /// The guest's own id of this boot.
@@ -130,6 +137,9 @@ impl fmt::Display for What {
             Self::Broken(why) => write!(f, "machine broke: {why}"),
             Self::Hung => f.write_str("machine hangs (stopped by the rack, power on)"),
             Self::Cable { joined } => write!(f, "cluster cable {}", if *joined { "joined" } else { "cut" }),
+            Self::Way { other, joined } => {
+                write!(f, "its way to {other} on the cluster network {}", if *joined { "joined" } else { "cut" })
+            }
             Self::Answers { boot_id } => write!(f, "answers, boot id {boot_id}"),
             Self::Blackout { migrated, silent_ms, same_boot, tcp_unbroken } => write!(
                 f,

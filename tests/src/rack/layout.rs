@@ -7,6 +7,7 @@
 //!              hfp0  10.78.0.254   public: guests, probes
 //!   ------+-----------+-----------+------
 //!       node1       node2       node3        gateway (disk)
+//!         |===========|  a serial line
 //!   ------+-----------+-----------+-------------+------
 //!              hfc0  10.77.0.250   cluster: heartbeat, storage, migration, PXE, and the PDU
 //! ```
@@ -31,6 +32,8 @@ pub const PDU_LOGIN: (&str, &str) = ("apc", "apc");
 /// The machine that holds the cable of the PDU's console, and the line there. It is the gateway: whoever is fenced by that
 /// cable must not be the one that holds it.
 pub const PDU_CABLE: (&str, &str) = (GATEWAY, "ttyS2");
+/// The serial line between two nodes: its name, whose it is, and the line at each.
+pub const NULL_MODEM: (&str, [&str; 2], &str) = ("null-modem", ["node1", "node2"], "ttyS2");
 /// The gateway's name.
 pub const GATEWAY: &str = "gateway";
 
@@ -129,6 +132,11 @@ impl Layout {
         self.machines.iter().find(|m| m.outlet == outlet)
     }
 
+    /// Whether there is a serial line between two nodes: in every rack that has them.
+    pub fn has_null_modem(&self) -> bool {
+        NULL_MODEM.1.iter().all(|name| self.machine(name).is_some())
+    }
+
     /// The cluster's `cluster.toml`.
     pub fn cluster_toml(&self) -> String {
         let mut t = String::from(concat!(
@@ -145,6 +153,12 @@ impl Layout {
         put(format_args!("\n[[pdu]]\nname = \"{PDU_NAME}\"\nmodel = \"ap7921\"\naddress = \"{PDU_ADDRESS}\"\n"));
         let (holder, line) = PDU_CABLE;
         put(format_args!("serial = {{ node = \"{holder}\", device = \"{line}\" }}\n"));
+        let (name, [one, other], line) = NULL_MODEM;
+        if self.has_null_modem() {
+            put(format_args!(
+                "\n[serial.{name}]\nnodes = [\"{one}\", \"{other}\"]\ndevices = [\"{line}\", \"{line}\"]\n"
+            ));
+        }
         for machine in &self.machines {
             put(format_args!("\n[[node]]\nname = \"{}\"\n", machine.name));
             if machine.name == GATEWAY {
@@ -228,6 +242,8 @@ mod tests {
         let config = Config::parse(&layout.cluster_toml()).expect("what the rack writes is a configuration");
         let (gateway, _) = config.gateway().expect("there is a gateway");
         assert_eq!(config.pdus.len(), 1);
+        assert_eq!(config.lines.len(), 1);
+        assert!(Config::parse(&Layout::new(1, 0).cluster_toml()).expect("a small rack").lines.is_empty());
         for (slot, node) in config.slots().filter(|(slot, _)| *slot != gateway) {
             assert_eq!(node.fencing, [Level::Snmp, Level::Serial]);
             assert_eq!(config.fenced_by(slot, Level::Serial), Some(By::Node(gateway)));

@@ -1,8 +1,8 @@
 //! One machine: its QEMU command line, and what QEMU says of it over QMP.
 //!
 //! A machine has two serial lines (`com1`: Xen's and dom0's console; `com2`: the monitor line), a card on the cluster
-//! network, and, unless it is the gateway, one on the public network. The one that holds the cable of the PDU's console has
-//! a third line (`com3`). A node has no disk: it boots by PXE.
+//! network, and, unless it is the gateway, one on the public network. The one that holds the cable of the PDU's console, and the
+//! two at the ends of the null modem, have a third line (`com3`). A node has no disk: it boots by PXE.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -32,6 +32,9 @@ pub struct Disk {
     pub read_only: bool,
 }
 
+/// The name of a machine's third serial line.
+pub const THIRD: &str = "com3";
+
 /// The name of one of a machine's sockets in the rack's namespace.
 pub fn socket(machine: &str, which: &str) -> String {
     format!("holdfast/{machine}/{which}")
@@ -41,7 +44,7 @@ pub fn socket(machine: &str, which: &str) -> String {
 ///
 /// # Errors
 /// QEMU cannot be started or its message file not be written.
-pub fn start(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&Path>, messages: &Path) -> Result<Child> {
+pub fn start(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&str>, messages: &Path) -> Result<Child> {
     let messages = File::create(messages)?;
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
@@ -55,7 +58,7 @@ pub fn start(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&Pa
         .context("cannot run setpriv and qemu-system-x86_64 (Debian's util-linux and qemu-system-x86)")
 }
 
-fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&Path>) -> Vec<String> {
+fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&str>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut put = |option: &str, value: String| all.extend([option.to_owned(), value]);
     put("-name", machine.name.clone());
@@ -70,10 +73,10 @@ fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&Pa
         put("-chardev", Line::chardev(which, &socket(&machine.name, which)));
         put("-serial", format!("chardev:{which}"));
     }
-    if let Some(device) = cable {
-        put("-chardev", format!("serial,id=com3,path={}", device.display()));
+    if let Some(chardev) = cable {
+        put("-chardev", chardev.into());
         // Its usual interrupt is com1's, which Xen keeps for itself.
-        put("-device", "isa-serial,chardev=com3,index=2,irq=5".into());
+        put("-device", format!("isa-serial,chardev={THIRD},index=2,irq=5"));
     }
     put("-chardev", Line::chardev("qmp", &socket(&machine.name, "qmp")));
     put("-mon", "chardev=qmp,mode=control".into());
@@ -172,11 +175,11 @@ mod tests {
     fn only_the_holder_of_a_cable_has_a_third_line() {
         let layout = Layout::new(1, 0);
         let accel = Accel { options: Vec::new(), reason: String::new() };
-        let of = |name: &str, cable: Option<&Path>| {
+        let of = |name: &str, cable: Option<&str>| {
             let machine = layout.machine(name).expect("it is in the layout");
             arguments(machine, &accel, &[], cable).join(" ")
         };
-        let holder = of(GATEWAY, Some(Path::new("/dev/pts/7")));
+        let holder = of(GATEWAY, Some("serial,id=com3,path=/dev/pts/7"));
         assert!(holder.contains("-chardev serial,id=com3,path=/dev/pts/7"), "{holder}");
         // ttyS2 is the third; com1's interrupt is Xen's.
         assert!(holder.contains("-device isa-serial,chardev=com3,index=2,irq=5"), "{holder}");

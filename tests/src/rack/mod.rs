@@ -33,12 +33,12 @@ use serde::{Deserialize, Serialize};
 
 use accel::Accel;
 use events::{Event, Log, Mark, What};
-use layout::{Layout, PDU_CABLE, PDU_NAME};
+use layout::{Layout, NULL_MODEM, PDU_CABLE, PDU_NAME};
 use menu::Menu;
 use monitor::Monitor;
 use power::{BY_HAND, Power, Room, Stand};
 use probe::Probe;
-use serial::Line;
+use serial::{Line, NullModem};
 use status::Status;
 
 use crate::pdu::{Pdu, SerialLine};
@@ -194,6 +194,15 @@ impl Rack {
         Ok(())
     }
 
+    /// Cuts or joins the way between two nodes on the cluster network; both still have everybody else there, and their serial
+    /// line.
+    ///
+    /// # Errors
+    /// No such node.
+    pub fn way(&self, one: &str, other: &str, joined: bool) -> Result<()> {
+        self.power.way([one, other], joined)
+    }
+
     /// An operator at the node's console.
     ///
     /// # Errors
@@ -271,7 +280,15 @@ fn furnish(mut room: Room) -> Result<(Furniture, power::Owner)> {
     let probes: BTreeMap<String, Probe> = room.layout.vms.iter().map(probe).collect::<Result<_>>()?;
     let (layout, log) = (room.layout.clone(), Arc::clone(&room.log));
     let console = SerialLine::open()?;
-    room.cables.insert(PDU_CABLE.0.to_owned(), console.path().to_owned());
+    let path = console.path().display();
+    room.cables.insert(PDU_CABLE.0.to_owned(), format!("serial,id={},path={path}", machine::THIRD));
+    if room.layout.has_null_modem() {
+        let sockets = NULL_MODEM.1.map(|name| machine::socket(name, machine::THIRD));
+        NullModem::lay([&sockets[0], &sockets[1]])?;
+        for (name, socket) in NULL_MODEM.1.iter().zip(&sockets) {
+            room.cables.insert((*name).to_owned(), Line::chardev(machine::THIRD, socket));
+        }
+    }
     let (power, owner) = room.open()?;
     let pdu = outlets::start(&layout, power.clone(), log, console)?;
     Ok((Furniture { power, monitor, consoles, probes, pdu }, owner))

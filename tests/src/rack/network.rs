@@ -43,6 +43,16 @@ pub fn cable(tap: &str, joined: bool) -> Result<()> {
     }
 }
 
+/// Cuts (`false`) or joins (`true`) the way between two taps, each of which still has all others. The bridge knows one set of
+/// ports that do not talk with each other: there can be one such pair at a time.
+///
+/// # Errors
+/// `ip` refuses.
+pub fn way(taps: [&str; 2], joined: bool) -> Result<()> {
+    let isolated = if joined { "off" } else { "on" };
+    taps.iter().try_for_each(|tap| ip(&format!("link set dev {tap} type bridge_slave isolated {isolated}")))
+}
+
 fn bridge(name: &str, address: &str) -> Result<()> {
     ip(&format!("link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
     ip(&format!("addr add {address}/24 dev {name}"))?;

@@ -47,6 +47,7 @@ enum Order {
     Button { machine: String },
     Hang { machine: String },
     Cable { machine: String, joined: bool },
+    Way { machines: [String; 2], joined: bool },
     Close,
 }
 
@@ -84,8 +85,8 @@ pub struct Room {
     pub accel: Accel,
     /// The disks of each machine.
     pub disks: BTreeMap<String, Vec<Disk>>,
-    /// The device at the other end of a machine's third serial line, where it has one.
-    pub cables: BTreeMap<String, PathBuf>,
+    /// QEMU's `-chardev` for a machine's third serial line ([`machine::THIRD`]), where it has one.
+    pub cables: BTreeMap<String, String>,
     /// Where files go.
     pub dir: PathBuf,
     /// Where events go.
@@ -150,6 +151,14 @@ impl Power {
     /// No such machine, or `ip` refuses.
     pub fn cable(&self, machine: &str, joined: bool) -> Result<()> {
         self.order(Order::Cable { machine: machine.into(), joined })
+    }
+
+    /// Cuts or joins the way between two machines on the cluster network.
+    ///
+    /// # Errors
+    /// No such machine, or `ip` refuses.
+    pub fn way(&self, machines: [&str; 2], joined: bool) -> Result<()> {
+        self.order(Order::Way { machines: machines.map(Into::into), joined })
     }
 
     /// Cuts all power and ends the owner.
@@ -235,6 +244,15 @@ impl Owner {
                 self.room.log.push(machine, What::Cable { joined });
                 Ok(())
             }
+            Order::Way { machines: [one, other], joined } => {
+                let tap = |name: &str| {
+                    let machine = self.room.layout.machine(name).context("there is no such machine")?;
+                    anyhow::Ok(machine.cluster.tap.as_str())
+                };
+                network::way([tap(&one)?, tap(&other)?], joined)?;
+                self.room.log.push(one, What::Way { other, joined });
+                Ok(())
+            }
             Order::Close => {
                 for name in self.running.keys().cloned().collect::<Vec<_>>() {
                     self.cut(&name);
@@ -262,7 +280,7 @@ impl Owner {
         let machine = self.room.layout.machine(name).context("there is no such machine")?;
         let disks = self.room.disks.get(name).map(Vec::as_slice).unwrap_or_default();
         let messages = self.room.dir.join(format!("{name}.qemu.log"));
-        let cable = self.room.cables.get(name).map(PathBuf::as_path);
+        let cable = self.room.cables.get(name).map(String::as_str);
         let child = machine::start(machine, &self.room.accel, disks, cable, &messages)?;
         {
             let mut state = lock(&self.state);

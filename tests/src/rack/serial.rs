@@ -115,3 +115,81 @@ impl Line {
         self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
+
+/// A cable from one machine's serial line to another's: the rack listens at both ends, and passes on what comes. What is said
+/// while nobody is at the other end is lost, as on a real one.
+#[derive(Debug)]
+pub struct NullModem;
+
+impl NullModem {
+    /// A cable between two abstract sockets, for as long as the process lives.
+    ///
+    /// # Errors
+    /// A socket cannot be made.
+    pub fn lay(names: [&str; 2]) -> Result<()> {
+        let ends: [Arc<Mutex<Option<UnixStream>>>; 2] = Default::default();
+        let [one, other] = ends;
+        for (name, near, far) in [(names[0], &one, &other), (names[1], &other, &one)] {
+            let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+            let (near, far) = (Arc::clone(near), Arc::clone(far));
+            std::thread::Builder::new().name(name.into()).spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    pass_on(stream, &near, &far);
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Passes on what one end says, until its machine has no power any more.
+fn pass_on(mut stream: UnixStream, near: &Mutex<Option<UnixStream>>, far: &Mutex<Option<UnixStream>>) {
+    // A machine that hangs reads no more: what does not fit is lost.
+    let _ = stream.set_write_timeout(Some(WRITE_LIMIT));
+    *open(near) = stream.try_clone().ok();
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        if let Some(far) = &mut *open(far) {
+            let _ = far.write_all(buffer.get(..count).unwrap_or_default());
+        }
+    }
+    *open(near) = None;
+}
+
+fn open(end: &Mutex<Option<UnixStream>>) -> MutexGuard<'_, Option<UnixStream>> {
+    end.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_null_modem_carries_both_ways_and_outlives_whoever_is_at_its_ends() {
+        let names = ["one", "other"].map(|end| format!("holdfast-test/{}/{end}", std::process::id()));
+        NullModem::lay([&names[0], &names[1]]).expect("two sockets");
+        let connect = |name: &String| {
+            let address = SocketAddr::from_abstract_name(name).expect("a name");
+            UnixStream::connect_addr(&address).expect("the rack listens")
+        };
+        let says = |from: &mut UnixStream, to: &mut UnixStream, byte: u8| {
+            // Until both ends are there, what is said is lost.
+            to.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket has time limits");
+            let mut heard = [0; 1];
+            loop {
+                from.write_all(&[byte]).expect("the rack reads");
+                while let Ok(1) = to.read(&mut heard) {
+                    if heard == [byte] {
+                        return;
+                    }
+                }
+            }
+        };
+        let mut one = connect(&names[0]);
+        for n in 0..2 {
+            let mut other = connect(&names[1]);
+            says(&mut other, &mut one, b'a' + n);
+            says(&mut one, &mut other, b'A' + n);
+        }
+    }
+}
