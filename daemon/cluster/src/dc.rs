@@ -37,7 +37,7 @@ impl Dc {
     pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, agreement: &mut Agreement, host: &Host) {
         self.bring_in(desk, hearing, agreement);
         self.suspect(desk, hearing);
-        self.fence(desk);
+        self.fence(desk, hearing);
         let (now, me, config, state) = (desk.now, desk.me, desk.config, desk.state);
         let sight = Sight { now, me, config, state, hearing, host };
         self.mover.review(desk, &sight, agreement.applied());
@@ -111,13 +111,17 @@ impl Dc {
     }
 
     /// Has the next attempt made where one has failed: the next level at once, and after the last a new round.
-    fn fence(&mut self, desk: &mut Desk<'_>) {
+    fn fence(&mut self, desk: &mut Desk<'_>, hearing: &Hearing) {
         let state = desk.state;
         let unclean = |member: &Member| member.standing == Standing::Unclean;
         self.attempts.retain(|identity, _| state.member(*identity).is_some_and(unclean));
         for member in state.members.values().filter(|member| unclean(member)) {
             let (identity, attempt) = (member.identity, member.attempt);
             if state.is_disarmed(identity.slot) {
+                let mut heard = hearing.alive(desk.now, desk.config.timing.warntime);
+                if heard.any(|peer| peer.identity == identity && peer.beat.failing.is_none()) {
+                    desk.proposals.push(Command::Spare(identity));
+                }
                 continue;
             }
             let failed = member.failed >= attempt;

@@ -15,7 +15,7 @@ use crate::host::Desk;
 use crate::limits;
 use crate::state::{Command, Member, Standing};
 use crate::trace::Trace;
-use crate::words::{Identity, Instant, OpId};
+use crate::words::{Identity, Instant, OpId, Slot};
 
 /// One member, as far as this node is busy with it.
 #[derive(Clone, Debug, Default)]
@@ -47,13 +47,10 @@ impl Fencer {
         self.0.retain(|identity, _| state.member(*identity).is_some_and(busy));
         for member in state.members.values() {
             let Some(level) = member.level(desk.config).filter(|_| busy(member)) else { continue };
-            let (by_me, by_another) = match desk.config.fenced_by(member.identity.slot, level) {
-                Some(By::Dc) => (acting, false),
-                Some(By::Node(slot)) if slot == desk.me.slot => (true, false),
-                Some(By::Node(slot)) => {
-                    (false, hearing.alive(desk.now, desk.config.timing.deadtime).any(|peer| peer.identity.slot == slot))
-                }
-                None => (false, false),
+            let by_me = match desk.config.fenced_by(member.identity.slot, level) {
+                Some(By::Dc) => acting,
+                Some(By::Node(slot)) => slot == desk.me.slot,
+                None => false,
             };
             let case = self.0.entry(member.identity).or_default();
             case.since = if acting { case.since.or(Some(desk.now)) } else { None };
@@ -62,9 +59,12 @@ impl Fencer {
             }
             match member.standing {
                 Standing::Unclean => case.prove(desk, hearing, member, by_me.then_some(level)),
-                // The cable's holder may be gone: then the DC gives power.
-                Standing::Fenced if by_me || (acting && !by_another) => case.restore(desk, member, level),
-                Standing::Fenced | Standing::Member | Standing::Leaving | Standing::Off | Standing::Booting => {}
+                Standing::Fenced => {
+                    if let Some(path) = gives_power(desk, hearing, member.identity.slot, level, acting) {
+                        case.restore(desk, member, path);
+                    }
+                }
+                Standing::Member | Standing::Leaving | Standing::Off | Standing::Booting => {}
             }
         }
     }
@@ -106,6 +106,21 @@ impl Fencer {
                 desk.say(Trace::NotFenced { node, reason });
             }
         }
+    }
+}
+
+/// The way by which this node is to give power back to one that was cut from it at that level, if it is the one: the DC, or
+/// who holds the cable where SNMP was no way. Where that one is gone it is the DC again.
+fn gives_power(desk: &Desk<'_>, hearing: &Hearing, slot: Slot, level: Level, acting: bool) -> Option<Path> {
+    let without_snmp = level == Level::Serial || !desk.config.node(slot).fencing.contains(&Level::Snmp);
+    match desk.config.fenced_by(slot, Level::Serial).filter(|_| without_snmp) {
+        Some(By::Node(holder)) if holder == desk.me.slot => Some(Path::Serial),
+        Some(By::Node(holder))
+            if hearing.alive(desk.now, desk.config.timing.deadtime).any(|peer| peer.identity.slot == holder) =>
+        {
+            None
+        }
+        Some(By::Node(_) | By::Dc) | None => acting.then_some(Path::Snmp),
     }
 }
 
@@ -162,7 +177,7 @@ impl Case {
     }
 
     /// Gives power back to a member that was cut from it.
-    fn restore(&mut self, desk: &mut Desk<'_>, member: &Member, level: Level) {
+    fn restore(&mut self, desk: &mut Desk<'_>, member: &Member, path: Path) {
         if self.restored {
             return desk.proposals.push(Command::Restored(member.identity));
         }
@@ -170,8 +185,6 @@ impl Case {
             return;
         }
         let slot = member.identity.slot;
-        let mine = desk.config.fenced_by(slot, Level::Serial) == Some(By::Node(desk.me.slot));
-        let path = if level == Level::Serial && mine { Path::Serial } else { Path::Snmp };
         let outlets = desk.config.node(slot).outlets.clone();
         desk.say(Trace::PoweringOn { node: desk.name(slot), outlets: outlets.clone() });
         self.op = Some(desk.begin(limits::FENCE, Work::OutletsOn { slot, outlets, path }));

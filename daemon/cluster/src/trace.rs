@@ -39,6 +39,7 @@ pub enum Trace {
     Barring { node: String },
     AwaitingWatchdog { node: String, wait: Duration },
     NotArmed { node: String },
+    Spared { node: String },
     FencedAlive,
     Duty { node: String, standby: bool, maintenance: bool, disarmed: bool },
     Disarmed,
@@ -134,6 +135,7 @@ impl fmt::Display for Trace {
             Self::NotArmed { node } => {
                 write!(f, "{node} is not proven off: its watchdog was not armed when it was last heard")
             }
+            Self::Spared { node } => write!(f, "{node} is heard again and may not be fenced: it is a member as before"),
             Self::FencedAlive => write!(f, "was fenced and lives: lets the watchdog reset this machine"),
             Self::Duty { node, standby, maintenance, disarmed } => {
                 let words = [(standby, "standby"), (maintenance, "maintenance"), (disarmed, "disarmed")];

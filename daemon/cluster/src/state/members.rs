@@ -134,6 +134,12 @@ impl State {
         }
     }
 
+    /// Nothing was taken from it, for it was not proven off: it goes on as if it had never been silent.
+    pub(super) fn spare(&mut self, config: &Config, identity: Identity) -> Option<Trace> {
+        let spared = self.is_disarmed(identity.slot) && self.stand(identity, &[Standing::Unclean], Standing::Member);
+        spared.then(|| Trace::Spared { node: name(config, identity.slot) })
+    }
+
     pub(super) fn not_proven(&mut self, identity: Identity, attempt: u32) {
         if let Some(member) = self.unclean(identity).filter(|member| member.attempt == attempt) {
             member.failed = attempt;

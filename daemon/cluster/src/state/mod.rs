@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Machine(Identity, Machine),
     /// The DC holds this member for dead: it is unclean until proven off. The first attempt may begin.
     Suspect(Identity, Cause),
+    /// This unclean member is heard again, and nobody may fence it: it is a member as before.
+    Spare(Identity),
     /// This attempt at fencing has failed.
     NotProven(Identity, u32),
     /// The next attempt, of this number, may begin.
@@ -266,6 +268,7 @@ impl State {
                 self.suspect(identity, cause);
                 None
             }
+            Command::Spare(identity) => self.spare(config, identity),
             Command::NotProven(identity, attempt) => {
                 self.not_proven(identity, attempt);
                 None
