@@ -24,6 +24,8 @@ use crate::stream::Stream;
 
 /// How long a claim, and the first write of an heir, waits for the requests of another. Whoever claims waits for the answer.
 pub(super) const DRAIN: Duration = Duration::from_secs(8);
+/// How long the NBD server may take to answer in a negotiation. A test does not fail because its machine is busy.
+const NEGOTIATION: Duration = Duration::from_secs(if cfg!(test) { 120 } else { 8 });
 const _: () = assert!(DRAIN.as_secs() < crate::stream::PATIENCE.as_secs());
 
 /// Who wants to be connected to a disk.
@@ -287,7 +289,7 @@ impl Storage {
         let missing =
             |error: io::Error| Refusal::Missing(format!("the gateway cannot serve disk {disk} ({device}): {error}"));
         let mut local = UnixStream::connect(&self.server).map_err(missing)?;
-        local.set_read_timeout(Some(DRAIN)).map_err(missing)?;
+        local.set_read_timeout(Some(NEGOTIATION)).map_err(missing)?;
         let export = negotiate(&mut local, disk).map_err(missing)?;
         local.set_read_timeout(None).map_err(missing)?;
         Ok((local, export))

@@ -179,11 +179,11 @@ mod tests {
         let good = std::fs::read(&path).unwrap();
         let start = usize::try_from(place(1)).unwrap();
         let whole = HEADER + postcard::to_allocvec(&claims(1)).unwrap().len();
-        for bit in 0..whole * 8 {
+        for at in 0..whole {
             let mut bytes = good.clone();
-            bytes[start + bit / 8] ^= 1 << (bit % 8);
+            bytes[start + at] ^= 1 << (at % 8);
             std::fs::write(&path, bytes).unwrap();
-            assert!(Store::open(&path).is_err(), "bit {bit}");
+            assert!(Store::open(&path).is_err(), "byte {at}");
         }
     }
 
