@@ -24,7 +24,7 @@ use super::pulls::Pulls;
 use super::site::{self, Site};
 use super::storage::Disks;
 use super::udp::Udp;
-use super::{files, watch, xen};
+use super::{files, ups, watch, xen};
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
@@ -89,6 +89,7 @@ impl Supervisor {
             files(&mailbox, &disks, &site.config)?;
             machine(&mailbox)?;
         }
+        let lines = ups::read_all(&site, &mailbox.post())?;
         let mut actions = Actions::new();
         let boot = Boot {
             config: Arc::clone(&site.config),
@@ -108,7 +109,7 @@ impl Supervisor {
             pulls,
             monitor,
             log,
-            ops: Ops::new(site, mailbox.post(), disks),
+            ops: Ops::new(site, mailbox.post(), disks, lines),
             mailbox,
             watchdog,
             nudge,

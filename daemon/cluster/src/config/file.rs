@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::ups::{self, UpsTable};
 use super::{
     By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, SerialLine, Timing,
     doubled,
@@ -23,6 +24,8 @@ struct File {
     #[serde(default)]
     pdu: Vec<Spanned<PduTable>>,
     node: Vec<Spanned<NodeTable>>,
+    #[serde(default)]
+    ups: Vec<Spanned<UpsTable>>,
     #[serde(default)]
     gateway: GatewayTable,
     #[serde(default)]
@@ -150,11 +153,16 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         networks,
         pdus,
         nodes,
+        upses: Vec::new(),
         pxe: file.gateway.pxe,
         exports,
     };
     source.serial_lines(&file.pdu, &mut config)?;
     source.fencing(&file.node, &mut config)?;
+    for table in &file.ups {
+        let ups = ups::ups(table.get_ref(), &config).map_err(|text| source.refuse(table.span(), &text))?;
+        config.upses.push(ups);
+    }
     Ok(config)
 }
 
