@@ -6,6 +6,8 @@
 //! community = "private"      # SNMP: one that may write
 //! user = "apc"               # its console: where cluster.toml names a serial line to it
 //! password = "apc"
+//! [ups.u1]                   # one for each UPS for which cluster.toml names a user at NUT's upsd
+//! password = "..."
 //! ```
 //!
 //! The file lies beside `cluster.toml` in `/etc/holdfast` of every node; `cargo image gateway-disk --secrets FILE` puts it there.
@@ -15,7 +17,7 @@ use std::collections::BTreeMap;
 
 use blake2::digest::consts::U32;
 use blake2::digest::{KeyInit, Mac};
-use cluster::config::Config;
+use cluster::config::{Config, UpsWay};
 use hw::Credentials;
 use serde::Deserialize;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -51,6 +53,7 @@ pub(crate) struct Secrets {
     /// What every member of the cluster holds, and nobody else.
     pub(crate) cluster_key: Key,
     pdus: BTreeMap<String, Pdu>,
+    upses: BTreeMap<String, Ups>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +62,8 @@ struct File {
     cluster_key: Zeroizing<String>,
     #[serde(default)]
     pdu: BTreeMap<String, Pdu>,
+    #[serde(default)]
+    ups: BTreeMap<String, Ups>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +72,18 @@ struct Pdu {
     community: Zeroizing<String>,
     user: Option<Zeroizing<String>>,
     password: Option<Zeroizing<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ups {
+    password: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Ups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ups")
+    }
 }
 
 impl std::fmt::Debug for Pdu {
@@ -99,7 +116,16 @@ impl Secrets {
                 ));
             }
         }
-        Ok(Self { cluster_key, pdus: file.pdu })
+        for ups in &config.upses {
+            let name = &ups.name;
+            let logs_in = matches!(&ups.way, UpsWay::Nut { user: Some(_), .. });
+            if logs_in && !file.ups.contains_key(name) {
+                return Err(format!(
+                    "secrets.toml: add [ups.{name}] with password = \"...\": cluster.toml names its user"
+                ));
+            }
+        }
+        Ok(Self { cluster_key, pdus: file.pdu, upses: file.ups })
     }
 
     /// The SNMP community that a power switch lets write.
@@ -111,6 +137,12 @@ impl Secrets {
     pub(crate) fn console(&self, pdu: &str) -> Option<Credentials> {
         let Pdu { user: Some(user), password: Some(password), .. } = self.pdus.get(pdu)? else { return None };
         Some(Credentials { user: user.to_string(), password: password.to_string() })
+    }
+
+    /// As whom to log in for a UPS at NUT's upsd.
+    pub(crate) fn ups(&self, ups: &str, user: &str) -> Option<Credentials> {
+        let password = self.upses.get(ups)?.password.to_string();
+        Some(Credentials { user: user.to_owned(), password })
     }
 }
 
@@ -164,6 +196,18 @@ mod tests {
         let console = secrets.console("pdu1").unwrap();
         assert_eq!((console.user.as_str(), console.password.as_str()), ("apc", "hunter2"));
         assert!(!format!("{secrets:?} {console:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_ups_with_a_user_wants_its_password() {
+        let config = include_str!("../cluster/src/config/good.toml").to_owned()
+            + "[[ups]]\nname = \"u1\"\nfeeds = [\"node1\"]\nnut = { address = \"10.77.0.9\", ups = \"left\", user = \"us\" }\n";
+        let config = Config::parse(&config).unwrap();
+        let text = format!("cluster_key = \"{KEY}\"\n[pdu.pdu1]\ncommunity = \"private\"\n");
+        assert!(Secrets::parse(&text, &config).unwrap_err().contains("[ups.u1]"));
+        let secrets = Secrets::parse(&format!("{text}[ups.u1]\npassword = \"hunter2\"\n"), &config).unwrap();
+        assert_eq!(secrets.ups("u1", "us").unwrap().password, "hunter2");
+        assert!(secrets.ups("u2", "us").is_none() && !format!("{secrets:?}").contains("hunter2"));
     }
 
     #[test]

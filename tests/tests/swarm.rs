@@ -98,6 +98,11 @@ fn canary_nobody_fences_itself() {
 }
 
 #[test]
+fn canary_no_fencing_of_a_planned_power_down() {
+    canary("no fencing of a planned power-down: gateway fences node1", 1, |world| world.pretend_to_have_left(1, 0));
+}
+
+#[test]
 fn canary_one_dc_acts() {
     let mut world = running_world();
     let deposed = (1..4).find(|at| world.dc() != Some(*at)).unwrap();

@@ -10,12 +10,14 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
-use crate::words::{LinkId, Outlet, Role, Slot};
+use crate::words::{LinkId, Outlet, Role, Slot, UpsId};
 
 mod file;
 mod serial;
+mod ups;
 mod vm;
 
+pub use ups::{Ups, UpsWay};
 pub use vm::{Contract, VmSpec};
 
 /// A configuration that was refused: where, why, and what to write instead.
@@ -250,6 +252,8 @@ pub struct Config {
     pub pdus: Vec<Pdu>,
     /// The slots, in order.
     pub nodes: Vec<NodeConfig>,
+    /// The UPSes.
+    pub upses: Vec<Ups>,
     /// Whether the gateway serves PXE.
     pub pxe: bool,
     /// What the gateway exports.
@@ -311,6 +315,24 @@ impl Config {
     #[must_use]
     pub fn gateway(&self) -> Option<(Slot, &NodeConfig)> {
         self.slots().find(|(_, node)| node.role == Role::Gateway)
+    }
+
+    /// The UPSes in order.
+    pub fn ups_ids(&self) -> impl Iterator<Item = (UpsId, &Ups)> {
+        (0..).map(UpsId).zip(&self.upses)
+    }
+
+    /// One UPS, if it is of this configuration.
+    #[must_use]
+    pub fn ups(&self, id: UpsId) -> Option<&Ups> {
+        self.upses.get(usize::from(id.0))
+    }
+
+    /// Who goes last when the power fails, and orders the UPSes to give power again with mains: the gateway, or the first
+    /// node where there is none.
+    #[must_use]
+    pub fn last_to_go(&self) -> Slot {
+        self.gateway().map_or(Slot(0), |(slot, _)| slot)
     }
 
     /// How many votes are a majority.

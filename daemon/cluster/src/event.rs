@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::VmSpec;
 use crate::fencing::Readings;
 use crate::trace::Trace;
-use crate::words::{Claim, Failing, Generation, Incarnation, Instant, LinkId, Mebibytes, OpId, Outlet, Slot, VmName};
+use crate::words::{
+    Claim, Failing, Generation, Incarnation, Instant, LinkId, Mebibytes, OpId, Outlet, Slot, UpsId, VmName,
+};
 
 /// What a node is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,13 @@ pub enum Event {
         /// Why.
         reason: Failing,
     },
+    /// When the shell has read a UPS, or cannot: each reading that differs from the one before.
+    Ups {
+        /// Which.
+        ups: UpsId,
+        /// What it says; or why it is not heard, in words for the operator.
+        reading: Result<UpsReading, String>,
+    },
     /// When the operator asks for something.
     Asked {
         /// The shell's name for the question. The same name is the same question, however often it comes.
@@ -80,6 +89,21 @@ pub struct Machine {
     pub memory: Mebibytes,
     /// The processor's feature words, as Xen shows them (`hw_caps`).
     pub cpu: Vec<u32>,
+}
+
+/// What a UPS says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpsReading {
+    /// Whether it feeds from its battery.
+    pub on_battery: bool,
+    /// Whether it holds the battery for nearly empty.
+    pub low: bool,
+    /// Whether somebody has ordered all that it feeds to shut down (NUT's FSD).
+    pub ordered: bool,
+    /// The battery's charge in percent, if it says so.
+    pub charge_percent: Option<u8>,
+    /// For how many seconds the battery lasts, if it says so.
+    pub runtime_s: Option<u32>,
 }
 
 /// A domain as Xen reports it.
@@ -327,6 +351,11 @@ pub enum Work {
     },
     /// Reserve a new epoch of claims at the storage, so that it is never handed out again.
     Reserve,
+    /// Order a UPS to switch its load off, and on again when it has mains: at once if it has.
+    CutLoad {
+        /// Which.
+        ups: UpsId,
+    },
     /// Bar this boot of a node from the storage.
     Bar {
         /// Whose.

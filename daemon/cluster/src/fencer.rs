@@ -43,9 +43,15 @@ impl Fencer {
     /// Looks at every member once. `acting` says whether this node acts as DC.
     pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, acting: bool) {
         let state = desk.state;
-        let busy = |member: &Member| matches!(member.standing, Standing::Unclean | Standing::Fenced);
+        let busy = |member: &Member| matches!(member.standing, Standing::Unclean | Standing::Fenced | Standing::Waking);
         self.0.retain(|identity, _| state.member(*identity).is_some_and(busy));
         for member in state.members.values() {
+            if member.standing == Standing::Waking {
+                if acting && !state.is_disarmed(member.identity.slot) {
+                    self.0.entry(member.identity).or_default().wake(desk, member);
+                }
+                continue;
+            }
             let Some(level) = member.level(desk.config).filter(|_| busy(member)) else { continue };
             let by_me = match desk.config.fenced_by(member.identity.slot, level) {
                 Some(By::Dc) => acting,
@@ -64,7 +70,7 @@ impl Fencer {
                         case.restore(desk, member, path);
                     }
                 }
-                Standing::Member | Standing::Leaving | Standing::Off | Standing::Booting => {}
+                Standing::Member | Standing::Leaving | Standing::Off | Standing::Waking | Standing::Booting => {}
             }
         }
     }
@@ -78,6 +84,7 @@ impl Fencer {
         let node = desk.name(identity.slot);
         let feeds = &desk.config.node(identity.slot).outlets;
         let on = matches!(work, Work::OutletsOn { .. });
+        let wakes = desk.state.member(*identity).is_some_and(|member| member.standing == Standing::Waking);
         let result = match outcome {
             Outcome::Read(readings) if on => {
                 let all = feeds.iter().all(|feed| readings.get(feed) == Some(&Reading::On));
@@ -97,7 +104,7 @@ impl Fencer {
                 case.proven = Some(proven);
             }
             Ok(None) => case.restored = true,
-            Err(reason) if on => {
+            Err(reason) if on || wakes => {
                 case.not_before = desk.now + limits::RETRY;
                 desk.say(Trace::NotPoweredOn { node, reason });
             }
@@ -174,6 +181,23 @@ impl Case {
             let wait = watchdog_wait(&desk.config.timing).saturating_sub(waited);
             desk.say(if armed { Trace::AwaitingWatchdog { node, wait } } else { Trace::NotArmed { node } });
         }
+    }
+
+    /// Switches the outlets of a member off and on that has switched itself off.
+    fn wake(&mut self, desk: &mut Desk<'_>, member: &Member) {
+        if self.op.is_some() {
+            return;
+        }
+        if self.proven.is_some() {
+            return self.restore(desk, member, Path::Snmp);
+        }
+        if desk.now < self.not_before {
+            return;
+        }
+        let slot = member.identity.slot;
+        let outlets = desk.config.node(slot).outlets.clone();
+        desk.say(Trace::Waking { node: desk.name(slot), outlets: outlets.clone() });
+        self.op = Some(desk.begin(limits::FENCE, Work::OutletsOff { slot, outlets, path: Path::Snmp }));
     }
 
     /// Gives power back to a member that was cut from it.

@@ -16,7 +16,7 @@
 //! policy:        placement
 //! transition:    state
 //! bytes:         wire
-//! node:          ops, generation, host, fencer, scene, operator, mover, dc, node
+//! node:          ops, generation, host, fencer, ups, scene, operator, mover, dc, node
 //! ```
 //!
 //! Fencing has a layer of its own: everything above may use a proof, nothing below can fake one.
@@ -43,4 +43,5 @@ mod ops;
 mod report;
 mod scene;
 mod state;
+mod ups;
 mod wire;

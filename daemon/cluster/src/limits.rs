@@ -6,6 +6,8 @@ use core::time::Duration;
 pub const NODES: usize = 16;
 /// Votes of one node.
 pub const VOTES: u8 = 7;
+/// UPSes of a cluster.
+pub const UPSES: usize = 16;
 /// Cluster networks: each is a link.
 pub const LINKS: usize = 4;
 /// Serial lines from node to node: each is a link.
@@ -33,6 +35,9 @@ pub const WAITING_PULLS: usize = 16;
 
 /// VM files in one command.
 pub const DEFINED_AT_ONCE: usize = 32;
+
+/// VMs whose end for want of power is proposed at once: each command is a datagram to everybody.
+pub const STOPS_AT_ONCE: usize = 4;
 
 /// Between two words about the same thing that does not change.
 pub const SAY_AGAIN: Duration = Duration::from_secs(60);
@@ -83,6 +88,14 @@ pub const ANSWERS: usize = 32;
 pub const AGREE: Duration = Duration::from_secs(10);
 /// A hypervisor's watchdog that is not petted for this long resets its machine.
 pub const WATCHDOG: Duration = Duration::from_secs(20);
+/// How long a UPS may be on battery before anything is done, if `cluster.toml` does not say.
+pub const UPS_WAIT: Duration = Duration::from_secs(30);
+/// How long its battery must last at least, if `cluster.toml` does not say, for anything to run on.
+pub const UPS_RUNTIME: Duration = Duration::from_secs(300);
+/// VMs of a lower priority are shed first, if `cluster.toml` does not say.
+pub const UPS_SHED: u8 = 50;
+/// How long a UPS may take to take an order.
+pub const UPS_ORDER: Duration = Duration::from_secs(20);
 /// Lists of domains in which a VM must be missing before it counts as ended.
 pub const MISSED_LISTS: u32 = 2;
 

@@ -33,6 +33,8 @@ pub(crate) struct Mover {
     runs: BTreeMap<VmName, (Generation, Instant)>,
     /// What was said to have no room.
     no_room: BTreeSet<VmName>,
+    /// What was said to be shed.
+    shed: BTreeSet<VmName>,
 }
 
 /// How a VM is to leave its node now.
@@ -64,6 +66,11 @@ impl Mover {
         let state = desk.state;
         let goes = |vm: &Vm| vm.owner().is_some_and(|at| state.is_to_be_emptied(at));
         self.leaving.retain(|name, _| state.vms.get(name).is_some_and(goes));
+        let sheds = |vm: &Vm, at: Identity| {
+            vm.wanted && !state.duty(at.slot).maintenance && state.is_to_be_shed(desk.config, vm, at)
+        };
+        self.shed.retain(|name| state.vms.get(name).is_some_and(|vm| vm.owner().is_some_and(|at| sheds(vm, at))));
+        let mut stops = 0;
         let mut wishes = Wishes::default();
         for (name, vm) in &state.vms {
             let untouched = match vm.phase {
@@ -72,6 +79,12 @@ impl Mover {
                     let busy = self.moved.get(name).is_some_and(|last| desk.now < *last + limits::RETRY);
                     if !vm.wanted && !state.duty(at.slot).maintenance {
                         desk.proposals.push(Command::Stop(name.clone(), vm.generation, Stop::ShutDown));
+                        true
+                    } else if sheds(vm, at) {
+                        if stops < limits::STOPS_AT_ONCE {
+                            stops += 1;
+                            self.shed(desk, name, vm);
+                        }
                         true
                     } else if state.duty(at.slot).maintenance || busy || !sight.runs(at, name) {
                         true
@@ -91,6 +104,14 @@ impl Mover {
             }
         }
         wishes
+    }
+
+    /// Has a VM shut down for want of power.
+    fn shed(&mut self, desk: &mut Desk<'_>, name: &VmName, vm: &Vm) {
+        if self.shed.insert(name.clone()) {
+            desk.say(Trace::Sheds { vm: name.clone() });
+        }
+        desk.proposals.push(Command::Stop(name.clone(), vm.generation, Stop::ShutDown));
     }
 
     /// Whether the VM's contract has come to a step that needs no other node; that step is asked for then.

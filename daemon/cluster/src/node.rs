@@ -20,11 +20,13 @@ use crate::limits;
 use crate::operator::Operator;
 use crate::ops::Ops;
 use crate::report::Telling;
-use crate::state::{Command, Standing, State};
+use crate::state::{Command, State};
 use crate::trace::Trace;
+use crate::ups::Watch;
 use crate::wire::{self, Body, Form, Frame};
 use crate::words::{ClusterGeneration, Failing, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
 
+mod leave;
 mod view;
 
 pub use crate::wire::VERSION;
@@ -72,13 +74,16 @@ pub struct Node {
     host: Host,
     fencer: Fencer,
     operator: Operator,
+    ups: Watch,
     ops: Ops,
     belonging: Result<Box<Belonging>, Seeking>,
     dc: Option<Dc>,
     /// Commands that were proposed, and when.
     proposed: Vec<(Command, Instant)>,
-    /// Since when this node wants to leave.
+    /// Since when this node is to leave.
     leaving: Option<Instant>,
+    /// Whether its operator wants it to.
+    asked_to_leave: bool,
     powering_off: bool,
     watchdog: bool,
     /// Until when the watchdog is petted, come what may; `None` until this boot was quorate once.
@@ -113,11 +118,13 @@ impl Node {
             host: Host::default(),
             fencer: Fencer::default(),
             operator: Operator::default(),
+            ups: Watch::default(),
             ops: Ops::default(),
             belonging: Err(Seeking::default()),
             dc: None,
             proposed: Vec::new(),
             leaving: None,
+            asked_to_leave: false,
             powering_off: false,
             watchdog,
             lease,
@@ -147,9 +154,11 @@ impl Node {
             }
             Event::Described { machine } => self.host.described(machine),
             Event::Failing { reason } => self.fail(now, reason, actions),
+            Event::Ups { ups, reading } => self.ups.read(now, ups, reading),
             Event::Asked { id, request } => {
                 self.operator.asked(now, id, request, &self.config, actions);
                 if self.operator.wants_to_leave(&self.config, actions) {
+                    self.asked_to_leave = true;
                     self.leaving.get_or_insert(now);
                 }
             }
@@ -306,6 +315,7 @@ impl Node {
         self.act(now, actions);
         self.settle(now, actions);
         self.operator.expire(now, &self.config, actions);
+        self.order_upses(now, actions);
         self.leave(now, actions);
         self.beat(now, actions);
     }
@@ -347,6 +357,8 @@ impl Node {
                 self.host.refuse_all(actions);
                 self.belonging = Err(Seeking::default());
                 self.dc = None;
+                // What the cluster wanted of this node is of the past, but not what its operator wants.
+                self.leaving = self.leaving.filter(|_| self.asked_to_leave);
             }
         }
     }
@@ -419,6 +431,7 @@ impl Node {
         let (ops, config) = (&mut self.ops, &*self.config);
         let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
         self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
+        self.ups.review(&mut desk, may_act && self.dc.is_some());
         self.operator.review(&mut desk, &self.hearing, &self.host);
         if config.node(self.me.slot).role == Role::Gateway {
             self.host.reserve(&mut desk);
@@ -428,25 +441,8 @@ impl Node {
         if let Some(dc) = self.dc.as_mut().filter(|_| may_act) {
             dc.review(&mut desk, &self.hearing, &mut belonging.agreement, &self.host);
         }
-        let standing = state.member(self.me).map(|member| member.standing);
-        if standing == Some(Standing::Leaving) {
-            // An earlier life of this supervisor was asked to, and the cluster remembers.
-            self.leaving.get_or_insert(now);
-        }
-        if self.leaving.is_some() {
-            let owns = state.vms.values().any(|vm| vm.concerns(self.me));
-            match standing {
-                Some(Standing::Member) => proposals.push(Command::Leave(self.me)),
-                Some(Standing::Leaving) if !owns && self.idle() => proposals.push(Command::Left(self.me)),
-                _ => {}
-            }
-        }
+        proposals.extend(self.way_out(now));
         self.propose(now, proposals);
-    }
-
-    /// Whether this machine runs no VM, as far as its role lets it run any.
-    fn idle(&self) -> bool {
-        self.config.node(self.me.slot).role == Role::Gateway || self.host.is_empty()
     }
 
     /// Proposes what is not already proposed and may still come true.
@@ -462,36 +458,6 @@ impl Node {
                 belonging.agreement.propose(bytes);
             }
             self.proposed.push((command, now));
-        }
-    }
-
-    /// On the way out: powers off when the cluster has agreed, or when nobody is there to agree and nothing runs any more.
-    fn leave(&mut self, now: Instant, actions: &mut Actions) {
-        let Some(since) = self.leaving.filter(|_| !self.powering_off) else {
-            return;
-        };
-        let standing = match &self.belonging {
-            Ok(belonging) => belonging.state.as_ref().and_then(|state| state.members.get(&self.me.slot)),
-            Err(_) => None,
-        };
-        let agreed = standing.is_some_and(|member| member.identity == self.me && member.standing == Standing::Off);
-        // As long as there is a DC, the contracts of the VMs are its to keep; but not for ever.
-        let unheeded = now.since(since) >= self.config.timing.evacuation * 2;
-        let alone = match &self.belonging {
-            Ok(belonging) => belonging.inquorate_since,
-            Err(_) => Some(since),
-        };
-        // It could take a moment until there is another DC. Without one nobody can take the VMs.
-        let alone = alone.is_some_and(|alone| now.since(alone.max(since)) >= self.config.timing.deadtime);
-        if !agreed && (alone || unheeded) {
-            let node = &self.config.node(self.me.slot).name;
-            self.host.shut_down(now, node, &mut self.ops, actions);
-        }
-        let hopeless = now.since(since) >= self.config.timing.evacuation * 3;
-        if agreed || ((alone || self.belonging.is_err()) && self.idle()) || hopeless {
-            self.powering_off = true;
-            actions.push(Action::Trace(Trace::PoweringOff));
-            actions.push(Action::PowerOff);
         }
     }
 

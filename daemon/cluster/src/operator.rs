@@ -170,6 +170,7 @@ fn migrate(desk: &Desk<'_>, hearing: &Hearing, host: &Host, vm: &VmName, to: Slo
         || desk.config.node(to).role != Role::Node
         || duty.standby
         || duty.maintenance
+        || desk.state.is_short_of_power(desk.config, to)
     {
         return Refuse(format!("{name} takes no VMs now"));
     }

@@ -29,6 +29,11 @@ impl Ops {
         self.open.values().any(|work| *work == Work::Reserve)
     }
 
+    /// Whether a UPS is being ordered to cut its load.
+    pub(crate) fn cut_load(&self) -> bool {
+        self.open.values().any(|work| matches!(work, Work::CutLoad { .. }))
+    }
+
     /// Whether none is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -54,7 +59,9 @@ pub(crate) fn vm_of(work: &Work) -> Option<Cow<'_, VmName>> {
         | Work::Suspend { vm }
         | Work::Shutdown { vm } => Some(Cow::Borrowed(vm)),
         Work::Destroy { domain } => vm_of_domain(domain).map(Cow::Owned),
-        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Reserve | Work::Bar { .. } => None,
+        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Reserve | Work::CutLoad { .. } | Work::Bar { .. } => {
+            None
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl Sight<'_> {
                 || match standing {
                     Standing::Member | Standing::Leaving => self.report(identity).is_some(),
                     Standing::Unclean => false,
-                    Standing::Off | Standing::Fenced | Standing::Booting => true,
+                    Standing::Off | Standing::Waking | Standing::Fenced | Standing::Booting => true,
                 }
         };
         self.state.members.iter().all(|(slot, member)| known(slot, member.identity, member.standing))
@@ -150,7 +150,8 @@ impl Sight<'_> {
         let takes = member.is_some_and(|member| member.standing == Standing::Member)
             && config.role == Role::Node
             && !duty.standby
-            && !duty.maintenance;
+            && !duty.maintenance
+            && !self.state.is_short_of_power(self.config, identity.slot);
         let accepts = takes && reported.is_some();
         let (free, domains) = reported.unwrap_or_default();
         let used: u32 = domains

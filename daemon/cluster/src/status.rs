@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::words::{Mebibytes, Role};
+use crate::words::{Mebibytes, Role, Supply};
 
 /// What one node knows of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// The VMs.
     pub vms: Vec<VmStatus>,
+    /// The UPSes.
+    #[serde(default)]
+    pub upses: Vec<UpsStatus>,
     /// N+1: the nodes whose loss the others could not absorb, as this node sees it.
     #[serde(default)]
     pub shortfalls: Vec<Shortfall>,
@@ -48,6 +51,23 @@ pub struct Shortfall {
     pub vms: Vec<String>,
 }
 
+/// One UPS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpsStatus {
+    /// Its name.
+    pub name: String,
+    /// How it stands, as agreed.
+    pub supply: Supply,
+    /// Whether this node hears it; of a UPS on a serial line, whether its holder does is not known elsewhere.
+    pub heard: bool,
+    /// The battery's charge in percent, as this node heard it last.
+    pub charge_percent: Option<u8>,
+    /// For how many seconds the battery lasts, as this node heard it last.
+    pub runtime_s: Option<u32>,
+    /// The names of the nodes that it feeds.
+    pub feeds: Vec<String>,
+}
+
 /// One slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -55,7 +75,7 @@ pub struct NodeStatus {
     pub name: String,
     /// Its role.
     pub role: Role,
-    /// `member`, `leaving`, `off`, `unclean`, `fenced`, `booting` or `unknown`.
+    /// `member`, `leaving`, `off`, `waking`, `unclean`, `fenced`, `booting` or `unknown`.
     pub state: String,
     /// Its boot, in hexadecimal.
     pub incarnation: String,

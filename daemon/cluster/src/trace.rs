@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use crate::event::{Path, Transfer};
 use crate::fencing::{Death, Method};
-use crate::words::{ClusterGeneration, Failing, Generation, Incarnation, Mebibytes, Outlet, View, VmName};
+use crate::words::{ClusterGeneration, Failing, Generation, Incarnation, Mebibytes, Outlet, Supply, View, VmName};
 
 /// One thing worth saying. Nodes are named as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,15 @@ pub enum Trace {
     NotArmed { node: String },
     Spared { node: String },
     FencedAlive,
+    Supply { ups: String, supply: Supply },
+    UpsSilent { ups: String, reason: String },
+    UpsHeard { ups: String },
+    Withdrawn { node: String },
+    Remains { node: String },
+    Sheds { vm: VmName },
+    Waking { node: String, outlets: Vec<Outlet> },
+    CutsLoad { ups: String },
+    NotCut { ups: String, reason: String },
     Duty { node: String, standby: bool, maintenance: bool, disarmed: bool },
     Disarmed,
     Armed,
@@ -137,6 +146,18 @@ impl fmt::Display for Trace {
             }
             Self::Spared { node } => write!(f, "{node} is heard again and may not be fenced: it is a member as before"),
             Self::FencedAlive => write!(f, "was fenced and lives: lets the watchdog reset this machine"),
+            Self::Supply { ups, supply: Supply::Mains } => write!(f, "UPS {ups} has mains again"),
+            Self::Supply { ups, supply: Supply::Battery } => write!(f, "UPS {ups} is on battery"),
+            Self::Supply { ups, supply: Supply::Failing } => write!(f, "UPS {ups} has been on battery for too long"),
+            Self::Supply { ups, supply: Supply::Low } => write!(f, "UPS {ups} is nearly empty"),
+            Self::UpsSilent { ups, reason } => write!(f, "UPS {ups} is not heard, and counts as before: {reason}"),
+            Self::UpsHeard { ups } => write!(f, "UPS {ups} is heard again"),
+            Self::Withdrawn { node } => write!(f, "{node} loses its power: it is to leave in good order"),
+            Self::Remains { node } => write!(f, "{node} has power again, and remains"),
+            Self::Sheds { vm } => write!(f, "VM {vm} cannot run on for want of power"),
+            Self::Waking { node, outlets } => write!(f, "wakes {node}: commands off, then on, {}", list(outlets)),
+            Self::CutsLoad { ups } => write!(f, "orders UPS {ups} to cut its load, and to give power again with mains"),
+            Self::NotCut { ups, reason } => write!(f, "UPS {ups} does not take the order: {reason}"),
             Self::Duty { node, standby, maintenance, disarmed } => {
                 let words = [(standby, "standby"), (maintenance, "maintenance"), (disarmed, "disarmed")];
                 let set: Vec<&str> = words.iter().filter(|(on, _)| **on).map(|(_, word)| *word).collect();

@@ -48,6 +48,25 @@ impl core::ops::Add<Duration> for Instant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Slot(pub u8);
 
+/// A UPS's place in the configuration, counted from 0 in the order of `cluster.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UpsId(pub u8);
+
+/// What the cluster has agreed about a UPS, the better first. It gets worse step by step, and good again with mains only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Supply {
+    /// It has mains, as far as is known.
+    #[default]
+    Mains,
+    /// It feeds from its battery; mains may come back any moment.
+    Battery,
+    /// It has done so for too long: what it feeds is led away from it.
+    Failing,
+    /// Its battery lasts only as long as a shutdown in good order takes.
+    Low,
+}
+
 /// A way on which datagrams come and go: the cluster networks in the order of `cluster.toml`, counted from 0, then any
 /// serial lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -159,6 +159,7 @@ impl<'a> Words<'a> {
             nodes: vec![],
             vms: vec![],
             shortfalls: vec![],
+            upses: vec![],
         }
     }
 

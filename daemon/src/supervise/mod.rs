@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The loop never waits for anything but its next wake-up. What takes time is done by servant threads (`ops`, `watch`,
-//! `files`), whose ends are messages in the mailbox. What must outlive the supervisor (`xl`, the network disks) is a
+//! `files`, `ups`), whose ends are messages in the mailbox. What must outlive the supervisor (`xl`, the network disks) is a
 //! process in a session of its own: a new life finds it again by what Xen and `/proc` say.
 
 mod child;
@@ -25,6 +25,7 @@ mod run;
 mod site;
 mod storage;
 mod udp;
+mod ups;
 mod watch;
 mod xen;
 

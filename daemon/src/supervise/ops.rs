@@ -21,6 +21,7 @@ use super::pulls;
 use super::run::servant;
 use super::site::Site;
 use super::storage::{Disks, Held};
+use super::ups::{self, UpsLines};
 use crate::init::HOLDFAST;
 use crate::migrate;
 use crate::nbd::Title;
@@ -44,12 +45,13 @@ struct Desk {
     post: Post,
     disks: Arc<Disks>,
     turns: Turns,
+    lines: Arc<UpsLines>,
 }
 
 impl Ops {
     /// With nothing to do yet.
-    pub(super) fn new(site: Site, post: Post, disks: Arc<Disks>) -> Self {
-        Self(Arc::new(Desk { site, post, disks, turns: Turns::default() }))
+    pub(super) fn new(site: Site, post: Post, disks: Arc<Disks>, lines: Arc<UpsLines>) -> Self {
+        Self(Arc::new(Desk { site, post, disks, turns: Turns::default(), lines }))
     }
 
     /// Begins an operation; pushing a VM wants the socket of whoever asked for it. Its end is told as [`Event::Done`], whatever happens.
@@ -79,6 +81,7 @@ impl Desk {
             Work::OutletsOff { outlets, path, .. } => return self.switch(&outlets, Relay::Off, path, deadline),
             Work::OutletsOn { outlets, path, .. } => return self.switch(&outlets, Relay::On, path, deadline),
             Work::Reserve => return order(&Order::Reserve, deadline),
+            Work::CutLoad { ups } => ups::cut_load(&self.site, &self.lines, ups, deadline),
             Work::Bar { slot, incarnation } => return self.bar(slot, incarnation, deadline),
         };
         done.map_or_else(Outcome::Failed, |_said| Outcome::Succeeded)

@@ -25,7 +25,7 @@ use super::pulls::Pulls;
 use super::site::{self, Site};
 use super::storage::Disks;
 use super::udp::Udp;
-use super::{files, watch, xen};
+use super::{files, ups, watch, xen};
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
@@ -92,6 +92,7 @@ impl Supervisor {
             files(&mailbox, &disks, &site.config)?;
             machine(&mailbox)?;
         }
+        let ups_lines = ups::read_all(&site, &mailbox.post())?;
         let mut actions = Actions::new();
         let boot = Boot {
             config: Arc::clone(&site.config),
@@ -112,7 +113,7 @@ impl Supervisor {
             pulls,
             monitor,
             log,
-            ops: Ops::new(site, mailbox.post(), disks),
+            ops: Ops::new(site, mailbox.post(), disks, ups_lines),
             mailbox,
             watchdog,
             nudge,

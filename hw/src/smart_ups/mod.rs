@@ -13,8 +13,9 @@
 //! mains back, ..): they are taken out first, and are no more than a reason to read again. Every answer has a form of its
 //! own, so one that comes late is never taken for another.
 //!
-//! Nothing here can switch a UPS off. Source: NUT's description of the protocol, and its `apcsmart` driver's behaviour.
+//! Nothing here can switch a UPS off but [`cut_load`]. Source: NUT's description of the protocol, and its `apcsmart` driver's behaviour.
 
+mod order;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,8 @@ use core::fmt;
 
 use crate::dialogue::{Dialogue, Step};
 use crate::ups::{Flag, UpsReading};
+
+pub use order::cut_load;
 
 /// The speed of the line, for [`crate::port::tty::run`].
 pub const BITS_PER_SECOND: u32 = 2400;
@@ -76,6 +79,8 @@ pub enum Error {
     Garbage(String),
     /// It does not know what its state is.
     NoState,
+    /// It does not take the order.
+    Refused,
     /// The caller gave up before there was a reading.
     GaveUp,
 }
@@ -88,6 +93,7 @@ impl fmt::Display for Error {
             }
             Self::FellSilent => f.write_str("the UPS does not answer any more"),
             Self::Garbage(some) => write!(f, "garbage on the UPS's line: {some:?}"),
+            Self::Refused => f.write_str("the UPS refuses to cut its load"),
             Self::NoState => f.write_str("the UPS does not say its state"),
             Self::GaveUp => f.write_str("not done in time"),
         }

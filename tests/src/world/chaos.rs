@@ -41,13 +41,22 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
         6 => "snmp watchdog",
         _ => "serial storage watchdog",
     };
-    let mut faults = Faults { dice, nodes, vms: vms.max(1), links };
     let votes = votes(seed, nodes);
-    let mut lines = vec![format!("world {nodes} nodes {vms} vms {links} links seed {seed}{votes} fencing {fencing}")];
+    // Dice of their own: a world without UPSes is what it would be if there were none at all.
+    let mut power = Chance::new(seed ^ 0x00ba_77e2);
+    let upses = if power.happens(30) { 1 + power.below(3) } else { 0 };
+    let fed: String = (1..=upses).map(|n| feeds(&mut power, n, nodes)).collect();
+    let mut faults = Faults { dice, power, upses, nodes, vms: vms.max(1), links };
+    let mut lines =
+        vec![format!("world {nodes} nodes {vms} vms {links} links seed {seed}{votes}{fed} fencing {fencing}")];
     faults.set_up(&mut lines);
     for _ in 0..3 + faults.dice.below(12) {
         let fault = faults.fault();
         lines.push(fault);
+        if faults.upses > 0 && faults.power.happens(60) {
+            let fault = faults.ups();
+            lines.push(fault);
+        }
         lines.push(format!("run {}ms", 1 + faults.dice.below(15_000)));
     }
     lines.extend(["heal".to_owned(), format!("settle {PATIENCE}")]);
@@ -65,8 +74,20 @@ fn votes(seed: u64, nodes: u64) -> String {
     format!(" votes {}", votes.join(","))
 }
 
+/// A UPS, and what it feeds: machines may have none, or several.
+fn feeds(power: &mut Chance, n: u64, nodes: u64) -> String {
+    let share = 30 + power.below(71);
+    let mut fed: Vec<String> = (0..=nodes).filter(|_| power.happens(share)).map(name).collect();
+    if fed.is_empty() {
+        fed.push(name(power.below(nodes + 1)));
+    }
+    format!(" u{n}:{}", fed.join(","))
+}
+
 struct Faults {
     dice: Chance,
+    power: Chance,
+    upses: u64,
     nodes: u64,
     vms: u64,
     links: u64,
@@ -154,6 +175,18 @@ impl Faults {
             31 => format!("fail storage {}", self.who()),
             30 => format!("stall {} {}", self.any(), self.seconds(6)),
             _ => self.either("power off all", "power on all", 60),
+        }
+    }
+
+    fn ups(&mut self) -> String {
+        let ups = format!("ups u{}", 1 + self.power.below(self.upses));
+        match self.power.below(8) {
+            0 | 1 => format!("{ups} battery"),
+            2 => format!("{ups} lasts {}s", 1 + self.power.below(200)),
+            3 => format!("{ups} low"),
+            4..6 => format!("{ups} mains"),
+            6 => format!("{ups} unreachable"),
+            _ => format!("{ups} answers"),
         }
     }
 

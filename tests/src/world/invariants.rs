@@ -193,12 +193,31 @@ impl World {
     pub(super) fn note_begin(&mut self, at: usize, work: &Work) {
         let breach = self
             .nobody_fences_itself(at, work)
+            .or_else(|| self.no_fencing_of_who_left(at, work))
             .or_else(|| self.nothing_starts_inquorate(at, work))
             .or_else(|| self.one_dc_acts(at, work))
             .or_else(|| self.generations_never_fall(at, work))
             .or_else(|| self.fenced_before_recovered(at, work))
             .or_else(|| self.memory_is_not_oversubscribed(at, work));
         self.breaks(breach);
+    }
+
+    /// Whoever has left and powered itself off, as its cluster agreed, is not fenced by it; it may be woken.
+    fn no_fencing_of_who_left(&self, at: usize, work: &Work) -> Option<String> {
+        let Work::OutletsOff { slot, .. } = work else { return None };
+        let (_, (generation, _)) = self.position(at)?;
+        let left = self.machines.get(usize::from(slot.0))?.left?;
+        let wakes = self.status(at)?.nodes.get(usize::from(slot.0)).is_some_and(|node| node.state == "waking");
+        (Some(left) == generation && !wakes).then(|| {
+            format!("no fencing of a planned power-down: {} fences {}", self.name(at), self.name(usize::from(slot.0)))
+        })
+    }
+
+    /// A machine powers itself off: whether its cluster had agreed.
+    pub(super) fn note_power_off(&mut self, at: usize) {
+        let agreed = self.status(at).and_then(|status| status.nodes.get(at).map(|node| node.state == "off"));
+        let generation = self.position(at).and_then(|(_, (generation, _))| generation);
+        self.machine(at).left = generation.filter(|_| agreed == Some(true));
     }
 
     /// No node switches its own outlets.
@@ -209,7 +228,7 @@ impl World {
 
     /// Nobody begins anything for the cluster unless a moment ago somebody could talk with it and with a majority.
     fn nothing_starts_inquorate(&self, at: usize, work: &Work) -> Option<String> {
-        if matches!(work, Work::Shutdown { .. } | Work::Suspend { .. } | Work::Destroy { .. }) {
+        if matches!(work, Work::Shutdown { .. } | Work::Suspend { .. } | Work::Destroy { .. } | Work::CutLoad { .. }) {
             return None;
         }
         let (_, (generation, _)) = self.position(at)?;
@@ -338,6 +357,12 @@ impl World {
     pub fn pretend_to_fence(&mut self, at: usize, other: usize) {
         let slot = Slot(u8::try_from(other).unwrap_or(u8::MAX));
         self.note_begin(at, &Work::OutletsOff { slot, outlets: Vec::new(), path: Path::Snmp });
+    }
+
+    /// As if that machine had left and was off, and another fenced it all the same.
+    pub fn pretend_to_have_left(&mut self, at: usize, other: usize) {
+        self.machine(at).left = self.position(other).and_then(|(_, (generation, _))| generation);
+        self.pretend_to_fence(other, at);
     }
 
     /// As if a machine's Xen ran this domain.

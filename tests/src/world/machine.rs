@@ -7,7 +7,7 @@ use std::time::Duration;
 use cluster::config::VmSpec;
 use cluster::event::{Domain, Event, Request, RequestId, VmFile};
 use cluster::node::{Boot, Node, VERSION};
-use cluster::words::{Failing, Incarnation, Instant, LinkId, Slot, VmName};
+use cluster::words::{ClusterGeneration, Failing, Incarnation, Instant, LinkId, Slot, VmName};
 
 use super::clock::Clock;
 use super::{Happening, VM_MEMORY, World};
@@ -64,6 +64,8 @@ pub(super) struct Machine {
     pub(super) disks_stalled_until: Instant,
     /// Its cables that are cut.
     pub(super) cut: BTreeSet<LinkId>,
+    /// The generation that had agreed to its powering itself off, until it boots again.
+    pub(super) left: Option<ClusterGeneration>,
     /// How many more actions are carried out before this dies.
     pub(super) dies: Option<(u64, Dies)>,
 }
@@ -91,6 +93,7 @@ impl Machine {
             stalled_until: Instant::ZERO,
             disks_stalled_until: Instant::ZERO,
             cut: BTreeSet::new(),
+            left: None,
             dies: None,
         }
     }
@@ -99,12 +102,13 @@ impl Machine {
 impl World {
     /// An outlet gives power: the machine boots, if it did not run.
     pub fn power_on(&mut self, at: usize) {
+        let fed = self.has_feed(at);
         let machine = self.machine(at);
         if machine.outlet && machine.on {
             return;
         }
         machine.outlet = true;
-        machine.on = true;
+        machine.on = fed;
         self.reset(at);
     }
 
@@ -125,6 +129,7 @@ impl World {
         }
         machine.incarnation = Incarnation::new(drawn | 1).unwrap_or(Incarnation::NONE);
         machine.start = 0;
+        machine.left = None;
         machine.lease = None;
         machine.version = machine.installed;
         machine.clock = Clock::new(now, machine.drift);
@@ -275,6 +280,9 @@ impl World {
         self.carry_out(at, actions);
         self.plan(Duration::ZERO, Happening::Wake { at, life });
         self.plan(LOOK, Happening::Look { at, life });
+        if !self.upses.is_empty() {
+            self.plan(LOOK, Happening::ReadUpses { at, life });
+        }
         if at > 0 {
             self.plan(LOOK * 2, Happening::Tell { at, life, event: Event::Read { files } });
         }

@@ -28,6 +28,7 @@ pub mod script;
 mod shell;
 pub mod shrink;
 mod storage;
+mod ups;
 
 pub use chance::Chance;
 pub use network::{FAIR, Weather};
@@ -85,6 +86,10 @@ enum Happening {
     Relay { fed: usize, on: bool, order: u64 },
     /// A driver reads outlets back.
     ReadBack(Caller, power::Switching),
+    /// A UPS begins or ceases to give power.
+    UpsLoad { ups: usize, on: bool, order: u64 },
+    /// A shell reads every UPS.
+    ReadUpses { at: usize, life: u64 },
 }
 
 /// A world.
@@ -113,6 +118,7 @@ pub struct World {
     /// VMs that neither move nor shut down.
     pub hung: BTreeSet<VmName>,
     claims: storage::Claims,
+    upses: Vec<ups::Ups>,
     pulls: BTreeMap<u64, shell::Waiting>,
     /// Images of VMs on the shared disk.
     images: BTreeSet<VmName>,
@@ -146,6 +152,7 @@ impl World {
         let config = Config::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         Self {
             machines: config.nodes.iter().map(|_| Machine::new()).collect(),
+            upses: vec![ups::Ups::GOOD; config.upses.len()],
             history: invariants::History::new(config.nodes.len()),
             links: shape.links,
             config: Arc::new(config),
@@ -254,7 +261,8 @@ impl World {
             Happening::Arrive { at, .. }
             | Happening::Tell { at, .. }
             | Happening::Wake { at, .. }
-            | Happening::Look { at, .. } => self.machine(*at).stalled_until.since(self.now),
+            | Happening::Look { at, .. }
+            | Happening::ReadUpses { at, .. } => self.machine(*at).stalled_until.since(self.now),
             Happening::Start { .. }
             | Happening::Watchdog { .. }
             | Happening::Deschedule { .. }
@@ -265,7 +273,8 @@ impl World {
             | Happening::GiveUp { .. }
             | Happening::HandOver(_)
             | Happening::Relay { .. }
-            | Happening::ReadBack(..) => Duration::ZERO,
+            | Happening::ReadBack(..)
+            | Happening::UpsLoad { .. } => Duration::ZERO,
         };
         if !stalled.is_zero() {
             return self.plan(stalled, happening);
@@ -286,7 +295,9 @@ impl World {
             Happening::HandOver(migration) => self.hand_over(migration),
             Happening::Relay { fed, on, order } => self.relay(fed, on, order),
             Happening::ReadBack(caller, switching) => self.read_back(caller, switching),
-            Happening::Tell { .. } | Happening::Wake { .. } | Happening::Look { .. } => {}
+            Happening::UpsLoad { ups, on, order } => self.ups_load(ups, on, order),
+            Happening::ReadUpses { at, life } if self.lives(at, life) => self.read_upses(at, life),
+            Happening::Tell { .. } | Happening::Wake { .. } | Happening::Look { .. } | Happening::ReadUpses { .. } => {}
         }
     }
 
@@ -389,6 +400,8 @@ pub struct Shape {
     pub fencing: Vec<String>,
     /// Keepalive, warntime, deadtime and initdead, in milliseconds.
     pub timing_ms: [u32; 4],
+    /// The UPSes, each with the machines that it feeds.
+    pub upses: Vec<(String, Vec<String>)>,
 }
 
 impl Default for Shape {
@@ -402,6 +415,7 @@ impl Default for Shape {
             votes: Vec::new(),
             fencing: vec!["snmp".to_owned()],
             timing_ms: [500, 2_000, 6_000, 30_000],
+            upses: Vec::new(),
         }
     }
 }
@@ -448,6 +462,18 @@ impl Shape {
                 );
             }
             text += "]\n";
+        }
+        for (name, feeds) in &self.upses {
+            // A world that was made smaller feeds fewer.
+            let there =
+                |node: &&String| node.strip_prefix("node").is_none_or(|n| n.parse().is_ok_and(|n: u8| n <= self.nodes));
+            let feeds: Vec<&String> = feeds.iter().filter(there).collect();
+            if !feeds.is_empty() {
+                text += &format!(
+                    "[[ups]]\nname = \"{name}\"\nfeeds = {feeds:?}\nwait = \"10s\"\nruntime = \"120s\"\n\
+                     nut = {{ address = \"10.0.0.251\", ups = \"{name}\", user = \"holdfast\" }}\n"
+                );
+            }
         }
         text + "[[export]]\nname = \"vms\"\ndevice = \"/dev/vg/vms\"\n"
     }

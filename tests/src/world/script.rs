@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! world 3 nodes 2 vms [2 links] [seed 7] [votes 1,3,1,1] [formed] [fencing snmp storage]   a gateway and three nodes; the
-//!                                             [serial NODE NODE]: a serial line between two of them
-//!                                              first line; the gateway's votes first
+//!       [serial NODE NODE]                     first line; the gateway's votes first; a serial line between two of them
+//!       [u1:gateway,node1]                     a UPS and what it feeds
 //! power on|off WHO         power fails WHO after 9 actions         reset WHO
 //! kill supervisor WHO      kill supervisor WHO after 9 actions     shut down WHO
 //! stall WHO 5s             stall disks of WHO 5s                   clock WHO 13000 ppm (from its next boot on)
@@ -13,6 +13,7 @@
 //! pdu unreachable          pdu refuses         pdu sticks          pdu lies    pdu lags 9s    pdu answers
 //! storage gone             storage back        fail storage WHO    hang VM             free VM     migrations fail 40
 //! upgrade WHO              no watchdog WHO                              from its next boot on
+//! ups u1 battery           ups u1 lasts 400s   ups u1 low          ups u1 mains               ups u1 unreachable|answers
 //! kill VM x0               start VM x0         stop VM x0          migrate VM x0 to NODE      the operator's, from here on
 //! put NODE into standby    take NODE out of standby                (or maintenance)           take NODE for off
 //! file x0 priority = 90                        in the words of its .ha.toml; two of them: a = 1; b = 2
@@ -98,13 +99,18 @@ fn begin(line: &str) -> Result<World> {
                 rest
             }
             ["formed", rest @ ..] => (formed = true, rest).1,
+            [ups, rest @ ..] if ups.contains(':') => {
+                let (name, feeds) = ups.split_once(':').context("a UPS")?;
+                shape.upses.push((name.to_owned(), feeds.split(',').map(str::to_owned).collect()));
+                rest
+            }
             ["fencing", levels @ ..] => {
                 shape.fencing = levels.iter().map(|level| (*level).to_owned()).collect();
                 &[]
             }
             [word, ..] => {
                 bail!(
-                    "{word}: a world has nodes, vms, links, serial lines, a seed, votes; it is formed; fencing comes last"
+                    "{word}: a world has nodes, vms, links, serial lines, a seed, votes, UPSes; it is formed; fencing comes last"
                 )
             }
             [] => &[],
@@ -135,6 +141,7 @@ fn command(world: &mut World, line: &str) -> Result<Option<String>> {
         }
         ["replay", count] => world.replay(count.parse()?),
         ["pdu", fault @ ..] => world.power_faults = power_faults(fault)?,
+        ["ups", ups, what @ ..] => world.do_to_ups(ups, what)?,
         ["storage", "gone"] => world.storage_gone = true,
         ["storage", "back"] => world.storage_gone = false,
         ["migrations", "fail", percent] => world.migration_faults = percent.parse()?,
@@ -148,8 +155,8 @@ fn command(world: &mut World, line: &str) -> Result<Option<String>> {
         }
         ["join", "everything" | "all"] => world.join_all(),
         ["split", groups @ ..] => {
-            let groups: Result<Vec<_>> =
-                groups.split(|word| *word == "|").map(|group| machines(world, group)).collect();
+            let groups = groups.split(|word| *word == "|").filter(|group| !group.is_empty());
+            let groups: Result<Vec<_>> = groups.map(|group| machines(world, group)).collect();
             world.split(&groups?);
         }
         ["cut", from, "->", to] => way(world, from, to, true)?,
@@ -230,6 +237,7 @@ fn heal(world: &mut World) {
     world.storage_gone = false;
     world.hung.clear();
     world.join_all();
+    world.heal_upses();
     for at in 0..world.size() {
         world.power_on(at);
     }
@@ -279,7 +287,7 @@ pub(super) fn machines(world: &World, names: &[&str]) -> Result<Vec<usize>> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration> {
+pub(super) fn duration(text: &str) -> Result<Duration> {
     let millis = match text.strip_suffix("ms") {
         Some(millis) => millis.parse()?,
         None => 1000 * text.strip_suffix('s').context("a time is written 30s or 250ms")?.parse::<u64>()?,

@@ -74,6 +74,7 @@ impl World {
                 }
                 Action::Answer { id, answer } => drop(self.answers.insert(id, answer)),
                 Action::PowerOff => {
+                    self.note_power_off(at);
                     self.lose(at);
                     self.machine(at).on = false;
                 }
@@ -116,6 +117,7 @@ impl World {
                 let outcome = self.reserve(at).map_or_else(Outcome::Failed, Outcome::Reserved);
                 self.done(caller, outcome);
             }
+            Work::CutLoad { ups } => self.cut_load(caller, ups),
             Work::Bar { incarnation, .. } => {
                 self.barred.insert(incarnation);
                 self.done(caller, Outcome::Barred(incarnation));

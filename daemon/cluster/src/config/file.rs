@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::serial::{LineTable, SerialTable};
+use super::ups::{self, UpsTable};
 use super::{By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Timing, doubled};
 use crate::limits;
 use crate::words::{LinkId, Outlet, Role, Slot};
@@ -26,6 +27,8 @@ struct File {
     #[serde(default)]
     pdu: Vec<Spanned<PduTable>>,
     node: Vec<Spanned<NodeTable>>,
+    #[serde(default)]
+    ups: Vec<Spanned<UpsTable>>,
     #[serde(default)]
     gateway: GatewayTable,
     #[serde(default)]
@@ -156,12 +159,17 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         lines: Vec::new(),
         pdus,
         nodes,
+        upses: Vec::new(),
         pxe: file.gateway.pxe,
         exports,
     };
     source.cables(&file.pdu, &mut config)?;
     source.lines(&file.serial, &mut config)?;
     source.fencing(&file.node, &mut config)?;
+    for table in &file.ups {
+        let ups = ups::ups(table.get_ref(), &config).map_err(|text| source.refuse(table.span(), &text))?;
+        config.upses.push(ups);
+    }
     Ok(config)
 }
 

@@ -1,15 +1,15 @@
 //! What a node says of itself: its status, and why an operation failed.
 
-use crate::config::Config;
+use crate::config::{Config, Ups};
 use crate::event::Work;
 use crate::hearing::{LinkNews, Peer};
 use crate::node::Node;
 use crate::placement;
 use crate::scene::{Sight, Wishes};
 use crate::state::{Phase, Standing, State, Stop};
-use crate::status::{LinkStatus, NodeStatus, Shortfall, Status, VmStatus};
+use crate::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
 use crate::trace::Trace;
-use crate::words::{ClusterGeneration, Identity, Instant, LinkId, Mebibytes, Role, Slot, View};
+use crate::words::{ClusterGeneration, Identity, Instant, LinkId, Mebibytes, Role, Slot, Supply, UpsId, View};
 
 /// What to say when an operation failed. Of fencing the DC says more, and says it itself.
 pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trace> {
@@ -24,6 +24,10 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
         Work::Destroy { domain } => Some(Trace::NotDestroyed { domain: domain.clone(), reason }),
         Work::Suspend { vm } => Some(Trace::NotSuspended { vm: vm.clone(), reason }),
         Work::Reserve => Some(Trace::NotReserved { reason }),
+        Work::CutLoad { ups } => {
+            let ups = config.ups(*ups).map(|ups| ups.name.clone()).unwrap_or_default();
+            Some(Trace::NotCut { ups, reason })
+        }
         Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } => None,
     }
 }
@@ -74,7 +78,21 @@ impl Node {
             disarmed: state.is_some_and(|state| state.disarmed),
             nodes: self.config.slots().map(|(slot, _)| self.node_status(now, slot, state)).collect(),
             vms: state.map_or_else(Vec::new, |state| self.vm_status(state)),
+            upses: self.config.ups_ids().map(|(id, ups)| self.ups_status(id, ups, state)).collect(),
             shortfalls: state.map_or_else(Vec::new, |state| self.shortfalls(now, state)),
+        }
+    }
+
+    fn ups_status(&self, id: UpsId, ups: &Ups, state: Option<&State>) -> UpsStatus {
+        let (reading, heard) = self.ups.last(id);
+        let reading = reading.unwrap_or_default();
+        UpsStatus {
+            name: ups.name.clone(),
+            supply: state.map_or(Supply::Mains, |state| state.ups(id)),
+            heard,
+            charge_percent: reading.charge_percent,
+            runtime_s: reading.runtime_s,
+            feeds: ups.feeds.iter().map(|slot| self.config.node(*slot).name.clone()).collect(),
         }
     }
 
@@ -153,6 +171,7 @@ fn standing(standing: Standing) -> &'static str {
         Standing::Member => "member",
         Standing::Leaving => "leaving",
         Standing::Off => "off",
+        Standing::Waking => "waking",
         Standing::Unclean => "unclean",
         Standing::Fenced => "fenced",
         Standing::Booting => "booting",

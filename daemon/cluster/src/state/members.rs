@@ -9,7 +9,7 @@ use crate::words::{Identity, Slot, View};
 
 impl Member {
     pub(super) fn new(identity: Identity, standing: Standing) -> Self {
-        Self { identity, standing, attempt: 0, failed: 0, cause: None, machine: None }
+        Self { identity, standing, attempt: 0, failed: 0, cause: None, withdrawn: false, machine: None }
     }
 
     /// Whether it is there, as far as the cluster has agreed.
@@ -71,10 +71,11 @@ impl State {
             }
             None => self.rename(old, identity),
         }
-        let leaving = old.same_boot(identity)
-            && self.members.get(&identity.slot).is_some_and(|member| member.standing == Standing::Leaving);
-        let standing = if leaving { Standing::Leaving } else { Standing::Member };
-        self.members.insert(identity.slot, Member::new(identity, standing));
+        let left = self.members.get(&identity.slot).filter(|member| member.standing == Standing::Leaving);
+        let left = left.filter(|_| old.same_boot(identity));
+        let standing = if left.is_some() { Standing::Leaving } else { Standing::Member };
+        let withdrawn = left.is_some_and(|member| member.withdrawn);
+        self.members.insert(identity.slot, Member { withdrawn, ..Member::new(identity, standing) });
         self.view = View(self.view.0.saturating_add(1));
         let node = name(config, identity.slot);
         let incarnation = identity.incarnation;
@@ -90,7 +91,12 @@ impl State {
         let slot = proven.identity().slot;
         let Some(member) = self.member(proven.identity()) else { return };
         let cause = match member.standing {
-            Standing::Off => {
+            // Whoever is woken had left.
+            Standing::Off | Standing::Waking => {
+                self.deaths.remove(&slot);
+                return;
+            }
+            Standing::Booting if member.withdrawn => {
                 self.deaths.remove(&slot);
                 return;
             }
@@ -131,6 +137,7 @@ impl State {
             && let Some(member) = self.unclean(identity)
         {
             (member.attempt, member.failed, member.cause) = (1, 0, Some(cause));
+            member.withdrawn = false;
         }
     }
 
@@ -169,12 +176,18 @@ impl State {
     }
 
     pub(super) fn restored(&mut self, config: &Config, identity: Identity) -> Option<Trace> {
-        let done = self.stand(identity, &[Standing::Fenced], Standing::Booting);
+        let done = self.stand(identity, &[Standing::Fenced, Standing::Waking], Standing::Booting);
         done.then(|| Trace::PoweredOn { node: name(config, identity.slot) })
     }
 
     pub(super) fn leave(&mut self, config: &Config, identity: Identity) -> Option<Trace> {
-        let done = self.stand(identity, &[Standing::Member], Standing::Leaving);
+        let withdrawn = self.member(identity).is_some_and(|member| member.withdrawn);
+        // Whoever is asked to go does not remain because it has power again.
+        let from: &[Standing] = if withdrawn { &[Standing::Leaving] } else { &[Standing::Member] };
+        let done = self.stand(identity, from, Standing::Leaving);
+        if let Some(member) = self.members.get_mut(&identity.slot).filter(|_| done) {
+            member.withdrawn = false;
+        }
         done.then(|| Trace::Leaving { node: name(config, identity.slot) })
     }
 

@@ -13,9 +13,10 @@ use crate::config::{Config, VmSpec};
 use crate::event::{Machine, Transfer, VmFile};
 use crate::fencing::{Cause, Death, Proven};
 use crate::trace::Trace;
-use crate::words::{ClusterGeneration, Generation, Identity, Mebibytes, Role, Slot, View, VmName};
+use crate::words::{ClusterGeneration, Generation, Identity, Mebibytes, Role, Slot, Supply, UpsId, View, VmName};
 
 mod members;
+mod power;
 mod vms;
 
 /// One committed step.
@@ -41,6 +42,14 @@ pub(crate) enum Command {
     Leave(Identity),
     /// It runs nothing any more and is about to power off.
     Left(Identity),
+    /// How this UPS stands.
+    Ups(UpsId, Supply),
+    /// This member is to leave for want of power.
+    Withdraw(Identity),
+    /// It need not: it has power again.
+    Remain(Identity),
+    /// It has left for want of power, and can have it again: its outlets are switched off and on.
+    Wake(Identity),
     /// The operator has set this aside, or put it back.
     Duty(Slot, Duty),
     /// The operator has disarmed the whole cluster, or armed it again.
@@ -102,6 +111,8 @@ pub(crate) enum Standing {
     Leaving,
     /// Left in good order, and off.
     Off,
+    /// Left in good order; its outlets are being switched off and on, so that it boots.
+    Waking,
     /// Silent: what it runs is unknown. To be fenced.
     Unclean,
     /// Proven off by its outlets, which are to be switched on again.
@@ -123,6 +134,8 @@ pub(crate) struct Member {
     pub(crate) failed: u32,
     /// Why it was held for dead, if it was.
     pub(crate) cause: Option<Cause>,
+    /// Whether it leaves, or has left, for want of power.
+    pub(crate) withdrawn: bool,
     /// What its machine is, once it has said so.
     pub(crate) machine: Option<Machine>,
 }
@@ -206,6 +219,8 @@ pub(crate) struct State {
     pub(crate) members: BTreeMap<Slot, Member>,
     /// How a boot of each slot ended last, if not in good order.
     pub(crate) deaths: BTreeMap<Slot, Death>,
+    /// How the UPSes stand; those that are missing have mains.
+    pub(crate) supplies: BTreeMap<UpsId, Supply>,
     /// What the operator has set aside.
     pub(crate) duties: BTreeMap<Slot, Duty>,
     /// Whether the operator has disarmed the cluster: nobody is fenced, nobody fences itself.
@@ -235,6 +250,7 @@ impl State {
             view: View(1),
             members,
             deaths: BTreeMap::new(),
+            supplies: BTreeMap::new(),
             duties: BTreeMap::new(),
             disarmed: false,
             armament: 0,
@@ -253,7 +269,8 @@ impl State {
             Phase::Moving { from, to, .. } => config.has(from.slot) && config.has(to.slot),
         };
         let slots = self.members.len() == config.nodes.len() && self.members.iter().all(member);
-        slots && self.duties.keys().all(|slot| config.has(*slot)) && self.vms.values().all(ends)
+        let upses = self.supplies.keys().all(|ups| config.ups(*ups).is_some());
+        slots && upses && self.duties.keys().all(|slot| config.has(*slot)) && self.vms.values().all(ends)
     }
 
     /// One committed command. What it changed is said by the DC; a command that does not fit changes nothing.
@@ -281,6 +298,13 @@ impl State {
             Command::Restored(identity) => self.restored(config, identity),
             Command::Leave(identity) => self.leave(config, identity),
             Command::Left(identity) => return self.left(config, identity),
+            Command::Ups(ups, supply) => self.set_supply(config, ups, supply),
+            Command::Withdraw(identity) => self.withdraw(config, identity),
+            Command::Remain(identity) => self.remain(config, identity),
+            Command::Wake(identity) => {
+                self.wake(identity);
+                None
+            }
             Command::Duty(slot, duty) => self.set_duty(config, slot, duty),
             Command::Disarm(disarmed) => self.disarm(disarmed),
             Command::Epoch(epoch) => self.take_epoch(epoch),
