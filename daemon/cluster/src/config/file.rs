@@ -41,12 +41,12 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct ClusterTable {
     name: Spanned<String>,
-    keepalive: Spanned<String>,
-    warntime: Spanned<String>,
-    deadtime: Spanned<String>,
-    initdead: Spanned<String>,
-    lease: Spanned<String>,
-    evacuation: Spanned<String>,
+    keepalive: Option<Spanned<String>>,
+    warntime: Option<Spanned<String>>,
+    deadtime: Option<Spanned<String>>,
+    initdead: Option<Spanned<String>>,
+    lease: Option<Spanned<String>>,
+    evacuation: Option<Spanned<String>>,
     #[serde(default = "yes")]
     self_fence: bool,
     #[serde(default)]
@@ -203,20 +203,27 @@ impl Source<'_> {
     }
 
     fn timing(&self, table: &ClusterTable) -> Result<Timing, ConfigError> {
-        let keepalive = self.duration("keepalive", &table.keepalive)?;
-        let warntime = self.duration("warntime", &table.warntime)?;
-        let deadtime = self.duration("deadtime", &table.deadtime)?;
-        let initdead = self.duration("initdead", &table.initdead)?;
-        let lease = self.duration("lease", &table.lease)?;
-        let evacuation = self.duration("evacuation", &table.evacuation)?;
+        // The defaults: ARCHITECTURE.md has the table that they are chosen from.
+        let or = |written: &Option<Spanned<String>>, default: &str| {
+            written.clone().unwrap_or_else(|| Spanned::new(0..0, default.to_owned()))
+        };
+        let written = or(&table.keepalive, "250ms");
+        let keepalive = self.duration("keepalive", &written)?;
         if keepalive < Duration::from_millis(20) {
-            return Err(self.refuse(table.keepalive.span(), "keepalive must be at least \"20ms\""));
+            return Err(self.refuse(written.span(), "keepalive must be at least \"20ms\""));
         }
+        let [warn, dead, init, last] =
+            [or(&table.warntime, "1s"), or(&table.deadtime, "2s"), or(&table.initdead, "60s"), or(&table.lease, "10s")];
+        let warntime = self.duration("warntime", &warn)?;
+        let deadtime = self.duration("deadtime", &dead)?;
+        let initdead = self.duration("initdead", &init)?;
+        let lease = self.duration("lease", &last)?;
+        let evacuation = self.duration("evacuation", &or(&table.evacuation, "600s"))?;
         let relations = [
-            (keepalive * 2, warntime, &table.warntime, "warntime must be at least twice keepalive"),
-            (warntime, deadtime, &table.deadtime, "deadtime must be longer than warntime"),
-            (deadtime, initdead, &table.initdead, "initdead must be longer than deadtime"),
-            (deadtime, lease, &table.lease, "lease must be longer than deadtime"),
+            (keepalive * 2, warntime, &warn, "warntime must be at least twice keepalive"),
+            (warntime, deadtime, &dead, "deadtime must be longer than warntime"),
+            (deadtime, initdead, &init, "initdead must be longer than deadtime"),
+            (deadtime, lease, &last, "lease must be longer than deadtime"),
         ];
         for (shorter, longer, at, text) in relations {
             if shorter >= longer && !(text.contains("twice") && shorter == longer) {

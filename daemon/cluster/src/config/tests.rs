@@ -159,3 +159,17 @@ fn cluster_networks_that_cannot_work_are_refused() {
     let no_subnet = GOOD.replace("subnet = \"10.77.0.0/24\"", "bridge = \"br1\"");
     assert!(Config::parse(&no_subnet).unwrap_err().text.contains("at least one [network.NAME] must have a subnet"));
 }
+
+#[test]
+fn times_that_are_not_written_have_defaults_that_fit_each_other() {
+    let without: Vec<&str> = ["keepalive", "warntime", "deadtime", "initdead", "lease", "evacuation"].into();
+    let text: String = GOOD
+        .lines()
+        .filter(|line| !without.iter().any(|key| line.starts_with(key)))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let timing = Config::parse(&text).unwrap().timing;
+    assert_eq!((timing.keepalive, timing.deadtime), (Duration::from_millis(250), Duration::from_secs(2)));
+    let error = Config::parse(&text.replacen("[cluster]\n", "[cluster]\nkeepalive = \"1s\"\n", 1)).unwrap_err();
+    assert!(error.to_string().contains("warntime must be at least twice keepalive"), "{error}");
+}
