@@ -45,7 +45,7 @@ const NEEDS: &[Need] = &[
     need("inetutils-telnet", "/usr/bin/telnet", "checking the power switch's console"),
     need("powerman", "/usr/sbin/powermand", "checking the power switch's console"),
     need("nut-snmp", "/lib/nut/snmp-ups", "checking the emulated power switch"),
-    need("nut-server", "/lib/nut/upsd", "checking the UPS client"),
+    need("nut-server", "/lib/nut/upsd", "the UPSes of the rack"),
     need("nut-client", "/usr/bin/upsrw", "checking the UPS client"),
     need("protobuf-compiler", "/usr/bin/protoc", "the raft crate's messages"),
 ];

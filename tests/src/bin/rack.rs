@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use holdfast_tests::rack::artefacts::rack_dir;
 use holdfast_tests::rack::control::{Request, ask, serve};
 use holdfast_tests::rack::status::Status;
+use holdfast_tests::rack::ups::Supply;
 use holdfast_tests::rack::{Options, Push, Rack, leftovers};
 use holdfast_tests::setup;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -77,6 +78,13 @@ enum What {
         /// Only the way to this other node; both keep everybody else.
         other: Option<String>,
     },
+    /// What a UPS says: it has mains, is on battery, or is nearly empty.
+    Ups {
+        /// Which: u1 or u2.
+        ups: String,
+        /// What it says from now on.
+        supply: Supply,
+    },
     /// End the rack; also clears away what a rack that was killed has left.
     Down,
 }
@@ -110,6 +118,7 @@ fn run(what: What, dir: &Path) -> Result<()> {
         What::Console { node } => console(ask(dir, &Request::Console { node })?),
         What::Log { follow } => show(ask(dir, &Request::Log { follow })?),
         What::Cable { way, node, other } => show(ask(dir, &Request::Cable { node, other, joined: way == Way::Join })?),
+        What::Ups { ups, supply } => show(ask(dir, &Request::Ups { ups, supply })?),
         What::Down => down(dir),
     }
 }

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::events::Mark;
+use super::ups::Supply;
 use super::{Push, Rack};
 
 /// The socket's file name.
@@ -45,6 +46,13 @@ pub enum Request {
         other: Option<String>,
         /// Plugged?
         joined: bool,
+    },
+    /// A UPS is on battery, nearly empty, or on mains.
+    Ups {
+        /// Which.
+        ups: String,
+        /// What it says from now on.
+        supply: Supply,
     },
     /// Choose "shut down" in a node's menu.
     Shutdown {
@@ -132,6 +140,7 @@ fn carry_out(rack: &Arc<Rack>, mut stream: &UnixStream, down: &dyn Fn(), request
             }
             stream.write_all(b"+")?;
         }
+        Request::Ups { ups, supply } => rack.ups(&ups, supply).and_then(|()| Ok(stream.write_all(b"+")?))?,
         Request::Shutdown { node } => rack.menu(&node)?.shut_down().and_then(|()| Ok(stream.write_all(b"+")?))?,
         Request::Console { node } => console(rack, stream, &node)?,
         Request::Log { follow } => {

@@ -9,7 +9,7 @@
 //!       node1       node2       node3        gateway (disk)
 //!         |===========|  a serial line
 //!   ------+-----------+-----------+-------------+------
-//!              hfc0  10.77.0.250   cluster: heartbeat, storage, migration, PXE, and the PDU
+//!              hfc0  10.77.0.250   cluster: heartbeat, storage, migration, PXE, the PDU, and upsd
 //! ```
 
 use std::fmt::Write as _;
@@ -34,6 +34,10 @@ pub const PDU_LOGIN: (&str, &str) = ("apc", "apc");
 pub const PDU_CABLE: (&str, &str) = (GATEWAY, "ttyS2");
 /// The serial line between two nodes: its name, whose it is, and the line at each.
 pub const NULL_MODEM: (&str, [&str; 2], &str) = ("null-modem", ["node1", "node2"], "ttyS2");
+/// The port of upsd, which has the PDU's address.
+pub const NUT_PORT: u16 = 3493;
+/// As whom the nodes log in at upsd.
+pub const NUT_LOGIN: (&str, &str) = ("holdfast", "mains");
 /// The gateway's name.
 pub const GATEWAY: &str = "gateway";
 
@@ -137,6 +141,15 @@ impl Layout {
         NULL_MODEM.1.iter().all(|name| self.machine(name).is_some())
     }
 
+    /// The UPSes, and what each feeds: the gateway hangs on both, of the nodes every other one on each.
+    pub fn upses(&self) -> Vec<(String, Vec<String>)> {
+        let feeds = |half: usize| {
+            let mine = |(at, machine): (usize, &Machine)| (at == 0 || at % 2 == half).then(|| machine.name.clone());
+            self.machines.iter().enumerate().filter_map(mine).collect()
+        };
+        vec![("u1".to_owned(), feeds(1)), ("u2".to_owned(), feeds(0))]
+    }
+
     /// The cluster's `cluster.toml`.
     pub fn cluster_toml(&self) -> String {
         let mut t = String::from(concat!(
@@ -162,7 +175,8 @@ impl Layout {
         for machine in &self.machines {
             put(format_args!("\n[[node]]\nname = \"{}\"\n", machine.name));
             if machine.name == GATEWAY {
-                put(format_args!("role = \"gateway\"\n"));
+                // With two votes it is a majority with the nodes of either UPS.
+                put(format_args!("role = \"gateway\"\nvotes = 2\n"));
             } else {
                 put(format_args!("fencing = [\"snmp\", \"serial\"]\n"));
             }
@@ -182,6 +196,13 @@ impl Layout {
             }
             put(format_args!("]\n"));
         }
+        let (user, _) = NUT_LOGIN;
+        for (name, feeds) in self.upses() {
+            put(format_args!(
+                "\n[[ups]]\nname = \"{name}\"\nnut = {{ address = \"{PDU_ADDRESS}\", ups = \"{name}\", user = \"{user}\" }}\n\
+                 feeds = {feeds:?}\nwait = \"20s\"\n"
+            ));
+        }
         for vm in &self.vms {
             put(format_args!("\n[[export]]\nname = \"{0}\"\ndevice = \"/dev/disk/{0}\"\n", vm.name));
         }
@@ -192,10 +213,13 @@ impl Layout {
     /// The cluster's `secrets.toml` around a key of 64 hexadecimal digits.
     pub fn secrets_toml(&self, key: &str) -> String {
         let (user, password) = PDU_LOGIN;
-        format!(
+        let (_, nut) = NUT_LOGIN;
+        let upses = self.upses().into_iter().map(|(name, _)| format!("[ups.{name}]\npassword = \"{nut}\"\n"));
+        let pdu = format!(
             "cluster_key = \"{key}\"\n\n[pdu.{PDU_NAME}]\ncommunity = \"{PDU_COMMUNITY}\"\nuser = \"{user}\"\n\
              password = \"{password}\"\n"
-        )
+        );
+        std::iter::once(pdu).chain(upses).collect()
     }
 }
 

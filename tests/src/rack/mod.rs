@@ -19,6 +19,7 @@ pub mod power;
 pub mod probe;
 pub mod serial;
 pub mod status;
+pub mod ups;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,6 +41,7 @@ use power::{BY_HAND, Power, Room, Stand};
 use probe::Probe;
 use serial::{Line, NullModem};
 use status::Status;
+use ups::{Supply, Upses};
 
 use crate::pdu::{Pdu, SerialLine};
 
@@ -80,6 +82,7 @@ pub struct Rack {
     consoles: BTreeMap<String, Line>,
     probes: BTreeMap<String, Probe>,
     pdu: Arc<Pdu>,
+    upses: Upses,
     owner: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -113,10 +116,10 @@ impl Rack {
         let room = Room { layout: layout.clone(), accel, disks, cables, dir, log: Arc::clone(&log) };
         let (ready, made) = channel();
         let owner = std::thread::Builder::new().name("rack".into()).spawn(move || own(room, &ready))?;
-        let Furniture { power, monitor, consoles, probes, pdu } =
+        let Furniture { power, monitor, consoles, probes, pdu, upses } =
             made.recv().map_err(|_| anyhow!("the rack's thread ended"))??;
         let owner = Mutex::new(Some(owner));
-        let rack = Self { layout, log, dir: options.dir.clone(), power, monitor, consoles, probes, pdu, owner };
+        let rack = Self { layout, log, dir: options.dir.clone(), power, monitor, consoles, probes, pdu, upses, owner };
         for machine in &rack.layout.machines {
             rack.power.outlet(machine.outlet, true, BY_HAND)?;
         }
@@ -203,6 +206,14 @@ impl Rack {
         self.power.way([one, other], joined)
     }
 
+    /// Makes a UPS be on battery, nearly empty, or on mains.
+    ///
+    /// # Errors
+    /// There is no such UPS, or upsd refuses.
+    pub fn ups(&self, ups: &str, supply: Supply) -> Result<()> {
+        self.upses.set(ups, supply)
+    }
+
     /// An operator at the node's console.
     ///
     /// # Errors
@@ -250,6 +261,7 @@ struct Furniture {
     consoles: BTreeMap<String, Line>,
     probes: BTreeMap<String, Probe>,
     pdu: Arc<Pdu>,
+    upses: Upses,
 }
 
 /// The thread in the rack's namespace that owns the machines; it tells through `ready` what it has made.
@@ -289,7 +301,9 @@ fn furnish(mut room: Room) -> Result<(Furniture, power::Owner)> {
             room.cables.insert((*name).to_owned(), Line::chardev(machine::THIRD, socket));
         }
     }
+    let run_dir = leftovers::run_dir(&room.dir);
     let (power, owner) = room.open()?;
-    let pdu = outlets::start(&layout, power.clone(), log, console)?;
-    Ok((Furniture { power, monitor, consoles, probes, pdu }, owner))
+    let pdu = outlets::start(&layout, power.clone(), Arc::clone(&log), console)?;
+    let upses = ups::start(&layout, power.clone(), log, &run_dir.join("ups"))?;
+    Ok((Furniture { power, monitor, consoles, probes, pdu, upses }, owner))
 }
