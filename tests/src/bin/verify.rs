@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use holdfast_tests::rack::artefacts::{rack_dir, workspace};
 use holdfast_tests::rack::{Options, Rack};
-use holdfast_tests::{drill, setup};
+use holdfast_tests::{drill, drill_ups, setup};
 
 /// Lines shown of each console when the rack failed.
 const TAIL: NonZero<u16> = NonZero::new(40).expect("not 0");
@@ -75,6 +75,8 @@ fn rack(run: &mut Run) {
         && run.step("rack: a node crashes", || drill::survives_a_crash(&rack))
         && run.step("rack: a node hangs, fenced by serial", || drill::survives_a_hang_without_snmp(&rack))
         && run.step("rack: the way between two nodes dies", || drill::survives_a_dead_way(&rack))
+        && run.step("rack: one of two UPSes fails", || drill_ups::one_ups_fails(&rack))
+        && run.step("rack: all power fails", || drill_ups::all_upses_fail(&rack))
         && run.step("rack: no journal record is lost", || drill::journals_hold(&rack));
     run.step("rack: no VM was in two places", || drill::never_in_two_places(&rack));
     rack.close();
