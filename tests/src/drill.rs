@@ -133,6 +133,7 @@ pub fn survives_a_dead_way(rack: &Rack) -> Result<()> {
 /// A VM was started before the proof, or not, or was not booted anew, or the node did not come back.
 fn loses_a_node(rack: &Rack, by: By, dies: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let before = rack.until(PATIENCE, "all VMs run", |s| all_members(s) && s.vms.iter().all(|vm| runs(s, &vm.name)))?;
+    guests_write(rack)?;
     let (node, lost) = node_with_vms(&before)?;
     let old_incarnation = before.node(&node).and_then(|n| n.incarnation.clone());
     let outlet = rack.layout.machine(&node).context("no such machine")?.outlet;
@@ -154,17 +155,27 @@ fn loses_a_node(rack: &Rack, by: By, dies: impl FnOnce(&str) -> Result<()>) -> R
     comes_back(rack, &node, old_incarnation.as_deref())
 }
 
+/// Every guest has written to its journal since this was asked: one may answer before it has written anything.
+///
+/// # Errors
+/// One does not write.
+pub fn guests_write(rack: &Rack) -> Result<Status> {
+    let before = rack.status();
+    rack.until(PATIENCE, "every guest writes its journal", |now| {
+        before.vms.iter().zip(&now.vms).all(|(was, is)| records(is) > records(was))
+    })
+}
+
+fn records(vm: &Vm) -> Option<u64> {
+    vm.seen.page.get("records").and_then(Value::as_u64)
+}
+
 /// With all power cut, every VM's disk holds its journal: no record lost, doubled or torn.
 ///
 /// # Errors
 /// One does not.
 pub fn journals_hold(rack: &Rack) -> Result<()> {
-    let records = |vm: &Vm| vm.seen.page.get("records").and_then(Value::as_u64);
-    let before = rack.status();
-    // A guest may have answered before it wrote.
-    let told = rack.until(PATIENCE, "every guest writes its journal", |now| {
-        before.vms.iter().zip(&now.vms).all(|(was, is)| records(is) > records(was))
-    })?;
+    let told = guests_write(rack)?;
     for machine in &rack.layout.machines {
         rack.power(&machine.name, Push::Off)?;
     }

@@ -57,6 +57,7 @@ pub fn one_ups_fails(rack: &Rack) -> Result<()> {
 pub fn all_upses_fail(rack: &Rack) -> Result<()> {
     drill::forms(rack)?;
     drill::vms_run(rack)?;
+    drill::guests_write(rack)?;
     let before = rack.status();
     let upses = rack.layout.upses();
     let mark = rack.log.mark();
