@@ -87,12 +87,11 @@ pub fn all_upses_fail(rack: &Rack) -> Result<()> {
     };
     rack.until(PATIENCE, "everybody is a member again, newly booted", booted)?;
     drill::forms(rack)?;
-    drill::vms_run(rack)?;
-    let after = rack.status();
-    for (was, is) in before.vms.iter().zip(&after.vms) {
-        ensure!(was.name == is.name && was.seen.boot_id != is.seen.boot_id, "{} was not booted anew", is.name);
-    }
-    Ok(())
+    let anew = |status: &Status| {
+        status.vms.iter().zip(&before.vms).all(|(is, was)| is.name == was.name && is.seen.boot_id != was.seen.boot_id)
+    };
+    rack.until(PATIENCE, "every VM has booted anew", anew)?;
+    drill::vms_run(rack)
 }
 
 fn same_boots(before: &Status, after: &Status) -> Result<()> {
