@@ -7,16 +7,16 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::file::{NAME_RULE, PduTable, Source, is_name};
-use super::{Config, ConfigError, Line, SerialLine};
+use super::{Config, ConfigError, Line, SerialLine, UpsWay};
 use crate::limits;
 use crate::words::{LinkId, Slot};
 
-/// The cable of a power switch.
+/// The cable of a power switch or of a UPS.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SerialTable {
-    node: String,
-    device: String,
+    pub(super) node: String,
+    pub(super) device: String,
 }
 
 /// A cable from one node to another: the nodes, and the line at each.
@@ -89,7 +89,7 @@ fn line(config: &Config, id: LinkId, name: &str, table: &LineTable) -> Result<Li
 }
 
 /// The end of a serial line at a node.
-fn serial_line(
+pub(super) fn serial_line(
     config: &Config,
     node: &str,
     device: &str,
@@ -105,9 +105,13 @@ fn serial_line(
 }
 
 /// The serial lines that a node uses.
-fn used(config: &Config, slot: Slot) -> BTreeSet<&str> {
+pub(super) fn used(config: &Config, slot: Slot) -> BTreeSet<&str> {
     let cables = config.pdus.iter().filter_map(|pdu| pdu.serial.as_ref());
-    let ends = config.lines.iter().flat_map(|line| &line.ends).chain(cables);
+    let upses = config.upses.iter().filter_map(|ups| match &ups.way {
+        UpsWay::Smart(line) => Some(line),
+        UpsWay::Nut { .. } => None,
+    });
+    let ends = config.lines.iter().flat_map(|line| &line.ends).chain(cables).chain(upses);
     let devices = ends.filter(|end| end.holder == slot).map(|end| end.device.as_str());
     devices.chain(config.node(slot).monitor.as_deref()).collect()
 }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
+use super::serial::{SerialTable, serial_line, used};
 use super::{Config, SerialLine, doubled, file};
 use crate::limits;
 use crate::words::Slot;
@@ -52,7 +53,7 @@ pub enum UpsWay {
 pub(super) struct UpsTable {
     name: String,
     nut: Option<NutTable>,
-    smart: Option<SmartTable>,
+    smart: Option<SerialTable>,
     feeds: Vec<String>,
     wait: Option<String>,
     runtime: Option<String>,
@@ -66,13 +67,6 @@ struct NutTable {
     port: Option<u16>,
     ups: String,
     user: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SmartTable {
-    node: String,
-    device: String,
 }
 
 /// One table, checked against those before it and against the nodes.
@@ -102,7 +96,7 @@ pub(super) fn ups(table: &UpsTable, config: &Config) -> Result<Ups, String> {
             ups: nut.ups.clone(),
             user: nut.user.clone(),
         },
-        (None, Some(smart)) => UpsWay::Smart(line(name, smart, slot(&smart.node)?, config)?),
+        (None, Some(smart)) => UpsWay::Smart(line(name, smart, config)?),
         (Some(_), Some(_)) | (None, None) => {
             return Err(format!(
                 "ups \"{name}\" needs either nut = {{ address = \"10.77.0.9\", ups = \"NAME\" }} or \
@@ -129,29 +123,20 @@ pub(super) fn ups(table: &UpsTable, config: &Config) -> Result<Ups, String> {
 }
 
 /// The serial line to a UPS. Who holds it must be the last that needs the UPS.
-fn line(name: &str, table: &SmartTable, holder: Slot, config: &Config) -> Result<SerialLine, String> {
+fn line(name: &str, table: &SerialTable, config: &Config) -> Result<SerialLine, String> {
+    let line = serial_line(config, &table.node, &table.device, "smart.device", "smart.node");
+    let line = line.map_err(|text| format!("ups \"{name}\": {text}"))?;
     let last = config.last_to_go();
-    if holder != last {
+    if line.holder != last {
         let last = &config.node(last).name;
         return Err(format!(
             "ups \"{name}\": smart.node must be \"{last}\", which goes last and gives the UPS its orders"
         ));
     }
-    let device = &table.device;
-    if device.is_empty() || !device.chars().all(|c| c.is_ascii_alphanumeric()) {
-        return Err(format!("ups \"{name}\": smart.device is a line's name below /dev, such as \"ttyS0\""));
+    if used(config, last).contains(line.device.as_str()) {
+        return Err(format!("ups \"{name}\": {} of {} carries something else already", line.device, table.node));
     }
-    let pdus = config.pdus.iter().filter_map(|pdu| pdu.serial.as_ref());
-    let upses = config.upses.iter().filter_map(|ups| match &ups.way {
-        UpsWay::Smart(line) => Some(line),
-        UpsWay::Nut { .. } => None,
-    });
-    let found = SerialLine { holder, device: device.clone() };
-    let monitor = config.node(holder).monitor.as_deref() == Some(device);
-    if monitor || pdus.chain(upses).any(|line| *line == found) {
-        return Err(format!("ups \"{name}\": {device} of {} carries something else already", table.node));
-    }
-    Ok(found)
+    Ok(line)
 }
 
 #[cfg(test)]
