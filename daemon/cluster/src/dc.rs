@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::agreement::Agreement;
+use crate::drill::Drill;
 use crate::fencing::Cause;
 use crate::hearing::Hearing;
 use crate::host::{Desk, Host};
@@ -25,12 +26,19 @@ pub(crate) struct Dc {
     suspected: BTreeMap<Identity, Cause>,
     /// The attempts at fencing, and when each was seen to be under way or to have failed first.
     attempts: BTreeMap<Identity, (u32, bool, Instant)>,
+    drill: Drill,
     mover: Mover,
 }
 
 impl Dc {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { since: now, suspected: BTreeMap::new(), attempts: BTreeMap::new(), mover: Mover::default() }
+        Self {
+            since: now,
+            suspected: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            drill: Drill::default(),
+            mover: Mover::default(),
+        }
     }
 
     /// Looks at everything once.
@@ -38,6 +46,7 @@ impl Dc {
         self.bring_in(desk, hearing, agreement);
         self.suspect(desk, hearing);
         self.fence(desk, hearing);
+        self.drill.review(desk, hearing);
         let (now, me, config, state) = (desk.now, desk.me, desk.config, desk.state);
         let sight = Sight { now, me, config, state, hearing, host };
         self.mover.review(desk, &sight, agreement.applied());

@@ -187,6 +187,11 @@ pub enum Request {
         /// Its name, as the operator has typed it.
         typed: String,
     },
+    /// Fence a node that is in standby, to see that it falls silent and that nobody else does.
+    Drill {
+        /// Which.
+        node: Slot,
+    },
 }
 
 /// What an operator is told.

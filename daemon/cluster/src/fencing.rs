@@ -26,6 +26,8 @@ pub enum Cause {
     Failing(Failing),
     /// It was back without having been fenced.
     Unasked,
+    /// It was well: the operator tests its fencing.
+    Tested,
 }
 
 impl fmt::Display for Cause {
@@ -37,6 +39,7 @@ impl fmt::Display for Cause {
             }
             Self::Failing(reason) => write!(f, "it said that it was failing, {reason}"),
             Self::Unasked => f.write_str("it rebooted unasked"),
+            Self::Tested => f.write_str("the operator tested its fencing"),
         }
     }
 }

@@ -16,7 +16,7 @@
 //! policy:        placement
 //! transition:    state
 //! bytes:         wire
-//! node:          ops, generation, host, fencer, ups, scene, operator, mover, dc, node
+//! node:          ops, generation, host, fencer, ups, scene, operator, mover, drill, dc, node
 //! ```
 //!
 //! Fencing has a layer of its own: everything above may use a proof, nothing below can fake one.
@@ -33,6 +33,7 @@ pub mod words;
 
 mod agreement;
 mod dc;
+mod drill;
 mod fencer;
 mod generation;
 mod hearing;

@@ -432,7 +432,7 @@ impl Node {
         let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
         self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
         self.ups.review(&mut desk, may_act && self.dc.is_some());
-        self.operator.review(&mut desk, &self.hearing, &self.host);
+        self.operator.review(&mut desk, &self.hearing, &self.host, belonging.agreement.leader());
         if config.node(self.me.slot).role == Role::Gateway {
             self.host.reserve(&mut desk);
         } else if !state.duty(self.me.slot).maintenance {

@@ -7,14 +7,14 @@ use std::collections::VecDeque;
 
 use crate::config::Config;
 use crate::event::{Action, Actions, Answer, Request, RequestId, Transfer};
-use crate::fencing::Proven;
+use crate::fencing::{Cause, Proven};
 use crate::hearing::Hearing;
 use crate::host::{Desk, Host};
 use crate::limits;
 use crate::placement;
 use crate::state::{Command, Duty, Phase, Standing};
 use crate::trace::Trace;
-use crate::words::{Instant, Mebibytes, Role, Slot, VmName};
+use crate::words::{Identity, Instant, Mebibytes, Role, Slot, VmName};
 
 /// A question that is not answered yet.
 #[derive(Clone, Debug)]
@@ -85,9 +85,9 @@ impl Operator {
     }
 
     /// Judges every open question. Called when quorate only.
-    pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host) {
+    pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, dc: Option<Identity>) {
         for mut open in core::mem::take(&mut self.open) {
-            match judge(desk, hearing, host, &open) {
+            match judge(desk, hearing, host, dc, &open) {
                 Agreed => self.answer(open, Answer::Agreed, desk.config, desk.actions),
                 Refuse(reason) => self.answer(open, Answer::Refused(reason), desk.config, desk.actions),
                 Propose(command) => {
@@ -110,7 +110,7 @@ impl Operator {
     }
 }
 
-fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, open: &Open) -> Judgement {
+fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, dc: Option<Identity>, open: &Open) -> Judgement {
     let state = desk.state;
     match &open.request {
         Request::ShutDown => Agreed,
@@ -131,6 +131,7 @@ fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, open: &Open) -> Judgem
         },
         Request::Migrate { vm, to } => migrate(desk, hearing, host, vm, *to),
         Request::ConfirmOff { node, typed } => confirm(desk, *node, typed, open.proposed),
+        Request::Drill { node } => drill(desk, hearing, dc, *node),
     }
 }
 
@@ -198,6 +199,37 @@ fn confirm(desk: &Desk<'_>, node: Slot, typed: &str, proposed: bool) -> Judgemen
     }
 }
 
+/// A node is only fenced as a test while nothing but the node itself depends on it.
+fn drill(desk: &Desk<'_>, hearing: &Hearing, dc: Option<Identity>, node: Slot) -> Judgement {
+    let Some(member) = desk.state.members.get(&node) else { return Refuse("there is no such node".to_owned()) };
+    let (identity, name) = (member.identity, desk.name(node));
+    if desk.state.is_tested(identity) {
+        return Agreed;
+    }
+    if node == desk.me.slot {
+        return Refuse(format!("this is {name}: ask at another node"));
+    }
+    if dc.is_none_or(|dc| dc.slot == node) {
+        return Refuse(format!("{name} is DC: ask again when another is"));
+    }
+    if let Some(reason) = desk.state.no_drill(desk.config, node) {
+        return Refuse(reason);
+    }
+    let alive: Vec<_> = hearing.alive(desk.now, desk.config.timing.warntime).collect();
+    match alive.iter().find(|peer| peer.identity == identity) {
+        None => return Refuse(format!("{name} is silent")),
+        Some(peer) if peer.domains().is_some_and(|domains| !domains.is_empty()) => {
+            return Refuse(format!("{name} still has domains"));
+        }
+        Some(_) => {}
+    }
+    let others = alive.iter().map(|peer| peer.identity.slot).filter(|slot| *slot != node);
+    if desk.config.votes(others.chain([desk.me.slot])) < desk.config.majority() {
+        return Refuse(format!("without {name} the cluster would be inquorate"));
+    }
+    Propose(Command::Suspect(identity, Cause::Tested))
+}
+
 /// A request as the log says it.
 fn in_words(config: &Config, request: &Request) -> String {
     let name =
@@ -215,5 +247,6 @@ fn in_words(config: &Config, request: &Request) -> String {
         Request::Stop { vm } => format!("stop VM {vm}"),
         Request::Migrate { vm, to } => format!("migrate VM {vm} to {}", name(to)),
         Request::ConfirmOff { node, .. } => format!("take {} for off", name(node)),
+        Request::Drill { node } => format!("test the fencing of {}", name(node)),
     }
 }

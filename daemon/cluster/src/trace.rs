@@ -40,6 +40,8 @@ pub enum Trace {
     AwaitingWatchdog { node: String, wait: Duration },
     NotArmed { node: String },
     Spared { node: String },
+    DrillPassed { node: String },
+    DrillFailed { node: String, reason: String },
     FencedAlive,
     Supply { ups: String, supply: Supply },
     UpsSilent { ups: String, reason: String },
@@ -145,6 +147,10 @@ impl fmt::Display for Trace {
                 write!(f, "{node} is not proven off: its watchdog was not armed when it was last heard")
             }
             Self::Spared { node } => write!(f, "{node} is heard again and may not be fenced: it is a member as before"),
+            Self::DrillPassed { node } => {
+                write!(f, "the test of {node}'s fencing has passed: it fell silent, and nobody else did")
+            }
+            Self::DrillFailed { node, reason } => write!(f, "the test of {node}'s fencing has FAILED: {reason}"),
             Self::FencedAlive => write!(f, "was fenced and lives: lets the watchdog reset this machine"),
             Self::Supply { ups, supply: Supply::Mains } => write!(f, "UPS {ups} has mains again"),
             Self::Supply { ups, supply: Supply::Battery } => write!(f, "UPS {ups} is on battery"),

@@ -111,7 +111,8 @@ impl Facts {
             | Request::Start { .. }
             | Request::Stop { .. }
             | Request::Migrate { .. }
-            | Request::ConfirmOff { .. } => None,
+            | Request::ConfirmOff { .. }
+            | Request::Drill { .. } => None,
         }
     }
 

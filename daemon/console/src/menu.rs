@@ -261,6 +261,7 @@ fn confirms(key: Key, request: &Request) -> bool {
         | Request::Disarm { .. }
         | Request::Start { .. }
         | Request::Stop { .. }
-        | Request::Migrate { .. } => matches!(key, Key::Char('y' | 'Y')),
+        | Request::Migrate { .. }
+        | Request::Drill { .. } => matches!(key, Key::Char('y' | 'Y')),
     }
 }

@@ -109,6 +109,8 @@ pub struct World {
     pub weather: Weather,
     /// What the power switch does wrong.
     pub power_faults: PowerFaults,
+    /// What the outlets of a machine really feed, where it is not that machine alone.
+    pub wiring: BTreeMap<usize, Vec<usize>>,
     /// How many of a hundred migrations go wrong in xl's hand-over.
     pub migration_faults: u64,
     /// A hostile member: what it makes of a datagram that it was to send or to pass on, if anything.
@@ -163,6 +165,7 @@ impl World {
             chance: Chance::new(shape.seed),
             weather: FAIR,
             power_faults: PowerFaults::default(),
+            wiring: BTreeMap::new(),
             migration_faults: 0,
             meddler: None,
             storage_gone: false,

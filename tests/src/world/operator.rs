@@ -31,6 +31,7 @@ pub(super) fn requests(world: &World, words: &[&str]) -> Result<Option<Vec<Reque
         ["take", who @ .., "out", "of", "standby"] => nodes(who, &|node| Request::Standby { node, on: false }),
         ["put", who @ .., "into", "maintenance"] => nodes(who, &|node| Request::Maintenance { node, on: true }),
         ["take", who @ .., "out", "of", "maintenance"] => nodes(who, &|node| Request::Maintenance { node, on: false }),
+        ["test", "the", "fencing", "of", who @ ..] => nodes(who, &|node| Request::Drill { node }),
         ["take", who @ .., "for", "off"] => {
             // Whoever confirms that a machine is off has looked.
             let off = |node: &Slot| world.machines.get(usize::from(node.0)).is_some_and(|machine| !machine.on);

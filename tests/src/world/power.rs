@@ -45,11 +45,19 @@ impl World {
         let faults = self.power_faults;
         let deaf = self.no_way(caller, switching.path) || faults.refuses || faults.sticks;
         if !deaf && (switching.on || !faults.lies) {
-            let (fed, on, order) = (usize::from(switching.slot.0), switching.on, self.order);
-            self.machine(fed).commanded = order;
-            self.plan(SWITCH / 2 + faults.lag, Happening::Relay { fed, on, order });
+            let (on, order) = (switching.on, self.order);
+            for fed in self.fed_by(switching.slot) {
+                self.machine(fed).commanded = order;
+                self.plan(SWITCH / 2 + faults.lag, Happening::Relay { fed, on, order });
+            }
         }
         self.plan(SWITCH, Happening::ReadBack(caller, switching));
+    }
+
+    /// The machines that the outlets of that slot really feed.
+    fn fed_by(&self, slot: Slot) -> Vec<usize> {
+        let own = usize::from(slot.0);
+        self.wiring.get(&own).cloned().unwrap_or_else(|| vec![own])
     }
 
     /// Whether the switch cannot be spoken to; a serial line needs no network.
@@ -79,7 +87,7 @@ impl World {
             return self.done(caller, failed("pdu1 refuses the command"));
         }
         let lies = self.power_faults.lies && !switching.on;
-        let is_on = self.machine(usize::from(switching.slot.0)).outlet && !lies;
+        let is_on = !lies && self.fed_by(switching.slot).into_iter().any(|fed| self.machine(fed).outlet);
         if is_on != switching.on && self.now + POLL < switching.until && self.lives(caller.at, caller.life) {
             return self.plan(POLL, Happening::ReadBack(caller, switching));
         }

@@ -11,12 +11,15 @@
 //! cut NODE -> NODE         split A B | C D     replay 20           one way; groups; old datagrams again
 //! weather loss 5 doubling 3 delay 40ms         of a hundred; at most
 //! pdu unreachable          pdu refuses         pdu sticks          pdu lies    pdu lags 9s    pdu answers
+//! swap the outlets of NODE NODE                                         each feeds the other, for good
+//! pass the power of NODE on to NODE                                     the outlets of the one switch both, for good
 //! storage gone             storage back        fail storage WHO    hang VM             free VM     migrations fail 40
 //! upgrade WHO              no watchdog WHO                              from its next boot on
 //! ups u1 battery           ups u1 lasts 400s   ups u1 low          ups u1 mains               ups u1 unreachable|answers
 //! kill VM x0               start VM x0         stop VM x0          migrate VM x0 to NODE      the operator's, from here on
 //! put NODE into standby    take NODE out of standby                (or maintenance)           take NODE for off
 //! file x0 priority = 90                        in the words of its .ha.toml; two of them: a = 1; b = 2
+//! test the fencing of NODE
 //! disarm NODE              arm NODE            disarm the cluster  arm the cluster
 //! run 30s                  heal                settle 240s         until all is well, at most
 //! ```
@@ -141,6 +144,14 @@ fn command(world: &mut World, line: &str) -> Result<Option<String>> {
         }
         ["replay", count] => world.replay(count.parse()?),
         ["pdu", fault @ ..] => world.power_faults = power_faults(fault)?,
+        ["swap", "the", "outlets", "of", one, other] => {
+            let (one, other) = (machine(world, one)?, machine(world, other)?);
+            world.wiring.extend([(one, vec![other]), (other, vec![one])]);
+        }
+        ["pass", "the", "power", "of", one, "on", "to", other] => {
+            let (one, other) = (machine(world, one)?, machine(world, other)?);
+            world.wiring.insert(one, vec![one, other]);
+        }
         ["ups", ups, what @ ..] => world.do_to_ups(ups, what)?,
         ["storage", "gone"] => world.storage_gone = true,
         ["storage", "back"] => world.storage_gone = false,
@@ -285,6 +296,10 @@ pub(super) fn machines(world: &World, names: &[&str]) -> Result<Vec<usize>> {
             names.iter().map(|name| world.find(name).with_context(|| format!("there is no {name}"))).collect()
         }
     }
+}
+
+fn machine(world: &World, name: &str) -> Result<usize> {
+    world.find(name).with_context(|| format!("there is no {name}"))
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration> {

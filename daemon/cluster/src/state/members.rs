@@ -5,7 +5,7 @@ use crate::config::{Config, Level};
 use crate::event::Machine;
 use crate::fencing::{Cause, Death, Method, Proven};
 use crate::trace::Trace;
-use crate::words::{Identity, Slot, View};
+use crate::words::{Identity, Role, Slot, View};
 
 impl Member {
     pub(super) fn new(identity: Identity, standing: Standing) -> Self {
@@ -131,7 +131,46 @@ impl State {
         }
     }
 
-    pub(super) fn suspect(&mut self, identity: Identity, cause: Cause) {
+    /// Why the operator may not have that slot fenced as a test now, if so.
+    pub(crate) fn no_drill(&self, config: &Config, slot: Slot) -> Option<String> {
+        let Some(member) = self.members.get(&slot).filter(|_| config.node(slot).role == Role::Node) else {
+            return Some("only a node's fencing can be tested".to_owned());
+        };
+        let node = name(config, slot);
+        let being_fenced = |other: &&Member| {
+            other.identity.slot != slot
+                && matches!(other.standing, Standing::Unclean | Standing::Fenced | Standing::Waking)
+        };
+        if member.standing != Standing::Member {
+            Some(format!("{node} is not a member now"))
+        } else if !self.duty(slot).standby {
+            Some(format!("{node} is not in standby"))
+        } else if let Some((vm, _)) = self.vms.iter().find(|(_, vm)| vm.concerns(member.identity)) {
+            Some(format!("{node} still has VM {vm}"))
+        } else if self.is_disarmed(slot) {
+            Some(format!("{} is disarmed", if self.disarmed { "the cluster" } else { &node }))
+        } else if config.node(slot).outlets.is_empty() {
+            Some(format!("no outlet feeds {node}"))
+        } else {
+            let other = self.members.values().find(being_fenced)?;
+            Some(format!("{} is unclean, or has no power yet", name(config, other.identity.slot)))
+        }
+    }
+
+    /// Whether this identity is being fenced as a test, or was and is not back yet.
+    pub(crate) fn is_tested(&self, identity: Identity) -> bool {
+        let away = |member: &Member| {
+            matches!(member.standing, Standing::Unclean | Standing::Fenced | Standing::Booting)
+                && member.cause == Some(Cause::Tested)
+        };
+        self.member(identity).is_some_and(away)
+    }
+
+    pub(super) fn suspect(&mut self, config: &Config, identity: Identity, cause: Cause) {
+        // What the operator was told may be overtaken by now.
+        if cause == Cause::Tested && (!config.has(identity.slot) || self.no_drill(config, identity.slot).is_some()) {
+            return;
+        }
         if !self.is_disarmed(identity.slot)
             && self.stand(identity, &[Standing::Member, Standing::Leaving], Standing::Unclean)
             && let Some(member) = self.unclean(identity)

@@ -282,7 +282,7 @@ impl State {
                 None
             }
             Command::Suspect(identity, cause) => {
-                self.suspect(identity, cause);
+                self.suspect(config, identity, cause);
                 None
             }
             Command::Spare(identity) => self.spare(config, identity),

@@ -57,6 +57,10 @@ pub(crate) fn rows(facts: &Facts, slot: Slot) -> Vec<Row> {
             ),
         ]);
     }
+    // A node in standby has nothing to lose, and no node is fenced by its own word.
+    if node.role == Role::Node && node.standby && !here {
+        rows.push(ask("Test its fencing", Request::Drill { node: slot }));
+    }
     if here {
         rows.push(ask("Shut down", Request::ShutDown));
     } else {

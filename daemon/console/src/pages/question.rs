@@ -60,7 +60,8 @@ fn stage(facts: &Facts, request: &Request) -> Stage {
             | Request::Disarm { .. }
             | Request::Start { .. }
             | Request::Stop { .. }
-            | Request::Migrate { .. } => Stage::Open,
+            | Request::Migrate { .. }
+            | Request::Drill { .. } => Stage::Open,
         },
     }
 }
@@ -84,6 +85,7 @@ pub(crate) fn title(facts: &Facts, request: &Request) -> String {
         Request::Start { vm } => format!("Start VM {vm}"),
         Request::Stop { vm } => format!("Stop VM {vm}"),
         Request::Migrate { vm, to } => format!("Migrate VM {vm} to {}", facts.name(*to)),
+        Request::Drill { node } => format!("Test the fencing of {}", facts.name(*node)),
         Request::ConfirmOff { node, .. } => format!("Confirm that {} is off", facts.name(*node)),
     }
 }
@@ -157,6 +159,9 @@ fn progress(facts: &Facts, request: &Request) -> Vec<Row> {
         }
         Request::Start { vm } | Request::Stop { vm } | Request::Migrate { vm, .. } => vm_is(vm),
         Request::ConfirmOff { node, .. } => node_is(*node),
+        Request::Drill { node } => {
+            format!("{}\n\nThe event log says whether the test has passed.", node_is(*node))
+        }
         Request::Standby { .. } | Request::Maintenance { .. } | Request::Disarm { .. } => return Vec::new(),
     };
     paragraph(&text).collect()

@@ -34,6 +34,7 @@ pub(super) fn question(facts: &Facts, request: &Request) -> String {
         Request::Start { vm } => of_vm(facts, vm, start),
         Request::Stop { vm } => of_vm(facts, vm, stop),
         Request::Migrate { vm, to } => of_vm(facts, vm, |facts, vm| migrate(facts, vm, *to)),
+        Request::Drill { node } => drill(facts, *node),
         Request::ConfirmOff { node, typed } => return confirm(facts, *node, typed),
     };
     format!("{}? (y/n)\n\n{effect}", super::title(facts, request))
@@ -153,6 +154,21 @@ fn migrate(facts: &Facts, vm: &VmStatus, to: Slot) -> String {
         "It is moved from {from}, live: it keeps running. It needs {}; {} has {free} free. No other VM is touched.",
         need(vm.memory),
         facts.name(to)
+    )
+}
+
+fn drill(facts: &Facts, slot: Slot) -> String {
+    let outlets = facts.node(slot).map_or_else(Vec::new, |node| node.outlets.clone());
+    let busy = match names(&facts.vms_at(slot)).as_slice() {
+        [] => String::new(),
+        vms => format!("\n\nIt still has these VMs, and is not tested as long as it has: {}.", vms.join(", ")),
+    };
+    format!(
+        "The DC switches its outlets off as if it were dead ({}), reads them back, and switches them on again. {} boots \
+         anew.\n\nThe event log says whether it fell silent, and nobody else. If an outlet feeds another machine, \
+         that one loses its power, with the VMs on it.{busy}",
+        list(&outlets),
+        facts.name(slot)
     )
 }
 
