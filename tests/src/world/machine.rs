@@ -233,8 +233,11 @@ impl World {
 
     /// An operator chooses "shut down this node".
     pub fn ask_to_shut_down(&mut self, at: usize) {
-        self.note_leave(at);
-        self.ask(at, Request::ShutDown);
+        // Nobody can ask a machine that still boots.
+        if self.machine(at).node.is_some() {
+            self.note_leave(at);
+            self.ask(at, Request::ShutDown);
+        }
     }
 
     /// An operator asks a node for something.
