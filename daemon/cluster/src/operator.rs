@@ -206,6 +206,9 @@ fn drill(desk: &Desk<'_>, hearing: &Hearing, dc: Option<Identity>, node: Slot) -
     if desk.state.is_tested(identity) {
         return Agreed;
     }
+    if desk.config.node(node).role != Role::Node {
+        return Refuse("only a node's fencing can be tested".to_owned());
+    }
     if node == desk.me.slot {
         return Refuse(format!("this is {name}: ask at another node"));
     }

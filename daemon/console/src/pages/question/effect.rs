@@ -164,8 +164,8 @@ fn drill(facts: &Facts, slot: Slot) -> String {
         vms => format!("\n\nIt still has these VMs, and is not tested as long as it has: {}.", vms.join(", ")),
     };
     format!(
-        "The DC switches its outlets off as if it were dead ({}), reads them back, and switches them on again. {} boots \
-         anew.\n\nThe event log says whether it fell silent, and nobody else. If an outlet feeds another machine, \
+        "It is fenced as if it were dead: the DC switches its outlets off ({}), reads them back, and switches them on \
+         again. {} boots anew.\n\nThe event log says whether it fell silent, and nobody else. If an outlet feeds another machine, \
          that one loses its power, with the VMs on it.{busy}",
         list(&outlets),
         facts.name(slot)
