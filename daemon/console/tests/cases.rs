@@ -22,8 +22,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cluster::event::Answer;
-use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, VmStatus};
-use cluster::words::{Instant, Mebibytes, Role};
+use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
+use cluster::words::{Instant, Mebibytes, Role, Supply};
 use console::{Input, Key, Line, Menu, OutletRead, Screen, Style};
 
 /// A cluster at work: a gateway and three nodes of which the third is dead.
@@ -83,11 +83,12 @@ fn run(commands: &str) -> String {
             "refused" => vec![Input::Answer(Answer::Refused(rest.to_owned()))],
             "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
             "press" => rest.split(' ').map(|key| Input::Key(key_named(key))).collect(),
-            "status" | "node" | "vm" | "short" => {
+            "status" | "node" | "vm" | "ups" | "short" => {
                 match word {
                     "status" => status = words.status(),
                     "node" => put(&mut status.nodes, words.node(), |node| node.name.clone()),
                     "vm" => put(&mut status.vms, words.vm(), |vm| vm.name.clone()),
+                    "ups" => put(&mut status.upses, words.ups(), |ups| ups.name.clone()),
                     _ => status.shortfalls.push(Shortfall { node: words.0.to_owned(), vms: words.list("vms") }),
                 }
                 vec![Input::Status(Box::new(status.clone()))]
@@ -183,6 +184,22 @@ impl<'a> Words<'a> {
     fn read(&self) -> OutletRead {
         let outlet = self.0.replace('_', " ");
         OutletRead { at: Instant::from_millis(754_310), outlet, reading: self.text("as") }
+    }
+
+    fn ups(&self) -> UpsStatus {
+        UpsStatus {
+            name: self.0.to_owned(),
+            supply: match &*self.text("supply") {
+                "battery" => Supply::Battery,
+                "failing" => Supply::Failing,
+                "low" => Supply::Low,
+                _ => Supply::Mains,
+            },
+            heard: true,
+            charge_percent: self.find("charge").map(|percent| percent.parse().unwrap()),
+            runtime_s: self.find("runtime").map(|seconds| seconds.parse().unwrap()),
+            feeds: self.list("feeds"),
+        }
     }
 
     fn vm(&self) -> VmStatus {

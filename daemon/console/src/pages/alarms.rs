@@ -1,9 +1,11 @@
 //! Alarms: whatever an administrator should look after, the worst first.
 
 use cluster::status::{LinkStatus, NodeStatus, Status, VmStatus};
+use cluster::words::Supply;
 
 use crate::facts::{Facts, is_down};
 use crate::page::{Row, paragraph};
+use crate::pages::overview;
 use crate::text::list;
 
 /// A link on which fewer than this many heartbeats of a hundred come is an alarm.
@@ -28,6 +30,13 @@ fn of(status: &Status) -> Vec<String> {
         alarms.push("The cluster is disarmed: nobody is fenced, and no VM of a dead node is recovered.".to_owned());
     }
     alarms.extend(status.nodes.iter().flat_map(of_node));
+    alarms.extend(
+        status
+            .upses
+            .iter()
+            .filter(|ups| ups.supply != Supply::Mains)
+            .map(|ups| format!("UPS {} is {}: it feeds {}.", ups.name, overview::supply(ups.supply), list(&ups.feeds))),
+    );
     alarms.extend(status.vms.iter().filter_map(of_vm));
     alarms.extend(status.shortfalls.iter().map(|short| {
         format!("If {} were lost, the others would have no room for VMs {}.", short.node, list(&short.vms))

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cluster::status::{NodeStatus, Status, VmStatus};
-use cluster::words::Role;
+use cluster::status::{NodeStatus, Status, UpsStatus, VmStatus};
+use cluster::words::{Role, Supply};
 
 use crate::facts::Facts;
 use crate::page::{Row, WIDTH, no_status};
@@ -31,6 +31,10 @@ pub(crate) fn rows(facts: &Facts) -> Vec<Row> {
     for (slot, node) in facts.nodes() {
         lines.extend(lines_of(status, node, facts.vms_at(slot).len()));
     }
+    if !status.upses.is_empty() {
+        lines.push(String::new());
+        lines.extend(status.upses.iter().flat_map(|ups| wrap(&of_ups(ups), WIDTH, 12)));
+    }
     lines.into_iter().map(Row::Text).chain(alarms::rows(facts)).collect()
 }
 
@@ -43,6 +47,28 @@ fn counted(vms: &[VmStatus]) -> String {
         *phases.entry(phase).or_default() += 1;
     }
     list(&phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect::<Vec<_>>())
+}
+
+/// What is known of a UPS.
+fn of_ups(ups: &UpsStatus) -> String {
+    let charge = ups.charge_percent.map(|percent| format!(", {percent}%")).unwrap_or_default();
+    let runtime = ups.runtime_s.map(|seconds| format!(", {} min left", seconds / 60)).unwrap_or_default();
+    format!(
+        "{}{}{charge}{runtime}, feeds {}",
+        left(&format!("UPS {}", ups.name), 12),
+        supply(ups.supply),
+        list(&ups.feeds)
+    )
+}
+
+/// How a UPS stands.
+pub(super) fn supply(supply: Supply) -> &'static str {
+    match supply {
+        Supply::Mains => "mains",
+        Supply::Battery => "on battery",
+        Supply::Failing => "on battery for too long",
+        Supply::Low => "nearly empty",
+    }
 }
 
 fn lines_of(status: &Status, node: &NodeStatus, vms: usize) -> Vec<String> {
