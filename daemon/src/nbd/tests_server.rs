@@ -1,11 +1,13 @@
 //! Debian's nbd-server on a unix socket, as the gateway runs it, for the tests of whoever meets one.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -47,7 +49,8 @@ impl Server {
         assert!(status.success(), "nbd-server: {status}");
         let pid = until(|| fs::read_to_string(at("pid")).ok()?.trim().parse().ok());
         let server = Self { pid: Pid::from_raw(pid), directory };
-        drop(server.connect());
+        // When it has greeted, there is a process of this connection, which is gone before the test begins.
+        server.connect().read_exact(&mut [0; 8]).unwrap();
         until(|| server.connections().is_empty().then_some(()));
         server
     }
@@ -64,7 +67,11 @@ impl Server {
     /// Stops every process of a connection where it stands, or lets it go on.
     pub(crate) fn stall(&self, stall: bool) {
         for pid in self.connections() {
-            kill(pid, if stall { Signal::SIGSTOP } else { Signal::SIGCONT }).unwrap();
+            match kill(pid, if stall { Signal::SIGSTOP } else { Signal::SIGCONT }) {
+                // It has just ended.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 

@@ -312,7 +312,8 @@ fn a_bar_is_not_confirmed_while_a_request_is_in_flight() {
     assert!(matches!(gateway.storage().bar(&victim.boot, Duration::from_millis(100)), Err(Refusal::Busy(_))));
     gateway.disks.stall(false);
     gateway.storage().bar(&victim.boot, Duration::from_secs(60)).unwrap();
-    assert!(gateway.disks.connections().is_empty(), "no process of nbd-server works for it");
+    // It has closed the connection, and ends.
+    until(|| gateway.disks.connections().is_empty().then_some(()));
 }
 
 #[test]
