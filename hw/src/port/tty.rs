@@ -17,6 +17,12 @@ use rustix::termios::{
 use super::stream::{self, Wire};
 use crate::dialogue::Dialogue;
 
+/// How often a line that is busy is tried again: a process that was just forked holds the files of its parent, and their
+/// locks, until it becomes another program.
+const AGAIN: u32 = 50;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Carries the dialogue until it ends, at so many bits per second. Shortly before `deadline`, or once `cancel` is set, it is
 /// told to wind up; at `deadline` it is given up.
 ///
@@ -40,7 +46,16 @@ pub fn run<D: Dialogue>(
 /// # Errors
 /// The line cannot be had.
 pub fn open(path: &Path, bits_per_second: u32) -> Result<File, Error> {
-    prepared(path, bits_per_second).map_err(|trouble| Error { path: path.to_owned(), trouble })
+    let mut again = AGAIN;
+    loop {
+        match prepared(path, bits_per_second) {
+            Err(Trouble::Busy) if again > 0 => {
+                again -= 1;
+                std::thread::sleep(PAUSE);
+            }
+            result => return result.map_err(|trouble| Error { path: path.to_owned(), trouble }),
+        }
+    }
 }
 
 /// Why a serial line cannot be used, with its path.
