@@ -154,7 +154,10 @@ impl Node {
             }
             Event::Described { machine } => self.host.described(machine),
             Event::Failing { reason } => self.fail(now, reason, actions),
-            Event::Ups { ups, reading } => self.ups.read(now, ups, reading),
+            Event::Ups { ups, reading } => {
+                let idle = self.state().is_some_and(|state| state.feeds_nobody(&self.config, ups));
+                self.ups.read(now, ups, reading, idle);
+            }
             Event::Asked { id, request } => {
                 self.operator.asked(now, id, request, &self.config, actions);
                 if self.operator.wants_to_leave(&self.config, actions) {

@@ -109,8 +109,9 @@ impl Sight<'_> {
             let whereabouts = match vm.phase {
                 Phase::Stopped | Phase::Failed => {
                     // What this generation never placed may still run somewhere: it is adopted, not started.
-                    let fresh = vm.generation.0 > 0 || (known && !self.runs_anywhere(name));
-                    if !fresh || !vm.wanted || vm.phase == Phase::Failed || wishes.untouched.contains(name) {
+                    let placed = vm.generation.0 > 0 && !vm.adopted;
+                    let gone = placed || (known && !self.runs_anywhere(name));
+                    if !gone || !vm.wanted || vm.phase == Phase::Failed || wishes.untouched.contains(name) {
                         continue;
                     }
                     Where::Stopped

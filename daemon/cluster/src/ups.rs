@@ -24,7 +24,8 @@ struct Heard {
     silent: Option<String>,
     /// Whether that was said.
     said: bool,
-    /// Whether an order to shut down stood already when it was first heard: `upsd` keeps one until it is restarted.
+    /// Whether an order to shut down is of the past: `upsd` keeps one until it is restarted. It stood already when the UPS was
+    /// first heard; or it came when nobody was there to obey, as our own does, which has the UPS cut its load.
     stale_order: bool,
 }
 
@@ -57,12 +58,14 @@ impl Heard {
 }
 
 impl Watch {
-    /// A UPS was read, or could not be.
-    pub(crate) fn read(&mut self, now: Instant, ups: UpsId, reading: Result<UpsReading, String>) {
+    /// A UPS was read, or could not be; whether nobody that it feeds is there now.
+    pub(crate) fn read(&mut self, now: Instant, ups: UpsId, reading: Result<UpsReading, String>, idle: bool) {
         let heard = self.heard.entry(ups).or_default();
         match reading {
             Ok(reading) => {
-                heard.stale_order = reading.ordered && (heard.last.is_none() || heard.stale_order);
+                let stood = heard.last.is_some_and(|(last, _)| last.ordered);
+                let late = heard.last.is_none() || heard.stale_order || (idle && !stood);
+                heard.stale_order = reading.ordered && late;
                 heard.last = Some((reading, now));
                 heard.silent = None;
             }

@@ -284,11 +284,15 @@ impl World {
     }
 
     /// Within a generation of the cluster, nothing older is begun for a VM after something newer. The same is begun
-    /// again only by the boot that began it: its supervisor died in the middle.
+    /// again only by the boot that began it: its supervisor died in the middle. A boot that is barred may not know yet: the
+    /// storage refuses what it begins.
     fn generations_never_fall(&mut self, at: usize, work: &Work) -> Option<String> {
         let (Work::Create { vm, claim, .. } | Work::Receive { vm, claim, .. }) = work else { return None };
         let (_, (cluster, _)) = self.position(at)?;
         let new = (claim.generation.0, Some(self.machine(at).incarnation));
+        if new.1.is_some_and(|incarnation| self.barred.contains(&incarnation)) {
+            return None;
+        }
         let last = self.history.begun.entry((cluster?, vm.clone())).or_default();
         let fell = new.0 < last.0 || (new.0 == last.0 && new.1 != last.1);
         let was = core::mem::replace(last, new.max(*last)).0;

@@ -58,6 +58,9 @@ impl World {
         let quorate = |at: usize| self.status(at).filter(|status| status.quorate).map(|status| (at, status));
         let Some((at, status)) = (0..self.size()).find_map(quorate) else { return };
         let mut requests = Vec::new();
+        if status.disarmed {
+            requests.push(Request::Disarm { node: None, on: false });
+        }
         for (slot, node) in (0..).map(Slot).zip(&status.nodes) {
             let named = self.config.node(slot).role == cluster::words::Role::Node;
             if node.standby {
@@ -68,7 +71,6 @@ impl World {
             }
             if node.disarmed && named {
                 requests.push(Request::Disarm { node: Some(slot), on: false });
-                requests.push(Request::Disarm { node: None, on: false });
             }
         }
         for record in status.vms.iter().filter(|record| !record.wanted || record.phase == "failed") {

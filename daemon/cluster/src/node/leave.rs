@@ -14,7 +14,7 @@ use crate::trace::Trace;
 use crate::words::{Instant, Role, Slot};
 
 impl Node {
-    fn state(&self) -> Option<&State> {
+    pub(super) fn state(&self) -> Option<&State> {
         self.belonging.as_ref().ok().and_then(|belonging| belonging.state.as_ref())
     }
 

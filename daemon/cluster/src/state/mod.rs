@@ -188,6 +188,9 @@ pub(crate) struct Vm {
     pub(crate) wanted: bool,
     /// Grows with every assignment.
     pub(crate) generation: Generation,
+    /// Whether it came from an older generation of the cluster, and was not placed since. It may have been on its way then,
+    /// so where it ends it may run on elsewhere.
+    pub(crate) adopted: bool,
     /// Where it is in its life.
     pub(crate) phase: Phase,
     /// Whether an image of its memory is on the shared disk, to be resumed from.

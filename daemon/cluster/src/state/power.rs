@@ -27,6 +27,12 @@ impl State {
         config.ups_ids().filter(move |(_, ups)| ups.feeds.contains(&slot))
     }
 
+    /// Whether nobody that a UPS feeds is there.
+    pub(crate) fn feeds_nobody(&self, config: &Config, ups: UpsId) -> bool {
+        let present = |slot: &Slot| self.members.get(slot).is_some_and(Member::is_present);
+        config.ups(ups).is_some_and(|ups| !ups.feeds.iter().any(present))
+    }
+
     /// How a slot is supplied: as the best of its UPSes stands. What no UPS feeds has mains.
     pub(crate) fn supply(&self, config: &Config, slot: Slot) -> Supply {
         Self::feeds(config, slot).map(|(id, _)| self.ups(id)).min().unwrap_or_default()

@@ -25,6 +25,7 @@ impl Vm {
             spec: file.spec,
             wanted: true,
             generation: Generation::default(),
+            adopted: false,
             phase: Phase::Stopped,
             image: false,
             steps: 0,
@@ -103,6 +104,7 @@ impl State {
             return None;
         }
         record.generation = generation;
+        record.adopted = false;
         record.phase = Phase::Starting(to);
         Some(Trace::Assigned { vm, node: name(config, to.slot), generation })
     }
@@ -111,6 +113,7 @@ impl State {
         let cpu = self.member(at)?.machine.as_ref().map(|machine| machine.cpu.clone()).unwrap_or_default();
         let record = self.vms.get_mut(&vm).filter(|record| record.owner().is_none())?;
         record.generation = record.generation.next();
+        record.adopted = true;
         record.arrive(at);
         record.image = false;
         record.cpu = cpu;
@@ -184,6 +187,7 @@ impl State {
             return None;
         }
         record.generation = generation;
+        record.adopted = false;
         record.phase = Phase::Moving { from, to, transfer };
         Some(Trace::Moving { vm, from: name(config, from.slot), to: name(config, to.slot), generation, transfer })
     }
