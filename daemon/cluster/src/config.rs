@@ -14,9 +14,11 @@ use crate::words::{LinkId, Outlet, Role, Slot, UpsId};
 
 mod file;
 mod serial;
+mod shared;
 mod ups;
 mod vm;
 
+pub use shared::{FileSystem, SHARED};
 pub use ups::{Ups, UpsWay};
 pub use vm::{Contract, VmSpec};
 
@@ -258,6 +260,8 @@ pub struct Config {
     pub pxe: bool,
     /// What the gateway exports.
     pub exports: Vec<Export>,
+    /// What the shared file system is.
+    pub shared: FileSystem,
 }
 
 impl Config {

@@ -112,7 +112,7 @@ impl Dc {
         }
         let reason = peer.and_then(|peer| peer.beat.failing)?;
         let certain = match reason {
-            Failing::Storage | Failing::Hypervisor => true,
+            Failing::Storage | Failing::Hypervisor | Failing::Shared => true,
             // The majority may have just come back, and this node with it: then it is about to say otherwise.
             Failing::Watchdog => desk.now.since(self.since) >= desk.config.timing.warntime,
         };

@@ -11,7 +11,7 @@ use crate::config::VmSpec;
 use crate::fencing::Readings;
 use crate::trace::Trace;
 use crate::words::{
-    Claim, Failing, Generation, Incarnation, Instant, LinkId, Mebibytes, OpId, Outlet, Slot, UpsId, VmName,
+    Claim, Failing, Generation, Incarnation, Instant, LinkId, LockEpoch, Mebibytes, OpId, Outlet, Slot, UpsId, VmName,
 };
 
 /// What a node is told.
@@ -73,6 +73,13 @@ pub enum Event {
         /// What it says; or why it is not heard, in words for the operator.
         reading: Result<UpsReading, String>,
     },
+    /// When the shell has found out how the shared file system stands in this machine's kernel: once after its start, and
+    /// whenever that has changed. What an operation has changed is told before the operation's end. Only where the
+    /// configuration says that it is GFS2.
+    Shared {
+        /// How it stands.
+        state: SharedState,
+    },
     /// When the operator asks for something.
     Asked {
         /// The shell's name for the question. The same name is the same question, however often it comes.
@@ -89,6 +96,56 @@ pub struct Machine {
     pub memory: Mebibytes,
     /// The processor's feature words, as Xen shows them (`hw_caps`).
     pub cpu: Vec<u32>,
+}
+
+/// How the shared file system stands in a machine's kernel. It survives the supervisor; so the shell keeps the epoch beside it
+/// (in /run), and writes it down *before* it lets the kernel run: what is told may be too little, never too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedState {
+    /// It is not mounted, nothing mounts it, and the kernel has no lockspace of it.
+    Absent,
+    /// The kernel has the lockspace, and holds it: it was stopped for the change that begins this epoch, or a mount has only
+    /// just made it.
+    Held {
+        /// Of the order that was obeyed last; zero where nothing is known of it.
+        epoch: LockEpoch,
+    },
+    /// The lockspace runs, or may run, with the members of this epoch.
+    Running {
+        /// Of the order that was obeyed last; zero where nothing is known of it.
+        epoch: LockEpoch,
+        /// Whether the file system is mounted and answers: recovery has ended.
+        mounted: bool,
+    },
+    /// The file system has withdrawn: it will not come right without a new boot.
+    Withdrawn,
+}
+
+/// What is to become of the shared file system's lockspace in this machine's kernel (`S` is its folder in sysfs).
+///
+/// The newest of `Hold` and `Run` counts: one that comes while another is open ends that at once, as failed; and nothing that
+/// belongs to an order happens after its end or after the supervisor's, but for a mount or an unmount that waits in the
+/// kernel. A `LetGo` stays open while the lockspace is held and run again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockspaceOrder {
+    /// Stop the lockspace (`S/control` = 0), if there is one. It ends when nothing runs any more; a kernel that has none
+    /// obeys at once, and stays [`SharedState::Absent`].
+    Hold {
+        /// The epoch that is about to begin.
+        epoch: LockEpoch,
+    },
+    /// Write the members, and start. It ends when recovery has ended, and the file system is mounted if that is wanted. If it
+    /// fails so that the kernel has no lockspace any more, that is told as [`SharedState::Absent`].
+    Run {
+        /// The epoch that begins.
+        epoch: LockEpoch,
+        /// Every member, this node among them.
+        members: Vec<Slot>,
+        /// Whether to mount the file system if it is not; `false` where it is being let go of.
+        mount: bool,
+    },
+    /// Unmount. It ends when the kernel has no lockspace any more: [`SharedState::Absent`] was told before.
+    LetGo,
 }
 
 /// What a UPS says of itself.
@@ -356,6 +413,8 @@ pub enum Work {
     },
     /// Reserve a new epoch of claims at the storage, so that it is never handed out again.
     Reserve,
+    /// Have the kernel do this with the shared file system's lockspace.
+    Lockspace(LockspaceOrder),
     /// Order a UPS to switch its load off, and on again when it has mains: at once if it has.
     CutLoad {
         /// Which.

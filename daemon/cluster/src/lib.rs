@@ -16,7 +16,7 @@
 //! policy:        placement
 //! transition:    state
 //! bytes:         wire
-//! node:          ops, generation, host, fencer, ups, scene, operator, mover, drill, dc, node
+//! node:          ops, generation, host, shared, fencer, ups, scene, operator, mover, drill, dc, node
 //! ```
 //!
 //! Fencing has a layer of its own: everything above may use a proof, nothing below can fake one.
@@ -43,6 +43,7 @@ mod operator;
 mod ops;
 mod report;
 mod scene;
+mod shared;
 mod state;
 mod ups;
 mod wire;

@@ -20,6 +20,7 @@ use crate::limits;
 use crate::operator::Operator;
 use crate::ops::Ops;
 use crate::report::Telling;
+use crate::shared::Shared;
 use crate::state::{Command, State};
 use crate::trace::Trace;
 use crate::ups::Watch;
@@ -72,6 +73,7 @@ pub struct Node {
     next_tick: Instant,
     hearing: Hearing,
     host: Host,
+    shared: Shared,
     fencer: Fencer,
     operator: Operator,
     ups: Watch,
@@ -116,6 +118,7 @@ impl Node {
             next_tick: now,
             hearing: Hearing::new(me, links),
             host: Host::default(),
+            shared: Shared::default(),
             fencer: Fencer::default(),
             operator: Operator::default(),
             ups: Watch::default(),
@@ -157,6 +160,11 @@ impl Node {
             Event::Ups { ups, reading } => {
                 let idle = self.state().is_some_and(|state| state.feeds_nobody(&self.config, ups));
                 self.ups.read(now, ups, reading, idle);
+            }
+            Event::Shared { state } => {
+                if self.shared.told(state) {
+                    self.fail(now, Failing::Shared, actions);
+                }
             }
             Event::Asked { id, request } => {
                 self.operator.asked(now, id, request, &self.config, actions);

@@ -59,9 +59,12 @@ pub(crate) fn vm_of(work: &Work) -> Option<Cow<'_, VmName>> {
         | Work::Suspend { vm }
         | Work::Shutdown { vm } => Some(Cow::Borrowed(vm)),
         Work::Destroy { domain } => vm_of_domain(domain).map(Cow::Owned),
-        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Reserve | Work::CutLoad { .. } | Work::Bar { .. } => {
-            None
-        }
+        Work::OutletsOff { .. }
+        | Work::OutletsOn { .. }
+        | Work::Reserve
+        | Work::CutLoad { .. }
+        | Work::Lockspace(_)
+        | Work::Bar { .. } => None,
     }
 }
 

@@ -163,13 +163,23 @@ impl Identity {
 }
 
 /// The generation of a cluster: one life of the replicated state, from a formation on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClusterGeneration(pub u64);
 
 impl fmt::Display for ClusterGeneration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0 & 0xffff_ffff)
     }
+}
+
+/// Which membership of the shared file system's lockspace: a number that each generation of the cluster counts from 1. Numbers
+/// of different generations cannot be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockEpoch {
+    /// Which life of the cluster counts; 0 where the shell cannot say.
+    pub generation: ClusterGeneration,
+    /// Its count.
+    pub number: u64,
 }
 
 /// The number of a membership; grows with every change of who fills which slot.
@@ -274,6 +284,8 @@ pub enum Failing {
     Hypervisor,
     /// It no longer pets its watchdog, because the majority is gone. Only this may come right again.
     Watchdog,
+    /// The shared file system has withdrawn there, or does not obey: what this node still has of it is to end with it.
+    Shared,
 }
 
 impl fmt::Display for Failing {
@@ -282,6 +294,7 @@ impl fmt::Display for Failing {
             Self::Storage => "storage lost",
             Self::Hypervisor => "its hypervisor or dom0 fails",
             Self::Watchdog => "its watchdog is about to reset it",
+            Self::Shared => "its shared file system fails",
         })
     }
 }

@@ -82,6 +82,7 @@ impl Desk {
             Work::OutletsOn { outlets, path, .. } => return self.switch(&outlets, Relay::On, path, deadline),
             Work::Reserve => return order(&Order::Reserve, deadline),
             Work::CutLoad { ups } => ups::cut_load(&self.site, &self.lines, ups, deadline),
+            Work::Lockspace(_) => Err("this program does not drive the kernel's lockspace".to_owned()),
             Work::Bar { slot, incarnation } => return self.bar(slot, incarnation, deadline),
         };
         done.map_or_else(Outcome::Failed, |_said| Outcome::Succeeded)

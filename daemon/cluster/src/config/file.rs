@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::serial::{LineTable, SerialTable};
+use super::shared::{self, SharedTable};
 use super::ups::{self, UpsTable};
 use super::{By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Timing, doubled};
 use crate::limits;
@@ -33,6 +34,8 @@ struct File {
     gateway: GatewayTable,
     #[serde(default)]
     storage: StorageTable,
+    #[serde(default)]
+    shared: SharedTable,
     #[serde(default)]
     export: Vec<Spanned<ExportTable>>,
 }
@@ -161,6 +164,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         nodes,
         upses: Vec::new(),
         pxe: file.gateway.pxe,
+        shared: shared::shared(&file.shared, &exports).map_err(|(at, text)| source.refuse(at, &text))?,
         exports,
     };
     source.cables(&file.pdu, &mut config)?;

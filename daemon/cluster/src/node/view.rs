@@ -28,7 +28,8 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
             let ups = config.ups(*ups).map(|ups| ups.name.clone()).unwrap_or_default();
             Some(Trace::NotCut { ups, reason })
         }
-        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } => None,
+        // Of these those say more who began them.
+        Work::OutletsOff { .. } | Work::OutletsOn { .. } | Work::Bar { .. } | Work::Lockspace(_) => None,
     }
 }
 
