@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use holdfast_tests::world::{World, chaos};
+use holdfast_tests::world::{Shape, World, chaos};
 
 /// Seeds that are always run: each once found a fault in the core.
 const KEPT: &str = include_str!("../seeds.txt");
@@ -130,6 +130,45 @@ fn canary_an_evacuation_ends_by_its_deadline() {
     world.note_leave(1);
     world.run(Duration::from_secs(300));
     assert!(world.breach().unwrap_or_default().starts_with("an evacuation ends by its deadline: node1"));
+}
+
+/// Breaks something of the shared file system in a world where all is well, and demands that it is called by its name.
+fn canary_of_gfs2(name: &str, breaks: impl FnOnce(&mut World)) {
+    let mut world = World::of(&Shape { gfs2: true, ..Shape::default() });
+    (0..4).for_each(|at| world.power_on(at));
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.converged(), Ok(()));
+    breaks(&mut world);
+    assert!(world.breach().unwrap_or_default().starts_with(name), "{name}: {:?}", world.breach());
+}
+
+#[test]
+fn canary_one_lockspace() {
+    canary_of_gfs2("one lockspace: node1 runs it with other members", |world| {
+        world.pretend_lockspace(1, &[1, 2, 3], 99);
+    });
+}
+
+#[test]
+fn canary_a_member_is_dropped_when_it_is_gone() {
+    canary_of_gfs2("a member is dropped when it is gone: node1 runs without node3", |world| {
+        (1..4).for_each(|at| world.hold_shared(at));
+        world.pretend_lockspace(1, &[1, 2], 99);
+    });
+}
+
+#[test]
+fn canary_nobody_comes_back_into_an_epoch() {
+    canary_of_gfs2("nobody comes back into an epoch: node2", |world| world.pretend_to_come_back(2));
+}
+
+#[test]
+fn canary_a_healed_world_shares_its_files() {
+    canary_of_gfs2("", |world| {
+        world.hold_shared(2);
+        let unwell = world.converged().unwrap_err();
+        assert!(unwell.starts_with("the shared file system of node1 is not well"), "{unwell}");
+    });
 }
 
 /// Two nodes with room for three more VMs each: whether one's VMs find room on the other is the first question of N+1.

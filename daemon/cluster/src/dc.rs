@@ -14,6 +14,7 @@ use crate::host::{Desk, Host};
 use crate::limits;
 use crate::mover::Mover;
 use crate::scene::Sight;
+use crate::shared::Remounts;
 use crate::state::{Command, Member, Standing};
 use crate::trace::Trace;
 use crate::words::{Failing, Identity, Instant, Role};
@@ -28,6 +29,7 @@ pub(crate) struct Dc {
     attempts: BTreeMap<Identity, (u32, bool, Instant)>,
     drill: Drill,
     mover: Mover,
+    remounts: Remounts,
 }
 
 impl Dc {
@@ -38,6 +40,7 @@ impl Dc {
             attempts: BTreeMap::new(),
             drill: Drill::default(),
             mover: Mover::default(),
+            remounts: Remounts::default(),
         }
     }
 
@@ -47,6 +50,7 @@ impl Dc {
         self.suspect(desk, hearing);
         self.fence(desk, hearing);
         self.drill.review(desk, hearing);
+        self.remounts.review(desk);
         let (now, me, config, state) = (desk.now, desk.me, desk.config, desk.state);
         let sight = Sight { now, me, config, state, hearing, host };
         self.mover.review(desk, &sight, agreement.applied());

@@ -96,6 +96,14 @@ pub const UPS_RUNTIME: Duration = Duration::from_secs(300);
 pub const UPS_SHED: u8 = 50;
 /// How long a UPS may take to take an order.
 pub const UPS_ORDER: Duration = Duration::from_secs(20);
+/// How long a kernel may take to hold the shared file system's lockspace.
+pub const HOLD: Duration = Duration::from_secs(20);
+/// How long it may take to recover it, and to mount the file system.
+pub const MOUNT: Duration = Duration::from_secs(90);
+/// How long it may take to let go of it.
+pub const LET_GO: Duration = Duration::from_secs(60);
+/// After how long a node tries again that could not mount it: the others are held for a moment each time.
+pub const MOUNT_AGAIN: Duration = Duration::from_secs(60);
 /// Lists of domains in which a VM must be missing before it counts as ended.
 pub const MISSED_LISTS: u32 = 2;
 

@@ -304,6 +304,11 @@ impl Node {
                 actions.push(Action::Trace(trace));
             }
         }
+        let (said, fails) = self.shared.done(now, op, &outcome);
+        actions.extend(said.map(Action::Trace));
+        if fails {
+            self.fail(now, Failing::Shared, actions);
+        }
         let mut proposals = Vec::new();
         if let Ok(belonging) = &self.belonging
             && let Some(state) = &belonging.state
@@ -432,6 +437,7 @@ impl Node {
             let node = self.config.node(slot).name.clone();
             actions.push(Action::Trace(Trace::SaysFailing { node, reason }));
         }
+        let goes = self.is_emptied();
         let Ok(belonging) = &mut self.belonging else { return };
         let quorate = belonging.is_quorate();
         let Some(state) = belonging.state.as_ref().filter(|_| quorate) else {
@@ -443,6 +449,7 @@ impl Node {
         let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
         self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
         self.ups.review(&mut desk, may_act && self.dc.is_some());
+        self.shared.review(&mut desk, goes);
         self.operator.review(&mut desk, &self.hearing, &self.host, belonging.agreement.leader());
         if config.node(self.me.slot).role == Role::Gateway {
             self.host.reserve(&mut desk);

@@ -152,6 +152,7 @@ impl Sight<'_> {
             && config.role == Role::Node
             && !duty.standby
             && !duty.maintenance
+            && self.state.lockspace.serves(identity.slot)
             && !self.state.is_short_of_power(self.config, identity.slot);
         let accepts = takes && reported.is_some();
         let (free, domains) = reported.unwrap_or_default();

@@ -97,6 +97,16 @@ pub enum Trace {
     NotReserved { reason: String },
     Epoch { epoch: u64 },
     NotSuspended { vm: VmName, reason: String },
+    LockspaceHeld { epoch: u64 },
+    LockspaceRuns { nodes: Vec<String>, epoch: u64 },
+    Mounting,
+    Mounted { node: String },
+    LettingGo,
+    LetGo { node: String },
+    DoesWithout { node: String },
+    NotHeld { reason: String },
+    NotMounted { reason: String },
+    NotLetGo { reason: String },
 }
 
 impl fmt::Display for Trace {
@@ -224,6 +234,25 @@ impl fmt::Display for Trace {
             }
             Self::Epoch { epoch } => write!(f, "the storage takes this generation's claims as epoch {epoch}"),
             Self::NotSuspended { vm, reason } => write!(f, "VM {vm} was not suspended: {reason}"),
+            Self::LockspaceHeld { epoch } => {
+                write!(f, "holds the shared file system for a change of members, epoch {epoch}")
+            }
+            Self::LockspaceRuns { nodes, epoch } if nodes.is_empty() => {
+                write!(f, "nobody has the shared file system, epoch {epoch}")
+            }
+            Self::LockspaceRuns { nodes, epoch } => {
+                write!(f, "shared file system: {}, epoch {epoch}", nodes.join(", "))
+            }
+            Self::Mounting => write!(f, "mounts the shared file system"),
+            Self::Mounted { node } => write!(f, "{node} has mounted the shared file system"),
+            Self::LettingGo => write!(f, "lets go of the shared file system"),
+            Self::LetGo { node } => write!(f, "{node} has let go of the shared file system"),
+            Self::DoesWithout { node } => {
+                write!(f, "{node} does without the shared file system until it is tried again")
+            }
+            Self::NotHeld { reason } => write!(f, "the shared file system was not held: {reason}"),
+            Self::NotMounted { reason } => write!(f, "the shared file system was not mounted: {reason}"),
+            Self::NotLetGo { reason } => write!(f, "the shared file system was not let go of: {reason}"),
             Self::Leaving { node } => write!(f, "{node} leaves: its VMs are moved away"),
             Self::Left { node } => write!(f, "{node} has left and is off"),
             Self::PoweringOff => write!(f, "powers off"),

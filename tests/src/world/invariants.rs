@@ -67,7 +67,7 @@ impl World {
     }
 
     /// The first breach is kept.
-    fn breaks(&mut self, breach: Option<String>) {
+    pub(super) fn breaks(&mut self, breach: Option<String>) {
         self.breach = self.breach.take().or(breach);
     }
 

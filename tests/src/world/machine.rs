@@ -10,6 +10,7 @@ use cluster::node::{Boot, Node, VERSION};
 use cluster::words::{ClusterGeneration, Failing, Incarnation, Instant, LinkId, Slot, VmName};
 
 use super::clock::Clock;
+use super::lockspace::Kernel;
 use super::{Happening, VM_MEMORY, World};
 
 /// How long a machine takes from power to supervisor.
@@ -56,6 +57,8 @@ pub(super) struct Machine {
     pub(super) start: u8,
     pub(super) node: Option<Node>,
     pub(super) domains: BTreeMap<String, Domain>,
+    /// The shared file system in its kernel.
+    pub(super) kernel: Kernel,
     pub(super) petted: Instant,
     /// What the shell keeps of the lease for a supervisor that is restarted.
     pub(super) lease: Option<Instant>,
@@ -88,6 +91,7 @@ impl Machine {
             start: 0,
             node: None,
             domains: BTreeMap::new(),
+            kernel: Kernel::default(),
             petted: Instant::ZERO,
             lease: None,
             stalled_until: Instant::ZERO,
@@ -149,6 +153,7 @@ impl World {
         machine.node = None;
         machine.dies = None;
         machine.domains.clear();
+        machine.kernel = Kernel::default();
         machine.stalled_until = now;
     }
 
@@ -286,13 +291,15 @@ impl World {
         if !self.upses.is_empty() {
             self.plan(LOOK, Happening::ReadUpses { at, life });
         }
-        if at > 0 {
+        if at > 0 && self.gfs2() {
+            self.tell_shared(at, LOOK);
+        } else if at > 0 {
             self.plan(LOOK * 2, Happening::Tell { at, life, event: Event::Read { files } });
         }
     }
 
     /// The VMs' files, as every node sees them.
-    fn files(&self) -> Vec<VmFile> {
+    pub(super) fn files(&self) -> Vec<VmFile> {
         let spec = |name: &VmName| self.specs.get(name).cloned().unwrap_or_default();
         let file = |name: &VmName| VmFile { name: name.clone(), memory: VM_MEMORY, spec: spec(name) };
         self.vms.iter().map(file).collect()

@@ -20,6 +20,7 @@ mod chance;
 pub mod chaos;
 mod clock;
 mod invariants;
+mod lockspace;
 mod machine;
 mod network;
 mod operator;
@@ -82,6 +83,8 @@ enum Happening {
     GiveUp { stream: StreamId },
     /// A migration comes to its hand-over.
     HandOver(shell::Migration),
+    /// A kernel works on what it was told to do with its lockspace.
+    Kernel(lockspace::Step),
     /// A relay of the power switch moves.
     Relay { fed: usize, on: bool, order: u64 },
     /// A driver reads outlets back.
@@ -275,6 +278,7 @@ impl World {
             | Happening::Destroyed { .. }
             | Happening::GiveUp { .. }
             | Happening::HandOver(_)
+            | Happening::Kernel(_)
             | Happening::Relay { .. }
             | Happening::ReadBack(..)
             | Happening::UpsLoad { .. } => Duration::ZERO,
@@ -296,6 +300,7 @@ impl World {
             Happening::Destroyed { caller, domain, late } => self.destroyed(caller, &domain, late),
             Happening::GiveUp { stream } => self.refuse(stream),
             Happening::HandOver(migration) => self.hand_over(migration),
+            Happening::Kernel(step) => self.kernel_steps(step),
             Happening::Relay { fed, on, order } => self.relay(fed, on, order),
             Happening::ReadBack(caller, switching) => self.read_back(caller, switching),
             Happening::UpsLoad { ups, on, order } => self.ups_load(ups, on, order),
@@ -353,7 +358,7 @@ impl World {
                 }
             }
         }
-        self.no_limbo().map_or(Ok(()), Err)
+        self.no_limbo().or_else(|| self.not_shared()).map_or(Ok(()), Err)
     }
 
     /// What a machine's supervisor knows of the cluster, if it runs.
@@ -405,6 +410,8 @@ pub struct Shape {
     pub timing_ms: [u32; 4],
     /// The UPSes, each with the machines that it feeds.
     pub upses: Vec<(String, Vec<String>)>,
+    /// Whether the shared file system is GFS2.
+    pub gfs2: bool,
 }
 
 impl Default for Shape {
@@ -419,6 +426,7 @@ impl Default for Shape {
             fencing: vec!["snmp".to_owned()],
             timing_ms: [500, 2_000, 6_000, 30_000],
             upses: Vec::new(),
+            gfs2: false,
         }
     }
 }
@@ -477,6 +485,9 @@ impl Shape {
                      nut = {{ address = \"10.0.0.251\", ups = \"{name}\", user = \"holdfast\" }}\n"
                 );
             }
+        }
+        if self.gfs2 {
+            text += "[shared]\nfilesystem = \"gfs2\"\n[[export]]\nname = \"shared\"\ndevice = \"/dev/vg/shared\"\n";
         }
         text + "[[export]]\nname = \"vms\"\ndevice = \"/dev/vg/vms\"\n"
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! world 3 nodes 2 vms [2 links] [seed 7] [votes 1,3,1,1] [formed] [fencing snmp storage]   a gateway and three nodes; the
 //!       [serial NODE NODE]                     first line; the gateway's votes first; a serial line between two of them
-//!       [u1:gateway,node1]                     a UPS and what it feeds
+//!       [u1:gateway,node1] [gfs2]              a UPS and what it feeds; what the shared file system is
 //! power on|off WHO         power fails WHO after 9 actions         reset WHO
 //! kill supervisor WHO      kill supervisor WHO after 9 actions     shut down WHO
 //! stall WHO 5s             stall disks of WHO 5s                   clock WHO 13000 ppm (from its next boot on)
@@ -14,6 +14,7 @@
 //! swap the outlets of NODE NODE                                         each feeds the other, for good
 //! pass the power of NODE on to NODE                                     the outlets of the one switch both, for good
 //! storage gone             storage back        fail storage WHO    hang VM             free VM     migrations fail 40
+//! shared withdraws|refuses|is deaf|clings|is well WHO                   it gives up, is not mounted, not held, not let go of
 //! upgrade WHO              no watchdog WHO                              from its next boot on
 //! ups u1 battery           ups u1 lasts 400s   ups u1 low          ups u1 mains               ups u1 unreachable|answers
 //! kill VM x0               start VM x0         stop VM x0          migrate VM x0 to NODE      the operator's, from here on
@@ -32,6 +33,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use cluster::config::VmSpec;
 use cluster::words::{LinkId, VmName};
 
+use super::lockspace::Trouble;
 use super::machine::Dies;
 use super::{FAIR, PowerFaults, Shape, Weather, World, operator};
 
@@ -101,6 +103,7 @@ fn begin(line: &str) -> Result<World> {
                 shape.lines.push([(*one).to_owned(), (*other).to_owned()]);
                 rest
             }
+            ["gfs2", rest @ ..] => (shape.gfs2 = true, rest).1,
             ["formed", rest @ ..] => (formed = true, rest).1,
             [ups, rest @ ..] if ups.contains(':') => {
                 let (name, feeds) = ups.split_once(':').context("a UPS")?;
@@ -113,7 +116,7 @@ fn begin(line: &str) -> Result<World> {
             }
             [word, ..] => {
                 bail!(
-                    "{word}: a world has nodes, vms, links, serial lines, a seed, votes, UPSes; it is formed; fencing comes last"
+                    "{word}: a world has nodes, vms, links, serial lines, a seed, votes, UPSes, gfs2; it is formed; fencing comes last"
                 )
             }
             [] => &[],
@@ -209,6 +212,11 @@ fn to_machines(world: &mut World, words: &[&str]) -> Result<()> {
         ["power", "off", who @ ..] => each(world, who, World::power_off),
         ["kill", "supervisor", who @ ..] => each(world, who, World::restart_supervisor),
         ["fail", "storage", who @ ..] => each(world, who, World::fail_storage),
+        ["shared", "withdraws", who @ ..] => each(world, who, World::withdraw_shared),
+        ["shared", "refuses", who @ ..] => each(world, who, |world, at| world.trouble_shared(at, Trouble::Refuses)),
+        ["shared", "is", "deaf", who @ ..] => each(world, who, |world, at| world.trouble_shared(at, Trouble::Deaf)),
+        ["shared", "clings", who @ ..] => each(world, who, |world, at| world.trouble_shared(at, Trouble::Clings)),
+        ["shared", "is", "well", who @ ..] => each(world, who, |world, at| world.trouble_shared(at, Trouble::None)),
         ["upgrade", who @ ..] => each(world, who, World::upgrade),
         ["no", "watchdog", who @ ..] => each(world, who, World::take_watchdog),
         ["reset", who @ ..] => each(world, who, World::reset),
@@ -250,6 +258,7 @@ fn heal(world: &mut World) {
     world.join_all();
     world.heal_upses();
     for at in 0..world.size() {
+        world.trouble_shared(at, Trouble::None);
         world.power_on(at);
     }
 }

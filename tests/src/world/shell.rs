@@ -118,7 +118,7 @@ impl World {
                 self.done(caller, outcome);
             }
             Work::CutLoad { ups } => self.cut_load(caller, ups),
-            Work::Lockspace(_) => self.done(caller, failed("there is no lockspace")),
+            Work::Lockspace(order) => self.order_kernel(caller, order, until),
             Work::Bar { incarnation, .. } => {
                 self.barred.insert(incarnation);
                 self.done(caller, Outcome::Barred(incarnation));

@@ -30,6 +30,15 @@ impl Node {
         since.is_some_and(|since| now.since(since) >= self.config.timing.deadtime)
     }
 
+    /// Whether this node leaves, and has nothing of the cluster's any more but the shared file system.
+    pub(super) fn is_emptied(&self) -> bool {
+        let Some(state) = self.state() else { return false };
+        let owns = || state.vms.values().any(|vm| vm.concerns(self.me));
+        let awaited = |member: &Member| member.withdrawn && state.is_awaited(&self.config, self.me.slot);
+        let leaves = |member: &Member| member.standing == Standing::Leaving && !awaited(member);
+        state.member(self.me).is_some_and(leaves) && !owns() && self.idle()
+    }
+
     /// What is to be agreed of this node's leaving. Called when quorate only.
     pub(super) fn way_out(&mut self, now: Instant) -> Option<Command> {
         let member = self.state()?.member(self.me)?;
@@ -44,13 +53,11 @@ impl Node {
             Standing::Off | Standing::Waking | Standing::Unclean | Standing::Fenced | Standing::Booting => {}
         }
         self.leaving?;
-        let state = self.state()?;
-        let owns = state.vms.values().any(|vm| vm.concerns(self.me));
-        let awaited = withdrawn && state.is_awaited(&self.config, self.me.slot);
+        let free = self.is_emptied() && self.state()?.lockspace.is_out(self.me.slot);
         match standing {
             Standing::Member => Some(Command::Leave(self.me)),
             Standing::Leaving if withdrawn && self.asked_to_leave => Some(Command::Leave(self.me)),
-            Standing::Leaving if !owns && !awaited && self.idle() => Some(Command::Left(self.me)),
+            Standing::Leaving if free => Some(Command::Left(self.me)),
             Standing::Leaving
             | Standing::Off
             | Standing::Waking
@@ -82,7 +89,9 @@ impl Node {
         }
         let last = !withdrawn || self.others_are_gone(now);
         let free = agreed || ((alone || self.belonging.is_err()) && self.idle());
-        let hopeless = now.since(since) >= self.config.timing.evacuation * 3;
+        // Its death was announced when it could not let go of the shared file system: nobody believes that it has left.
+        let stuck = self.shared.stuck().is_some_and(|at| now.since(at) >= self.config.timing.warntime) && self.idle();
+        let hopeless = stuck || now.since(since) >= self.config.timing.evacuation * 3;
         if ((free && last) || hopeless) && !self.ops.cut_load() {
             self.powering_off = true;
             actions.push(Action::Trace(Trace::PoweringOff));

@@ -76,6 +76,7 @@ impl State {
         let standing = if left.is_some() { Standing::Leaving } else { Standing::Member };
         let withdrawn = left.is_some_and(|member| member.withdrawn);
         self.members.insert(identity.slot, Member { withdrawn, ..Member::new(identity, standing) });
+        self.lockspace.fill(identity);
         self.view = View(self.view.0.saturating_add(1));
         let node = name(config, identity.slot);
         let incarnation = identity.incarnation;
@@ -83,6 +84,7 @@ impl State {
             said.push(Trace::Recalled { node: node.clone(), death: death.clone() });
         }
         said.push(Trace::Filled { node, incarnation, view: self.view });
+        said.extend(self.advance(config));
         said
     }
 
@@ -208,6 +210,7 @@ impl State {
             return Vec::new();
         }
         self.bury(proven);
+        self.lockspace.proven(proven.identity());
         let node = name(config, proven.identity().slot);
         let mut said = vec![Trace::Fenced { node, method: proven.method().clone() }];
         said.extend(self.lose(config, proven));
@@ -231,7 +234,7 @@ impl State {
     }
 
     pub(super) fn left(&mut self, config: &Config, identity: Identity) -> Vec<Trace> {
-        let busy = self.vms.values().any(|vm| vm.concerns(identity));
+        let busy = self.vms.values().any(|vm| vm.concerns(identity)) || !self.lockspace.is_out(identity.slot);
         if busy || !self.stand(identity, &[Standing::Leaving], Standing::Off) {
             return Vec::new();
         }

@@ -15,9 +15,12 @@ use crate::fencing::{Cause, Death, Proven};
 use crate::trace::Trace;
 use crate::words::{ClusterGeneration, Generation, Identity, Mebibytes, Role, Slot, Supply, UpsId, View, VmName};
 
+mod lockspace;
 mod members;
 mod power;
 mod vms;
+
+pub(crate) use lockspace::{Lockspace, Mount, Stands, Word};
 
 /// One committed step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +81,10 @@ pub(crate) enum Command {
     Want(VmName, bool),
     /// It has run long enough for its past failures to be forgotten.
     Settled(VmName, Generation),
+    /// How this member stands to the shared file system, in the epoch of that number.
+    Mount(Identity, u64, Word),
+    /// It could not mount the shared file system, and is to try again.
+    MountAgain(Identity),
 }
 
 /// How a VM is ended on purpose.
@@ -232,6 +239,8 @@ pub(crate) struct State {
     pub(crate) armament: u32,
     /// The VMs.
     pub(crate) vms: BTreeMap<VmName, Vm>,
+    /// Who has the shared file system mounted.
+    pub(crate) lockspace: Lockspace,
 }
 
 impl State {
@@ -247,6 +256,7 @@ impl State {
             (None, Role::Gateway) => Member::new(Identity::absent(slot), Standing::Off),
         };
         let members = config.slots().map(|(slot, node)| (slot, member(slot, node.role))).collect();
+        let lockspace = Lockspace::formed(config, &members);
         Self {
             generation,
             epoch: 0,
@@ -258,6 +268,7 @@ impl State {
             disarmed: false,
             armament: 0,
             vms: BTreeMap::new(),
+            lockspace,
         }
     }
 
@@ -273,11 +284,21 @@ impl State {
         };
         let slots = self.members.len() == config.nodes.len() && self.members.iter().all(member);
         let upses = self.supplies.keys().all(|ups| config.ups(*ups).is_some());
-        slots && upses && self.duties.keys().all(|slot| config.has(*slot)) && self.vms.values().all(ends)
+        slots
+            && upses
+            && self.lockspace.fits(config)
+            && self.duties.keys().all(|slot| config.has(*slot))
+            && self.vms.values().all(ends)
     }
 
     /// One committed command. What it changed is said by the DC; a command that does not fit changes nothing.
     pub(crate) fn apply(&mut self, config: &Config, command: Command) -> Vec<Trace> {
+        let mut said = self.step(config, command);
+        said.extend(self.advance(config));
+        said
+    }
+
+    fn step(&mut self, config: &Config, command: Command) -> Vec<Trace> {
         let said = match command {
             Command::Define(files) => return self.define(files),
             Command::Machine(identity, machine) => {
@@ -323,6 +344,11 @@ impl State {
             Command::Want(vm, wanted) => self.want(vm, wanted),
             Command::Settled(vm, generation) => {
                 self.settled(&vm, generation);
+                None
+            }
+            Command::Mount(identity, number, word) => self.hear_mount(config, identity, (number, word)),
+            Command::MountAgain(identity) => {
+                self.mount_again(identity);
                 None
             }
         };
