@@ -46,9 +46,13 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
     let mut power = Chance::new(seed ^ 0x00ba_77e2);
     let upses = if power.happens(30) { 1 + power.below(3) } else { 0 };
     let fed: String = (1..=upses).map(|n| feeds(&mut power, n, nodes)).collect();
-    let mut faults = Faults { dice, power, upses, nodes, vms: vms.max(1), links };
+    // Likewise: a world whose shared file system needs no lockspace is what it would be if there were none.
+    let mut shared = Chance::new(seed ^ 0x0d15_7c0c_1057_0000);
+    let gfs2 = shared.happens(35);
+    let word = if gfs2 { " gfs2" } else { "" };
+    let mut faults = Faults { dice, power, shared, upses, nodes, vms: vms.max(1), links };
     let mut lines =
-        vec![format!("world {nodes} nodes {vms} vms {links} links seed {seed}{votes}{fed} fencing {fencing}")];
+        vec![format!("world {nodes} nodes {vms} vms {links} links seed {seed}{votes}{fed}{word} fencing {fencing}")];
     faults.set_up(&mut lines);
     for _ in 0..3 + faults.dice.below(12) {
         let fault = faults.fault();
@@ -56,6 +60,15 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
         if faults.upses > 0 && faults.power.happens(60) {
             let fault = faults.ups();
             lines.push(fault);
+        }
+        if gfs2 && faults.shared.happens(50) {
+            let fault = faults.shared();
+            lines.push(fault);
+            if faults.shared.happens(50) {
+                lines.push(format!("run {}ms", 1 + faults.shared.below(1_500)));
+                let fault = faults.shared();
+                lines.push(fault);
+            }
         }
         lines.push(format!("run {}ms", 1 + faults.dice.below(15_000)));
     }
@@ -87,6 +100,7 @@ fn feeds(power: &mut Chance, n: u64, nodes: u64) -> String {
 struct Faults {
     dice: Chance,
     power: Chance,
+    shared: Chance,
     upses: u64,
     nodes: u64,
     vms: u64,
@@ -187,6 +201,25 @@ impl Faults {
             4..6 => format!("{ups} mains"),
             6 => format!("{ups} unreachable"),
             _ => format!("{ups} answers"),
+        }
+    }
+
+    /// Troubles of the shared file system, and what changes the members of its lockspace.
+    fn shared(&mut self) -> String {
+        let dice = &mut self.shared;
+        let who = if dice.happens(25) { "the DC".to_owned() } else { name(1 + dice.below(self.nodes)) };
+        match dice.below(16) {
+            0 => format!("shared withdraws {who}"),
+            1 => format!("shared refuses {who}"),
+            2 => format!("shared is deaf {who}"),
+            3 => format!("shared clings {who}"),
+            4 | 5 => format!("shared is well {who}"),
+            6 | 7 => format!("reset {who}"),
+            8 | 9 => format!("kill supervisor {who}"),
+            10 | 11 => format!("kill supervisor {who} after {} actions", dice.below(20)),
+            12 => format!("power fails {who} after {} actions", dice.below(20)),
+            13 => format!("power on {who}"),
+            _ => format!("shut down {who}"),
         }
     }
 

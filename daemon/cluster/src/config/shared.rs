@@ -43,3 +43,29 @@ pub(super) fn shared(table: &SharedTable, exports: &[Export]) -> Result<FileSyst
         _ => refuse("filesystem must be \"squashfs\" (read only, the default) or \"gfs2\""),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_file_system_that_cannot_work_is_refused_with_its_line() {
+        let good = include_str!("good.toml");
+        assert_eq!(Config::parse(good).unwrap().shared, FileSystem::Squashfs, "the default");
+        let table = |name: &str| format!("{good}[shared]\nfilesystem = \"{name}\"\n");
+        assert_eq!(Config::parse(&table("squashfs")).unwrap().shared, FileSystem::Squashfs);
+        let writable = table("gfs2").replace("read_only = true\n", "");
+        assert_eq!(Config::parse(&writable).unwrap().shared, FileSystem::Gfs2);
+        let rows = [
+            (table("gfs2"), "remove read_only"),
+            (writable.replace("name = \"shared\"", "name = \"other\""), "needs an [[export]]"),
+            (table("ocfs2"), "must be \"squashfs\""),
+            (table("squashfs").replace("filesystem", "file_system"), "unknown field"),
+        ];
+        for (text, expected) in rows {
+            let error = Config::parse(&text).unwrap_err();
+            assert!(error.text.contains(expected) && error.line > 50, "{error}");
+        }
+    }
+}

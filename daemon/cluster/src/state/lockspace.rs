@@ -240,3 +240,6 @@ impl State {
         Trace::LockspaceRuns { nodes, epoch: self.lockspace.number }
     }
 }
+
+#[cfg(test)]
+mod tests;
