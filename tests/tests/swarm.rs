@@ -132,12 +132,17 @@ fn canary_an_evacuation_ends_by_its_deadline() {
     assert!(world.breach().unwrap_or_default().starts_with("an evacuation ends by its deadline: node1"));
 }
 
-/// Breaks something of the shared file system in a world where all is well, and demands that it is called by its name.
-fn canary_of_gfs2(name: &str, breaks: impl FnOnce(&mut World)) {
+fn world_of_gfs2() -> World {
     let mut world = World::of(&Shape { gfs2: true, ..Shape::default() });
     (0..4).for_each(|at| world.power_on(at));
     world.run(Duration::from_secs(60));
     assert_eq!(world.converged(), Ok(()));
+    world
+}
+
+/// Breaks something of the shared file system in a world where all is well, and demands that it is called by its name.
+fn canary_of_gfs2(name: &str, breaks: impl FnOnce(&mut World)) {
+    let mut world = world_of_gfs2();
     breaks(&mut world);
     assert!(world.breach().unwrap_or_default().starts_with(name), "{name}: {:?}", world.breach());
 }
@@ -164,11 +169,10 @@ fn canary_nobody_comes_back_into_an_epoch() {
 
 #[test]
 fn canary_a_healed_world_shares_its_files() {
-    canary_of_gfs2("", |world| {
-        world.hold_shared(2);
-        let unwell = world.converged().unwrap_err();
-        assert!(unwell.starts_with("the shared file system of node1 is not well"), "{unwell}");
-    });
+    let mut world = world_of_gfs2();
+    world.hold_shared(2);
+    let unwell = world.converged().unwrap_err();
+    assert!(unwell.starts_with("the shared file system of node1 is not well"), "{unwell}");
 }
 
 /// Two nodes with room for three more VMs each: whether one's VMs find room on the other is the first question of N+1.

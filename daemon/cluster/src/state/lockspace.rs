@@ -163,10 +163,10 @@ impl State {
         identity: Identity,
         (number, word): (u64, Word),
     ) -> Option<Trace> {
-        let present = self.member(identity).is_some_and(Member::is_present);
+        let standing = self.member(identity).filter(|member| member.is_present()).map(|member| member.standing)?;
         let Lockspace { number: now, holding, ref mut mounts, .. } = self.lockspace;
         let mount = mounts.get_mut(&identity.slot).filter(|mount| mount.identity.same_boot(identity));
-        let mount = mount.filter(|_| present && number == now)?;
+        let mount = mount.filter(|_| number == now)?;
         let was = *mount;
         match (word, holding, mount.stands) {
             (Word::Held, true, Stands::Unknown | Stands::In) => mount.stands = Stands::Held,
@@ -181,9 +181,14 @@ impl State {
         let now = *mount;
         let node = || name(config, identity.slot);
         match (was.stands, now.stands) {
-            (Stands::In, Stands::Out) => Some(Trace::LetGo { node: node() }),
+            // Whoever was taken in a moment ago and did not come to run had nothing to let go of.
+            (Stands::In, Stands::Out) if was.mounted || standing == Standing::Leaving => {
+                Some(Trace::LetGo { node: node() })
+            }
             (Stands::In, Stands::Failed) => Some(Trace::DoesWithout { node: node() }),
-            _ => (now.mounted && !was.mounted).then(|| Trace::Mounted { node: node() }),
+            (Stands::Unknown | Stands::Out | Stands::Failed | Stands::Held | Stands::In, _) => {
+                (now.mounted && !was.mounted).then(|| Trace::Mounted { node: node() })
+            }
         }
     }
 
