@@ -4,6 +4,7 @@
 //! toolstack starts its hotplug programs), otherwise by its first argument.
 
 mod boot_files;
+mod genetlink;
 mod hotplug;
 mod init;
 mod menu;
@@ -19,6 +20,7 @@ mod streams;
 mod supervise;
 mod sys;
 mod watchdog;
+mod wireguard;
 mod xenstore;
 
 use std::ffi::OsString;

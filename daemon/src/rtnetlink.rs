@@ -77,6 +77,17 @@ impl Rtnetlink {
         self.ask(message)
     }
 
+    /// Makes a WireGuard interface, unless it is there.
+    ///
+    /// # Errors
+    /// What the kernel refuses, as where its module is not loaded.
+    pub(crate) fn make_wireguard(&self, name: &str) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE, &link_header(0, None));
+        message.text(IFLA_IFNAME, name);
+        message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, "wireguard"));
+        self.ask(message)
+    }
+
     /// Changes an interface.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 17] = [
+const PHASES: [Phase; 18] = [
     ("file systems", |_| mounts::first()),
     ("host", |_| host()),
     ("incarnation", |_| incarnation(Path::new(INCARNATION))),
@@ -44,6 +44,7 @@ const PHASES: [Phase; 17] = [
     ("domain 0", |_| xen::init_dom0()),
     ("domain 0's share", |_| xen::prefer_dom0()),
     ("claims", Boot::find_claims),
+    ("shared file system", Boot::make_shared),
     ("exports", Boot::serve_disks),
     ("PXE", Boot::serve_boot),
     ("streams", |boot| {
@@ -82,6 +83,13 @@ impl Boot {
     fn find_claims(&mut self) -> Result<(), String> {
         match &self.site {
             Some(site) if site.is_gateway() && !site.config.exports.is_empty() => gateway::find_state(),
+            _ => Ok(()),
+        }
+    }
+
+    fn make_shared(&mut self) -> Result<(), String> {
+        match &self.site {
+            Some(site) if site.is_gateway() => gateway::volume::make(&site.config),
             _ => Ok(()),
         }
     }

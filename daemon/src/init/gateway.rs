@@ -228,5 +228,7 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
+pub(super) mod volume;
+
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cluster::config::{self, Config};
+use cluster::config::{self, Config, FileSystem, SHARED};
 use serde::{Deserialize, Serialize};
 
 use super::claims::{Boot, Claimant, Claims, Refusal, Right};
@@ -35,7 +35,7 @@ pub(crate) struct Wanted {
     pub(crate) disk: String,
     /// The boot that asks.
     pub(crate) boot: Boot,
-    /// By what; nothing is needed for a disk that is only read.
+    /// By what; nothing is needed for a disk that is only read, or that all nodes write to.
     pub(crate) claimant: Option<Claimant>,
 }
 
@@ -54,6 +54,8 @@ pub(crate) struct Claiming {
 #[derive(Debug)]
 pub(super) struct Storage {
     exports: Vec<config::Export>,
+    /// The disk that all nodes write to, if there is one.
+    shared: Option<String>,
     /// Where the NBD server answers.
     server: PathBuf,
     /// How long one waits for another's requests: [`DRAIN`].
@@ -158,7 +160,8 @@ impl Storage {
     /// The disks of the configuration, as `server` serves them, with the claims of `store`.
     pub(super) fn new(config: &Config, server: PathBuf, drain: Duration, (store, claims): (Store, Claims)) -> Self {
         let desk = Desk { claims, store, open: BTreeMap::new(), next: 0 };
-        Self { exports: config.exports.clone(), server, drain, desk: Mutex::new(desk), drained: Condvar::new() }
+        let shared = (config.shared == FileSystem::Gfs2).then(|| SHARED.to_owned());
+        Self { exports: config.exports.clone(), shared, server, drain, desk: Mutex::new(desk), drained: Condvar::new() }
     }
 
     /// Serves one connection until it ends.
@@ -233,13 +236,14 @@ impl Storage {
         let (local, export) = self.negotiate(disk)?;
         let clones = || Ok::<_, io::Error>((stream.socket()?, local.try_clone()?));
         let (tcp, local_too) = clones().map_err(|error| Refusal::Other(error.to_string()))?;
-        let only_read = self.export(disk)?.read_only;
+        // What every node writes to, no node claims: the file system itself says who may write where.
+        let of_all = self.export(disk)?.read_only || self.shared.as_deref() == Some(disk.as_str());
         let mut desk = self.desk();
         desk.replace(wanted);
         desk = self.wait(desk, self.drain, |other| other.disk == *disk)?;
         let right = match claimant {
             Some(claimant) if claimant.boot == *boot => desk.change(|claims| claims.admit(disk, claimant))?,
-            None if only_read => desk.change(|claims| claims.refuse_barred(boot)).map(|()| Right::Holder)?,
+            None if of_all => desk.change(|claims| claims.refuse_barred(boot)).map(|()| Right::Holder)?,
             Some(_) | None => return Err(Refusal::Other(format!("disk {disk} wants a claim"))),
         };
         let number = desk.next;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cluster::config::{Config, VmSpec};
+use cluster::config::{Config, FileSystem, VmSpec};
 use cluster::event::{Event, VmFile};
 use cluster::limits;
 use cluster::words::{Instant, Mebibytes, VmName};
@@ -23,14 +23,16 @@ use serde::Deserialize;
 use super::child::xl;
 use super::clock::now;
 use super::mailbox::{Post, Told};
+use super::shared::is_mounted;
 use super::storage::{self, Disks, SHARED};
+use super::import;
 
 /// Where the shared file system is mounted.
-const MOUNT: &str = "/shared";
+pub(super) const MOUNT: &str = "/shared";
 /// Where the VM files are.
-const FILES: &str = "/shared/vms";
+pub(super) const FILES: &str = "/shared/vms";
 /// Where the images of suspended VMs are.
-const IMAGES: &str = "/shared/suspended";
+pub(super) const IMAGES: &str = "/shared/suspended";
 /// What a VM's file is called that says what the operator wants for it, behind the VM's name.
 const WANTS: &str = ".ha.toml";
 /// Between two looks at the files, and between two attempts to mount what they are on.
@@ -159,10 +161,10 @@ fn understand(printed: &str) -> Result<Understood, String> {
     })
 }
 
-/// Mounts, reads, and tells of every change, for ever.
+/// Waits for the shared file system, reads, and tells of every change, for ever.
 pub(super) fn run(post: &Post, disks: &Arc<Disks>, config: &Config) {
     let mut said = None;
-    while let Err(problem) = mounted(disks) {
+    while let Err(problem) = ready(disks, config) {
         if said.as_ref() != Some(&problem) {
             post.tell(Told::Said(format!("no shared file system: {problem}")));
             said = Some(problem);
@@ -171,18 +173,32 @@ pub(super) fn run(post: &Post, disks: &Arc<Disks>, config: &Config) {
     }
     let mut files = Files::default();
     loop {
-        files.look(post, config);
+        // A node that leaves lets go of it.
+        if is_mounted() {
+            files.look(post, config);
+        }
         thread::sleep(LOOK);
+    }
+}
+
+/// Waits until GFS2 is mounted, and fills it if it is fresh; mounts any other kind.
+fn ready(disks: &Arc<Disks>, config: &Config) -> Result<(), String> {
+    match config.shared {
+        FileSystem::Squashfs => mounted(disks),
+        FileSystem::Gfs2 => {
+            while !is_mounted() {
+                thread::sleep(GLANCE);
+            }
+            import::fill(disks, config)
+        }
     }
 }
 
 /// Mounts the shared file system unless it is.
 fn mounted(disks: &Arc<Disks>) -> Result<(), String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let here = |line: &str| line.split(' ').nth(1) == Some(MOUNT);
     // A mounted file system keeps its disk, whatever became of the process that carried it for a former supervisor.
     let _held = disks.have_shared(now() + PATIENCE)?;
-    if mounts.lines().any(here) {
+    if is_mounted() {
         return Ok(());
     }
     fs::create_dir_all(MOUNT).map_err(|error| format!("{MOUNT}: {error}"))?;

@@ -19,6 +19,7 @@ use super::mailbox::{Post, Told};
 use super::power::{self, Turns};
 use super::pulls;
 use super::run::servant;
+use super::shared::Shared;
 use super::site::Site;
 use super::storage::{Disks, Held};
 use super::ups::{self, UpsLines};
@@ -46,12 +47,19 @@ struct Desk {
     disks: Arc<Disks>,
     turns: Turns,
     lines: Arc<UpsLines>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Ops {
     /// With nothing to do yet.
-    pub(super) fn new(site: Site, post: Post, disks: Arc<Disks>, lines: Arc<UpsLines>) -> Self {
-        Self(Arc::new(Desk { site, post, disks, turns: Turns::default(), lines }))
+    pub(super) fn new(
+        site: Site,
+        post: Post,
+        disks: Arc<Disks>,
+        lines: Arc<UpsLines>,
+        shared: Option<Arc<Shared>>,
+    ) -> Self {
+        Self(Arc::new(Desk { site, post, disks, turns: Turns::default(), lines, shared }))
     }
 
     /// Begins an operation; pushing a VM wants the socket of whoever asked for it. Its end is told as [`Event::Done`], whatever happens.
@@ -81,8 +89,11 @@ impl Desk {
             Work::OutletsOff { outlets, path, .. } => return self.switch(&outlets, Relay::Off, path, deadline),
             Work::OutletsOn { outlets, path, .. } => return self.switch(&outlets, Relay::On, path, deadline),
             Work::Reserve => return order(&Order::Reserve, deadline),
+            Work::Lockspace(order) => match &self.shared {
+                Some(shared) => shared.obey(&order, deadline),
+                None => Err("this machine has no shared GFS2".to_owned()),
+            },
             Work::CutLoad { ups } => ups::cut_load(&self.site, &self.lines, ups, deadline),
-            Work::Lockspace(_) => Err("this program does not drive the kernel's lockspace".to_owned()),
             Work::Bar { slot, incarnation } => return self.bar(slot, incarnation, deadline),
         };
         done.map_or_else(Outcome::Failed, |_said| Outcome::Succeeded)

@@ -22,6 +22,7 @@ use super::menu_link::{FromMenu, Menus, SOCKET, ToMenu};
 use super::monitor::Monitor;
 use super::ops::Ops;
 use super::pulls::Pulls;
+use super::shared::Shared;
 use super::site::{self, Site};
 use super::storage::Disks;
 use super::udp::Udp;
@@ -92,6 +93,7 @@ impl Supervisor {
             files(&mailbox, &disks, &site.config)?;
             machine(&mailbox)?;
         }
+        let shared = Shared::start(&site, mailbox.post(), Arc::clone(&disks))?;
         let ups_lines = ups::read_all(&site, &mailbox.post())?;
         let mut actions = Actions::new();
         let boot = Boot {
@@ -113,7 +115,7 @@ impl Supervisor {
             pulls,
             monitor,
             log,
-            ops: Ops::new(site, mailbox.post(), disks, ups_lines),
+            ops: Ops::new(site, mailbox.post(), disks, ups_lines, shared),
             mailbox,
             watchdog,
             nudge,

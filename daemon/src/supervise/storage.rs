@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+pub(super) use cluster::config::SHARED;
 use cluster::config::Config;
 use cluster::words::Instant;
 use rustix::process::{Pid, Signal, kill_process};
@@ -33,8 +34,6 @@ use crate::sys::{self, ChildSetup};
 
 /// Where the disks appear.
 const DIRECTORY: &str = "/dev/gnbd";
-/// The export that carries the shared file system.
-pub(super) const SHARED: &str = "shared";
 /// Between two looks whether a disk has come.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two attempts to start a process that ends at once.
@@ -119,6 +118,16 @@ impl Disks {
     pub(super) fn have_shared(self: &Arc<Self>, deadline: Instant) -> Result<Held, String> {
         let held = self.hold(&[SHARED.to_owned()]);
         self.bring(SHARED, None, deadline)?;
+        Ok(held)
+    }
+
+    /// Has a disk that nobody can write to, for as long as what is returned lives.
+    ///
+    /// # Errors
+    /// It did not come before `deadline`, in words for the operator.
+    pub(super) fn have_read_only(self: &Arc<Self>, name: &str, deadline: Instant) -> Result<Held, String> {
+        let held = self.hold(&[name.to_owned()]);
+        self.bring(name, None, deadline)?;
         Ok(held)
     }
 

@@ -17,6 +17,8 @@ use super::machine::Disk;
 
 /// The size of a VM's disk, in bytes.
 const VM_DISK: u64 = 32 << 20;
+/// The size of the shared file system, in bytes.
+const SHARED: u64 = 512 << 20;
 
 /// Builds the image, and in `run_dir` the disks of every machine.
 ///
@@ -37,10 +39,14 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
         File::create_new(&file)?.set_len(VM_DISK)?;
         disks.push(Disk { file, serial: Some(vm.name.clone()), read_only: false });
     }
+    let (files, import) = (run_dir.join("import"), run_dir.join("import.img"));
+    shared_files(layout, &files)?;
+    image(&["shared", text(&files)?, "--out", text(&import)?])?;
+    disks.push(Disk { file: import, serial: Some("import".into()), read_only: true });
+    // Blank: the gateway makes the file system, and the first node fills it from the volume above.
     let shared = run_dir.join("shared.img");
-    shared_files(layout, &run_dir.join("shared"))?;
-    image(&["shared", text(&run_dir.join("shared"))?, "--out", text(&shared)?])?;
-    disks.push(Disk { file: shared, serial: Some("shared".into()), read_only: true });
+    File::create_new(&shared)?.set_len(SHARED)?;
+    disks.push(Disk { file: shared, serial: Some("shared".into()), read_only: false });
     Ok(BTreeMap::from([(GATEWAY.to_owned(), disks)]))
 }
 
@@ -60,7 +66,7 @@ pub fn rack_dir() -> PathBuf {
     workspace().join(target).join("rack")
 }
 
-/// The files of the shared volume: the VMs' descriptions, and what they boot.
+/// The files that the shared file system is filled with: the VMs' descriptions, and what they boot.
 fn shared_files(layout: &Layout, dir: &Path) -> Result<()> {
     let (vms, boot, guest) = (dir.join("vms"), dir.join("boot"), workspace().join("target/image/guest"));
     fs::create_dir_all(&vms)?;

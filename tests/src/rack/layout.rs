@@ -206,7 +206,9 @@ impl Layout {
         for vm in &self.vms {
             put(format_args!("\n[[export]]\nname = \"{0}\"\ndevice = \"/dev/disk/{0}\"\n", vm.name));
         }
-        put(format_args!("\n[[export]]\nname = \"shared\"\ndevice = \"/dev/disk/shared\"\nread_only = true\n"));
+        put(format_args!("\n[[export]]\nname = \"import\"\ndevice = \"/dev/disk/import\"\nread_only = true\n"));
+        put(format_args!("\n[[export]]\nname = \"shared\"\ndevice = \"/dev/disk/shared\"\n"));
+        put(format_args!("\n[shared]\nfilesystem = \"gfs2\"\n"));
         t
     }
 

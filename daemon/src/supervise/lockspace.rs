@@ -1,0 +1,258 @@
+//! The kernel's half of the shared file system: GFS2's superblock, and the DLM's lockspace in configfs and sysfs, written as
+//! `dlm_controld` would write them (Linux `fs/dlm/config.c`, `fs/dlm/lockspace.c`).
+//!
+//! A node's number in the DLM is its slot's, counted from 1.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use cluster::config::SHARED;
+use cluster::words::Slot;
+
+/// What every member calls the lockspace in its messages: any number, but the same everywhere.
+const ID: &str = "1396851026";
+/// Of `recover_status`: this node's part of a recovery is done (DLM_RS_DONE).
+const DONE: u32 = 0x40;
+/// Bytes of a `struct sockaddr_storage`.
+const SOCKADDR: usize = 128;
+
+/// Where GFS2 has its superblock, in bytes, and what it begins with.
+const SUPERBLOCK: u64 = 64 << 10;
+const MAGIC: [u8; 4] = 0x0116_1970_u32.to_be_bytes();
+/// Where in the superblock the protocol and the table of its locks are, and the bytes of each.
+const PROTOCOL: usize = 96;
+const TABLE: usize = 160;
+const NAME: usize = 64;
+
+/// The lockspace in this machine's kernel.
+#[derive(Debug)]
+pub(super) struct Lockspace {
+    /// The DLM's folder in configfs.
+    config: PathBuf,
+    /// The lockspace's in sysfs; there while the kernel has the lockspace.
+    sysfs: PathBuf,
+}
+
+impl Lockspace {
+    /// The kernel's own.
+    pub(super) fn new() -> Self {
+        Self { config: "/sys/kernel/config/dlm".into(), sysfs: Path::new("/sys/kernel/dlm").join(SHARED) }
+    }
+
+    /// Whether the kernel has it.
+    pub(super) fn is_there(&self) -> bool {
+        self.sysfs.is_dir()
+    }
+
+    /// Tells the DLM the cluster's name and who may ever be a member; what it knows it keeps.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn introduce(&self, name: &str, nodes: &[(Slot, Ipv4Addr)], own: Slot) -> io::Result<()> {
+        let cluster = self.config.join("cluster");
+        if make(&cluster)? {
+            // A newline would become a part of it.
+            write(&cluster.join("cluster_name"), name.as_bytes())?;
+            // Without it GFS2 waits for a daemon that is no more, gfs_controld.
+            write(&cluster.join("recover_callbacks"), b"1")?;
+        }
+        for (slot, address) in nodes {
+            let node = cluster.join("comms").join(number(*slot));
+            if make(&node)? {
+                write(&node.join("nodeid"), number(*slot).as_bytes())?;
+                write(&node.join("addr"), &sockaddr(*address))?;
+                if *slot == own {
+                    write(&node.join("local"), b"1")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes who is a member from the next start on.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn set_members(&self, members: &[Slot]) -> io::Result<()> {
+        let space = self.config.join("cluster/spaces").join(SHARED);
+        make(&space)?;
+        let nodes = space.join("nodes");
+        let wanted: Vec<String> = members.iter().map(|slot| number(*slot)).collect();
+        for entry in fs::read_dir(&nodes)? {
+            let entry = entry?;
+            if !wanted.iter().any(|name| entry.file_name() == name.as_str()) {
+                fs::remove_dir(entry.path())?;
+            }
+        }
+        for name in wanted {
+            let node = nodes.join(&name);
+            if make(&node)? {
+                write(&node.join("nodeid"), name.as_bytes())?;
+                write(&node.join("weight"), b"1")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops it: no lock is granted until it is started again.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn stop(&self) -> io::Result<()> {
+        write(&self.sysfs.join("control"), b"0")
+    }
+
+    /// Starts it with the members that were written; a mount that waits for that goes on.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn start(&self) -> io::Result<()> {
+        write(&self.sysfs.join("id"), ID.as_bytes())?;
+        write(&self.sysfs.join("control"), b"1")?;
+        self.go_on()
+    }
+
+    /// Lets a mount or an unmount go on that waits for the cluster's word.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn go_on(&self) -> io::Result<()> {
+        write(&self.sysfs.join("event_done"), b"0")
+    }
+
+    /// Whether the recovery after the last start has ended here.
+    pub(super) fn has_recovered(&self) -> bool {
+        let status = fs::read_to_string(self.sysfs.join("recover_status")).unwrap_or_default();
+        u32::from_str_radix(status.trim(), 16).is_ok_and(|status| status & DONE != 0)
+    }
+}
+
+/// Whether the file system has given up (`/sys/fs/gfs2/TABLE/withdraw`).
+pub(super) fn has_withdrawn(table: &str) -> bool {
+    fs::read_to_string(Path::new("/sys/fs/gfs2").join(table).join("withdraw")).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Refuses a disk whose file system is not this cluster's.
+///
+/// # Errors
+/// What it is instead, and what to do.
+pub(super) fn check_superblock(device: &Path, table: &str) -> Result<(), String> {
+    let mut block = [0; 512];
+    let read = || fs::File::open(device)?.read_exact_at(&mut block, SUPERBLOCK);
+    let mut read = read;
+    read().map_err(|error| format!("{}: {error}", device.display()))?;
+    judge(&block, table).map_err(|problem| format!("disk {SHARED}: {problem}; nothing was changed on it"))
+}
+
+fn judge(block: &[u8; 512], table: &str) -> Result<(), String> {
+    if !block.starts_with(&MAGIC) {
+        return Err("it carries no GFS2".to_owned());
+    }
+    let text = |at: usize| {
+        let bytes = block.get(at..at + NAME).unwrap_or_default();
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+    };
+    match (text(PROTOCOL), text(TABLE)) {
+        (protocol, _) if protocol != "lock_dlm" => {
+            Err(format!("its locks are of the kind `{protocol}`: make it with mkfs.gfs2 -p lock_dlm"))
+        }
+        (_, found) if found != table => Err(format!("its lock table is `{found}`, another cluster's; here it is `{table}`")),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory; whether it was missing.
+fn make(directory: &Path) -> io::Result<bool> {
+    match fs::create_dir(directory) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(about(directory, error)),
+    }
+}
+
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::write(file, bytes).map_err(|error| about(file, error))
+}
+
+fn about(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn number(slot: Slot) -> String {
+    (u32::from(slot.0) + 1).to_string()
+}
+
+/// `struct sockaddr_storage` of an IPv4 address.
+fn sockaddr(address: Ipv4Addr) -> [u8; SOCKADDR] {
+    const AF_INET: u16 = 2;
+    let mut bytes = [0; SOCKADDR];
+    let fields = AF_INET.to_ne_bytes().into_iter().chain([0, 0]).chain(address.octets());
+    bytes.iter_mut().zip(fields).for_each(|(byte, field)| *byte = field);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn superblock(protocol: &str, table: &str) -> [u8; 512] {
+        let mut block = [0; 512];
+        block[..4].copy_from_slice(&MAGIC);
+        block[PROTOCOL..PROTOCOL + protocol.len()].copy_from_slice(protocol.as_bytes());
+        block[TABLE..TABLE + table.len()].copy_from_slice(table.as_bytes());
+        block
+    }
+
+    #[test]
+    fn only_this_clusters_file_system_is_taken() {
+        assert_eq!(judge(&superblock("lock_dlm", "lab:shared"), "lab:shared"), Ok(()));
+        for (block, says) in [
+            ([0; 512], "it carries no GFS2"),
+            (superblock("lock_nolock", ""), "lock_nolock"),
+            (superblock("lock_dlm", "lab2:shared"), "lab2:shared"),
+            (superblock("lock_dlm", "lab:share"), "another cluster's"),
+        ] {
+            let problem = judge(&block, "lab:shared").unwrap_err();
+            assert!(problem.contains(says), "{problem}");
+        }
+    }
+
+    /// What configfs and sysfs hold after each step; that the kernel obeys is for the rack to show.
+    #[test]
+    fn members_come_and_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let kernel = Lockspace { config: root.join("dlm"), sysfs: root.join("sysfs") };
+        for made_by_the_kernel in ["dlm/cluster/comms", "dlm/cluster/spaces/shared/nodes"] {
+            fs::create_dir_all(root.join(made_by_the_kernel)).unwrap();
+        }
+        fs::remove_dir_all(root.join("dlm/cluster/comms")).unwrap();
+        assert!(kernel.introduce("lab", &[(Slot(1), Ipv4Addr::LOCALHOST)], Slot(1)).is_err());
+        fs::create_dir(root.join("dlm/cluster/comms")).unwrap();
+        let nodes = [(Slot(1), Ipv4Addr::new(100, 127, 94, 2)), (Slot(2), Ipv4Addr::new(100, 127, 94, 3))];
+        for _ in 0..2 {
+            kernel.introduce("lab", &nodes, Slot(2)).unwrap();
+        }
+        let said = |file: &str| fs::read(root.join("dlm/cluster").join(file)).unwrap();
+        assert_eq!(said("comms/2/nodeid"), b"2");
+        assert_eq!(said("comms/3/local"), b"1");
+        assert_eq!(said("comms/2/addr")[..8], [2, 0, 0, 0, 100, 127, 94, 2]);
+        assert_eq!(said("comms/2/addr").len(), 128);
+        kernel.set_members(&[Slot(1), Slot(2)]).unwrap();
+        assert_eq!(said("spaces/shared/nodes/3/weight"), b"1");
+    }
+
+    #[test]
+    fn recovery_is_over_when_this_nodes_part_is_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let kernel = Lockspace { config: "/nonexistent".into(), sysfs: directory.path().into() };
+        for (status, over) in [("0\n", false), ("3f\n", false), ("7f\n", true), ("ff\n", true), ("what", false)] {
+            fs::write(directory.path().join("recover_status"), status).unwrap();
+            assert_eq!(kernel.has_recovered(), over, "{status}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The shared file system, where it is GFS2: carries out what the core orders about the kernel's lockspace, and tells how that
+//! stands.
+//!
+//! Every write to the kernel happens under one lock, by the newest order: an older one that is still open ends at its next
+//! step. A mount and an unmount wait in the kernel, in threads of their own, for as long as it takes.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use cluster::config::{Config, FileSystem, SHARED};
+use cluster::event::{Event, LockspaceOrder, SharedState};
+use cluster::words::{Instant, LockEpoch, Role, Slot};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde::{Deserialize, Serialize};
+
+use super::clock::now;
+use super::files::MOUNT;
+use super::lockspace::{Lockspace, check_superblock, has_withdrawn};
+use super::mailbox::{Post, Told};
+use super::run::servant;
+use super::site::Site;
+use super::storage::Disks;
+use crate::secrets::Key;
+use crate::wireguard;
+
+/// Where the order that was obeyed last is written down, for a supervisor that is started again.
+const RECORD: &str = "/run/holdfast/lockspace";
+/// Between two looks at the kernel while something is awaited.
+const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks otherwise.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// The shared file system of this machine.
+#[derive(Debug)]
+pub(super) struct Shared {
+    config: Arc<Config>,
+    own: Slot,
+    cluster_key: Key,
+    kernel: Lockspace,
+    post: Post,
+    disks: Arc<Disks>,
+    desk: Mutex<Desk>,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    /// Counts orders: the newest one's is this.
+    ticket: u64,
+    /// Whether the lock manager's tunnels are there.
+    tunnels: bool,
+    mounting: Mounting,
+    /// What the node was told last.
+    told: Option<SharedState>,
+}
+
+/// A mount that this supervisor has begun.
+#[derive(Clone, Debug, Default)]
+enum Mounting {
+    #[default]
+    Idle,
+    /// It waits in the kernel.
+    Waits,
+    Failed(String),
+}
+
+/// The order that was obeyed last.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct Record {
+    epoch: LockEpoch,
+    running: bool,
+}
+
+impl Shared {
+    /// Begins to tell how the file system stands; `None` where it is not GFS2, or not for this machine.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn start(site: &Site, post: Post, disks: Arc<Disks>) -> Result<Option<Arc<Self>>, String> {
+        if site.config.shared != FileSystem::Gfs2 || site.me().role != Role::Node {
+            return Ok(None);
+        }
+        let shared = Arc::new(Self {
+            config: Arc::clone(&site.config),
+            own: site.slot,
+            cluster_key: site.secrets.cluster_key.clone(),
+            kernel: Lockspace::new(),
+            post,
+            disks,
+            desk: Mutex::default(),
+        });
+        let watched = Arc::clone(&shared);
+        servant("shared", move || {
+            loop {
+                watched.tell(&mut watched.desk());
+                thread::sleep(WATCH);
+            }
+        })?;
+        Ok(Some(shared))
+    }
+
+    /// Carries an order out.
+    ///
+    /// # Errors
+    /// Why it could not be, in words for the operator.
+    pub(super) fn obey(self: &Arc<Self>, order: &LockspaceOrder, deadline: Instant) -> Result<String, String> {
+        match order {
+            LockspaceOrder::Hold { epoch } => self.hold(*epoch),
+            LockspaceOrder::Run { epoch, members, mount } => self.run(*epoch, members, *mount, deadline),
+            LockspaceOrder::LetGo => self.let_go(deadline),
+        }
+        .map(|()| String::new())
+    }
+
+    fn hold(&self, epoch: LockEpoch) -> Result<(), String> {
+        let mut desk = self.desk();
+        desk.ticket += 1;
+        if self.kernel.is_there() {
+            self.kernel.stop().map_err(|error| error.to_string())?;
+        }
+        record(Record { epoch, running: false })?;
+        self.tell(&mut desk);
+        Ok(())
+    }
+
+    fn run(self: &Arc<Self>, epoch: LockEpoch, members: &[Slot], mount: bool, deadline: Instant) -> Result<(), String> {
+        let ticket = {
+            let mut desk = self.desk();
+            desk.ticket += 1;
+            record(Record { epoch, running: true })?;
+            if !desk.tunnels {
+                wireguard::set_up(&self.config, self.own, &self.cluster_key)
+                    .map_err(|error| format!("{}: {error}", wireguard::INTERFACE))?;
+                desk.tunnels = true;
+            }
+            self.prepare(members)?;
+            desk.ticket
+        };
+        if !self.kernel.is_there() {
+            if !mount {
+                return Err("the kernel has no lockspace any more".to_owned());
+            }
+            self.begin_mount(ticket, deadline)?;
+        }
+        self.step(ticket, deadline, "the file system does not ask for its lockspace", |_| self.kernel.is_there())?;
+        {
+            let desk = self.desk();
+            newest(&desk, ticket)?;
+            self.kernel.start().map_err(|error| error.to_string())?;
+        }
+        let ready = |desk: &Desk| {
+            self.kernel.has_recovered() && !(mount && (matches!(desk.mounting, Mounting::Waits) || !is_mounted()))
+        };
+        self.step(ticket, deadline, "the lockspace does not recover", ready)
+    }
+
+    /// Everything that must be so before the lockspace starts.
+    fn prepare(&self, members: &[Slot]) -> Result<(), String> {
+        let nodes = (0..).map(Slot).zip(&self.config.nodes).filter(|(_, node)| node.role == Role::Node);
+        let nodes: Vec<_> = nodes.map(|(slot, _)| (slot, wireguard::address(slot))).collect();
+        let written = self.kernel.introduce(&self.config.name, &nodes, self.own);
+        written.and_then(|()| self.kernel.set_members(members)).map_err(|error| error.to_string())
+    }
+
+    /// Begins to mount, unless that is on its way.
+    fn begin_mount(self: &Arc<Self>, ticket: u64, deadline: Instant) -> Result<(), String> {
+        if matches!(self.desk().mounting, Mounting::Waits) {
+            return Ok(());
+        }
+        // The disk is never let go while its file system may be mounted: see `Disks::keep`.
+        drop(self.disks.have_shared(deadline)?);
+        let device = format!("/dev/gnbd/{SHARED}");
+        check_superblock(Path::new(&device), &self.table())?;
+        let mut desk = self.desk();
+        newest(&desk, ticket)?;
+        desk.mounting = Mounting::Waits;
+        let shared = Arc::clone(self);
+        let begun = servant("mount of the shared file system", move || {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
+            let mounted = mount(&device, MOUNT, "gfs2", flags, None);
+            let mut desk = shared.desk();
+            desk.mounting = match mounted {
+                Ok(()) => Mounting::Idle,
+                Err(error) => Mounting::Failed(format!("mount {device} on {MOUNT}: {}", explained(error))),
+            };
+            shared.tell(&mut desk);
+        });
+        if begun.is_err() {
+            desk.mounting = Mounting::Idle;
+        }
+        begun
+    }
+
+    /// Waits until `done`, as long as the order is the newest and its mount has not failed; then tells how things stand.
+    fn step(&self, ticket: u64, deadline: Instant, late: &str, done: impl Fn(&Desk) -> bool) -> Result<(), String> {
+        loop {
+            {
+                let mut desk = self.desk();
+                newest(&desk, ticket)?;
+                if let Mounting::Failed(reason) = std::mem::take(&mut desk.mounting) {
+                    self.tell(&mut desk);
+                    return Err(reason);
+                }
+                if done(&desk) {
+                    self.tell(&mut desk);
+                    return Ok(());
+                }
+            }
+            if now() >= deadline {
+                return Err(late.to_owned());
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Unmounts. The kernel waits for the cluster's word before it gives the lockspace up.
+    fn let_go(self: &Arc<Self>, deadline: Instant) -> Result<(), String> {
+        let shared = Arc::clone(self);
+        let ended = Arc::new(Mutex::new(None));
+        let tell = Arc::clone(&ended);
+        servant("unmount of the shared file system", move || {
+            let result = shared.unmount(deadline);
+            *tell.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        })?;
+        while now() < deadline {
+            let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(result) = ended {
+                let mut desk = self.desk();
+                if result.is_ok() {
+                    drop(fs::remove_file(RECORD));
+                }
+                self.tell(&mut desk);
+                return result;
+            }
+            if self.kernel.is_there() {
+                // It may be gone by now.
+                let _ = self.kernel.go_on();
+            }
+            thread::sleep(LOOK);
+        }
+        Err(format!("{MOUNT} cannot be unmounted in time"))
+    }
+
+    fn unmount(&self, deadline: Instant) -> Result<(), String> {
+        loop {
+            let waits = matches!(self.desk().mounting, Mounting::Waits);
+            match unmount(MOUNT, UnmountFlags::empty()) {
+                Ok(()) => return Ok(()),
+                // Nothing is mounted there.
+                Err(Errno::INVAL) if !waits && !self.kernel.is_there() => return Ok(()),
+                Err(Errno::BUSY | Errno::INVAL) if now() < deadline => thread::sleep(LOOK),
+                Err(error) => return Err(format!("unmount {MOUNT}: {error}")),
+            }
+        }
+    }
+
+    /// The name that GFS2 has for its locks.
+    fn table(&self) -> String {
+        format!("{}:{SHARED}", self.config.name)
+    }
+
+    /// Tells the node how things stand, if that is new.
+    fn tell(&self, desk: &mut Desk) {
+        let state = self.state(desk);
+        if desk.told != Some(state) {
+            desk.told = Some(state);
+            self.post.tell(Told::Event(Event::Shared { state }));
+        }
+    }
+
+    fn state(&self, desk: &Desk) -> SharedState {
+        let waits = matches!(desk.mounting, Mounting::Waits);
+        if has_withdrawn(&self.table()) {
+            return SharedState::Withdrawn;
+        }
+        if !self.kernel.is_there() && !waits {
+            return SharedState::Absent;
+        }
+        match recorded() {
+            Some(Record { epoch, running: false }) => SharedState::Held { epoch },
+            Some(Record { epoch, running: true }) => {
+                SharedState::Running { epoch, mounted: is_mounted() && self.kernel.has_recovered() }
+            }
+            // What may run is not called held.
+            None => SharedState::Running { epoch: LockEpoch::default(), mounted: false },
+        }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses to go on with an order when there is a newer one.
+fn newest(desk: &Desk, ticket: u64) -> Result<(), String> {
+    if desk.ticket == ticket { Ok(()) } else { Err("a newer order has come".to_owned()) }
+}
+
+/// Whether the shared file system is mounted.
+pub(super) fn is_mounted() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(1) == Some(MOUNT))
+}
+
+/// What GFS2 means by some errors.
+fn explained(error: Errno) -> String {
+    match error {
+        Errno::USERS => "it has too few journals: one is needed for each node (gfs2_jadd adds some)".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn record(record: Record) -> Result<(), String> {
+    let fresh = format!("{RECORD}.new");
+    let text = serde_json::to_string(&record).map_err(|error| error.to_string())?;
+    let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, RECORD));
+    written.map_err(|error| format!("{RECORD}: {error}"))
+}
+
+fn recorded() -> Option<Record> {
+    serde_json::from_str(&fs::read_to_string(RECORD).ok()?).ok()
+}
