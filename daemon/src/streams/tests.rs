@@ -14,11 +14,13 @@ use crate::nbd::negotiate::Export;
 use crate::nbd::tests_server::{self, BYTE, SIZE, until};
 use crate::secrets::tests_key;
 
+const GOOD: &str = include_str!("../../cluster/src/config/good.toml");
 /// What is written at a time, in bytes.
 const BLOCK: usize = 4096;
 
 /// A gateway, whose storage may be started again.
 struct Gateway {
+    config: Config,
     disks: tests_server::Server,
     drain: Duration,
     state: tempfile::TempDir,
@@ -28,24 +30,31 @@ struct Gateway {
 
 impl Gateway {
     fn start() -> Self {
-        Self::with_patience(Duration::from_secs(60))
+        Self::with_patience(Duration::from_secs(60), GOOD)
     }
 
     /// One that soon gives up waiting for requests that are stalled.
     fn impatient() -> Self {
-        Self::with_patience(Duration::from_millis(100))
+        Self::with_patience(Duration::from_millis(100), GOOD)
     }
 
-    fn with_patience(drain: Duration) -> Self {
+    /// One whose shared disk all nodes write to.
+    fn with_gfs2() -> Self {
+        let writable = GOOD.replace("read_only = true\n", "");
+        Self::with_patience(Duration::from_secs(60), &format!("{writable}\n[shared]\nfilesystem = \"gfs2\"\n"))
+    }
+
+    fn with_patience(drain: Duration, config: &str) -> Self {
+        let config = Config::parse(config).unwrap();
         let state = tempfile::tempdir().unwrap();
         let disks = tests_server::Server::start(&["x0", "shared"]);
-        let (server, port) = open(&disks, drain, state.path());
-        Self { disks, drain, state, server, port }
+        let (server, port) = open(&config, &disks, drain, state.path());
+        Self { config, disks, drain, state, server, port }
     }
 
     /// Its storage forgets all that it has not kept.
     fn restart(&mut self) {
-        (self.server, self.port) = open(&self.disks, self.drain, self.state.path());
+        (self.server, self.port) = open(&self.config, &self.disks, self.drain, self.state.path());
     }
 
     fn storage(&self) -> &Storage {
@@ -79,10 +88,9 @@ impl Gateway {
     }
 }
 
-fn open(disks: &tests_server::Server, drain: Duration, state: &Path) -> (Arc<Server>, u16) {
-    let config = Config::parse(include_str!("../../cluster/src/config/good.toml")).unwrap();
+fn open(config: &Config, disks: &tests_server::Server, drain: Duration, state: &Path) -> (Arc<Server>, u16) {
     let kept = Store::open(&state.join("state")).unwrap();
-    let storage = Storage::new(&config, disks.socket(), drain, kept);
+    let storage = Storage::new(config, disks.socket(), drain, kept);
     let (key, cluster) = (tests_key(1), "lab".to_owned());
     let server = Arc::new(Server { key, cluster, open: AtomicUsize::new(0), storage: Some(storage) });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -298,6 +306,24 @@ fn a_barred_node_writes_nothing_more() {
     assert!(gateway.open("shared", &victim.boot, None).is_err());
     assert!(gateway.open("shared", &boot("node1", 2), None).is_ok(), "its next boot is free");
     assert!(gateway.disks.read("x0") == after);
+}
+
+/// What GFS2 is on needs no claim: its members write side by side; and one that is barred writes nothing more.
+#[test]
+fn all_nodes_write_to_the_shared_disk_until_they_are_barred() {
+    let gateway = Gateway::with_gfs2();
+    let boots = [boot("node1", 1), boot("node2", 1)];
+    let [mut first, mut second] = boots.each_ref().map(|boot| gateway.open("shared", boot, None).unwrap());
+    first.write(0, 1).unwrap();
+    second.write(1, 2).unwrap();
+    assert_eq!((first.read(1).unwrap(), second.read(0).unwrap()), (2, 1));
+    gateway.storage().bar(&boots[0], Duration::from_secs(60)).unwrap();
+    assert!(first.ends_cut());
+    assert!(gateway.open("shared", &boots[0], None).is_err());
+    second.write(0, 3).unwrap();
+    assert_eq!((gateway.disks.read("shared")[0], gateway.disks.read("shared")[BLOCK]), (3, 2));
+    let strict = Gateway::start();
+    assert!(strict.open("x0", &boots[1], None).is_err(), "a VM's disk wants a claim");
 }
 
 #[test]
