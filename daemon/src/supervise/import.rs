@@ -1,7 +1,7 @@
 //! Fills a shared file system that is fresh with the files of a read-only volume: the gateway's export `import`.
 //!
-//! Two nodes may do so at once: each copies to a directory of its own, and what is renamed first is the one that stays. The VM
-//! files come last, so where they are, all that they name is.
+//! One node does so, whoever has the file's lock first; if it dies over it, the next one begins again. Every directory appears
+//! whole, and the VM files last: where they are, all that they name is.
 
 use std::fs;
 use std::io;
@@ -20,6 +20,8 @@ use super::storage::Disks;
 const IMPORT: &str = "import";
 /// Where it is seen meanwhile.
 const VOLUME: &str = "/run/holdfast/import";
+/// Who has locked this file fills the file system.
+const ONE: &str = "/shared/.import";
 /// How long its disk may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,6 +34,10 @@ pub(super) fn fill(disks: &Arc<Disks>, config: &Config) -> Result<(), String> {
         return Ok(());
     }
     let in_words = |error: io::Error| format!("the volume {IMPORT} cannot be copied to {MOUNT}: {error}");
+    let one_at_a_time = fs::File::create(ONE).and_then(|file| file.lock().map(|()| file)).map_err(in_words)?;
+    if Path::new(FILES).is_dir() {
+        return Ok(());
+    }
     if config.exports.iter().any(|export| export.name == IMPORT && export.read_only) {
         let held = disks.have_read_only(IMPORT, now() + PATIENCE)?;
         fs::create_dir_all(VOLUME).map_err(in_words)?;
@@ -43,28 +49,26 @@ pub(super) fn fill(disks: &Arc<Disks>, config: &Config) -> Result<(), String> {
         drop(held);
         copied.map_err(in_words)?;
     }
-    [IMAGES, FILES].iter().try_for_each(|directory| fs::create_dir_all(directory)).map_err(in_words)
+    [IMAGES, FILES].iter().try_for_each(|directory| fs::create_dir_all(directory)).map_err(in_words)?;
+    drop(one_at_a_time);
+    Ok(())
 }
 
 /// Copies each directory of `from` into `to`, where it appears whole, and `vms` as the last.
 fn bring_over(from: &Path, to: &Path) -> io::Result<()> {
-    let own = to.join(format!(".import-{:016x}", super::seed().map_err(io::Error::other)?));
+    let half = to.join(".half");
     let mut names: Vec<_> = fs::read_dir(from)?.collect::<io::Result<Vec<_>>>()?;
-    names.retain(|entry| entry.path().is_dir());
+    names.retain(|entry| entry.path().is_dir() && !to.join(entry.file_name()).exists());
     names.sort_by_key(|entry| (entry.file_name() == "vms", entry.file_name()));
-    let done = names.iter().try_for_each(|entry| {
-        let name = entry.file_name();
-        copy(&entry.path(), &own.join(&name))?;
-        match fs::rename(own.join(&name), to.join(&name)) {
-            // Another node was faster.
-            Err(_) if to.join(&name).is_dir() => Ok(()),
-            result => result,
+    for entry in names {
+        // What a node has left that died over it.
+        match fs::remove_dir_all(&half) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => copy(&entry.path(), &half)?,
         }
-    });
-    match fs::remove_dir_all(&own) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => done.and(Err(error)),
-        _ => done,
+        fs::rename(&half, to.join(entry.file_name()))?;
     }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
@@ -87,22 +91,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_first_stays() {
+    fn what_is_there_stays_and_what_is_half_done_is_done_again() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         for (file, text) in [("vms/x0", "name = \"x0\""), ("vms/x0.ha.toml", ""), ("boot/kernel", "k"), ("readme", "no")] {
             fs::create_dir_all(from.join(file).parent().unwrap()).unwrap();
             fs::write(from.join(file), text).unwrap();
         }
-        fs::create_dir(&to).unwrap();
+        fs::create_dir_all(to.join(".half/kernel")).unwrap();
+        fs::create_dir(to.join("boot")).unwrap();
+        fs::write(to.join("boot/kernel"), "newer").unwrap();
         bring_over(&from, &to).unwrap();
         let mut there: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         there.sort();
-        assert_eq!(there, ["boot", "vms"]);
+        assert_eq!(there, ["boot", "vms"], "nothing else is left");
         assert_eq!(fs::read_to_string(to.join("vms/x0")).unwrap(), "name = \"x0\"");
-        fs::write(from.join("vms/x0"), "other").unwrap();
-        bring_over(&from, &to).unwrap();
-        assert_eq!(fs::read_to_string(to.join("vms/x0")).unwrap(), "name = \"x0\"");
-        assert_eq!(fs::read_dir(&to).unwrap().count(), 2, "nothing else is left");
+        assert_eq!(fs::read_to_string(to.join("boot/kernel")).unwrap(), "newer");
     }
 }
