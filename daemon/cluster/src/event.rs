@@ -133,14 +133,17 @@ pub enum LockspaceOrder {
     Hold {
         /// The epoch that is about to begin.
         epoch: LockEpoch,
+        /// The boots that may be a member in it. What the kernel remembers of its talks with any other boot of a node is
+        /// forgotten, after the lockspace has stopped and before anybody runs again.
+        boots: Vec<(Slot, Incarnation)>,
     },
     /// Write the members, and start. It ends when recovery has ended, and the file system is mounted if that is wanted. If it
     /// fails so that the kernel has no lockspace any more, that is told as [`SharedState::Absent`].
     Run {
         /// The epoch that begins.
         epoch: LockEpoch,
-        /// Every member, this node among them.
-        members: Vec<Slot>,
+        /// Every member, this node among them. One whose boot was not known when all held is met anew.
+        members: Vec<(Slot, Incarnation)>,
         /// Whether to mount the file system if it is not; `false` where it is being let go of.
         mount: bool,
     },

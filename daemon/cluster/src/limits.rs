@@ -99,7 +99,7 @@ pub const UPS_ORDER: Duration = Duration::from_secs(20);
 /// How long a kernel may take to hold the shared file system's lockspace.
 pub const HOLD: Duration = Duration::from_secs(20);
 /// How long it may take to recover it, and to mount the file system.
-pub const MOUNT: Duration = Duration::from_secs(90);
+pub const MOUNT: Duration = Duration::from_secs(240);
 /// How long it may take to let go of it.
 pub const LET_GO: Duration = Duration::from_secs(60);
 /// After how long a node tries again that could not mount it: the others are held for a moment each time.

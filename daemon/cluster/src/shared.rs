@@ -17,9 +17,9 @@ use std::collections::BTreeMap;
 use crate::event::{LockspaceOrder, Outcome, SharedState, Work};
 use crate::host::Desk;
 use crate::limits;
-use crate::state::{Command, Mount, Standing, Stands, Word};
+use crate::state::{Command, Member, Mount, Standing, Stands, Word};
 use crate::trace::Trace;
-use crate::words::{Identity, Instant, LockEpoch, OpId};
+use crate::words::{Identity, Instant, LockEpoch, OpId, Slot};
 
 /// The kernel's part of the shared file system, as far as it is known here.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +54,7 @@ impl Shared {
     pub(crate) fn review(&mut self, desk: &mut Desk<'_>, goes: bool) {
         let state = desk.state;
         let (Some(kernel), Some(mount)) = (self.kernel, state.lockspace.mount(desk.me)) else { return };
-        if !state.member(desk.me).is_some_and(crate::state::Member::is_present) || kernel == SharedState::Withdrawn {
+        if !state.member(desk.me).is_some_and(Member::is_present) || kernel == SharedState::Withdrawn {
             return;
         }
         if state.lockspace.holding {
@@ -69,7 +69,7 @@ impl Shared {
         if !matches!(mount.stands, Stands::Unknown | Stands::In) {
             return;
         }
-        let holds = matches!(&self.order, Some((_, LockspaceOrder::Hold { epoch: other })) if *other == epoch);
+        let holds = matches!(&self.order, Some((_, LockspaceOrder::Hold { epoch: other, .. })) if *other == epoch);
         if holds {
             return;
         }
@@ -81,7 +81,9 @@ impl Shared {
                 }
             }
             SharedState::Absent | SharedState::Held { .. } | SharedState::Running { .. } | SharedState::Withdrawn => {
-                self.begin(desk, LockspaceOrder::Hold { epoch })
+                let present = |slot: &Slot| desk.state.members.get(slot).is_some_and(Member::is_present);
+                let boots = desk.state.lockspace.boots().filter(|(slot, _)| present(slot)).collect();
+                self.begin(desk, LockspaceOrder::Hold { epoch, boots });
             }
         }
     }
@@ -118,7 +120,8 @@ impl Shared {
 
     fn start(&mut self, desk: &mut Desk<'_>) {
         let epoch = desk.state.lock_epoch();
-        let members = desk.state.lockspace.members.iter().copied().collect();
+        let lockspace = &desk.state.lockspace;
+        let members = lockspace.boots().filter(|(slot, _)| lockspace.members.contains(slot)).collect();
         self.ran = Some((epoch, false));
         self.begin(desk, LockspaceOrder::Run { epoch, members, mount: self.let_go.is_none() });
     }
@@ -139,7 +142,7 @@ impl Shared {
         // One that was overtaken by a newer order is nobody's any more.
         let Some((_, order)) = self.order.take_if(|(other, _)| *other == op) else { return (None, false) };
         match (order, reason) {
-            (LockspaceOrder::Hold { epoch }, None) => {
+            (LockspaceOrder::Hold { epoch, .. }, None) => {
                 self.held = Some(epoch);
                 (None, false)
             }

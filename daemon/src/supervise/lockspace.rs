@@ -47,11 +47,11 @@ impl Lockspace {
         self.sysfs.is_dir()
     }
 
-    /// Tells the DLM the cluster's name and who may ever be a member; what it knows it keeps.
+    /// Tells the DLM the cluster's name and this node's own address, if it does not know them.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub(super) fn introduce(&self, name: &str, nodes: &[(Slot, Ipv4Addr)], own: Slot) -> io::Result<()> {
+    pub(super) fn introduce(&self, name: &str, own: (Slot, Ipv4Addr)) -> io::Result<()> {
         let cluster = self.config.join("cluster");
         if make(&cluster)? {
             // A newline would become a part of it.
@@ -59,17 +59,41 @@ impl Lockspace {
             // Without it GFS2 waits for a daemon that is no more, gfs_controld.
             write(&cluster.join("recover_callbacks"), b"1")?;
         }
-        for (slot, address) in nodes {
-            let node = cluster.join("comms").join(number(*slot));
-            if make(&node)? {
-                write(&node.join("nodeid"), number(*slot).as_bytes())?;
-                write(&node.join("addr"), &sockaddr(*address))?;
-                if *slot == own {
-                    write(&node.join("local"), b"1")?;
-                }
-            }
+        if self.meet(own.0, own.1)? {
+            write(&self.peer(own.0).join("local"), b"1")?;
         }
         Ok(())
+    }
+
+    /// Tells the DLM where a node is; whether it did not know.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn meet(&self, slot: Slot, address: Ipv4Addr) -> io::Result<bool> {
+        let peer = self.peer(slot);
+        let new = make(&peer)?;
+        if new {
+            write(&peer.join("nodeid"), number(slot).as_bytes())?;
+            write(&peer.join("addr"), &sockaddr(address))?;
+        }
+        Ok(new)
+    }
+
+    /// Has the DLM forget a node, and all that it remembers of their talks: they are numbered, and another boot of that node
+    /// begins again. Only for one that is no member any more, and while the lockspace is stopped.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn forget(&self, slot: Slot) -> io::Result<()> {
+        let peer = self.peer(slot);
+        match fs::remove_dir(&peer) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(about(&peer, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn peer(&self, slot: Slot) -> PathBuf {
+        self.config.join("cluster/comms").join(number(slot))
     }
 
     /// Writes who is a member from the next start on.
@@ -111,8 +135,11 @@ impl Lockspace {
     /// What the kernel refuses.
     pub(super) fn start(&self) -> io::Result<()> {
         write(&self.sysfs.join("id"), ID.as_bytes())?;
-        write(&self.sysfs.join("control"), b"1")?;
-        self.go_on()
+        match write(&self.sysfs.join("control"), b"1") {
+            // It runs.
+            Err(error) if error.kind() != ErrorKind::InvalidInput => return Err(error),
+            _ => self.go_on(),
+        }
     }
 
     /// Lets a mount or an unmount go on that waits for the cluster's word.
@@ -231,11 +258,12 @@ mod tests {
             fs::create_dir_all(root.join(made_by_the_kernel)).unwrap();
         }
         fs::remove_dir_all(root.join("dlm/cluster/comms")).unwrap();
-        assert!(kernel.introduce("lab", &[(Slot(1), Ipv4Addr::LOCALHOST)], Slot(1)).is_err());
+        let [own, other] = [(Slot(2), Ipv4Addr::new(100, 127, 94, 3)), (Slot(1), Ipv4Addr::new(100, 127, 94, 2))];
+        assert!(kernel.introduce("lab", own).is_err());
         fs::create_dir(root.join("dlm/cluster/comms")).unwrap();
-        let nodes = [(Slot(1), Ipv4Addr::new(100, 127, 94, 2)), (Slot(2), Ipv4Addr::new(100, 127, 94, 3))];
-        for _ in 0..2 {
-            kernel.introduce("lab", &nodes, Slot(2)).unwrap();
+        for new in [true, false] {
+            kernel.introduce("lab", own).unwrap();
+            assert_eq!(kernel.meet(other.0, other.1).unwrap(), new);
         }
         let said = |file: &str| fs::read(root.join("dlm/cluster").join(file)).unwrap();
         assert_eq!(said("comms/2/nodeid"), b"2");

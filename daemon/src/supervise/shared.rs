@@ -4,6 +4,7 @@
 //! Every write to the kernel happens under one lock, by the newest order: an older one that is still open ends at its next
 //! step. A mount and an unmount wait in the kernel, in threads of their own, for as long as it takes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use cluster::config::{Config, FileSystem, SHARED};
 use cluster::event::{Event, LockspaceOrder, SharedState};
-use cluster::words::{Instant, LockEpoch, Role, Slot};
+use cluster::words::{Incarnation, Instant, LockEpoch, Role, Slot};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
@@ -68,10 +69,12 @@ enum Mounting {
 }
 
 /// The order that was obeyed last.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Record {
     epoch: LockEpoch,
     running: bool,
+    /// Which boot of each node the kernel has met.
+    peers: BTreeMap<Slot, Incarnation>,
 }
 
 impl Shared {
@@ -108,29 +111,32 @@ impl Shared {
     /// Why it could not be, in words for the operator.
     pub(super) fn obey(self: &Arc<Self>, order: &LockspaceOrder, deadline: Instant) -> Result<String, String> {
         match order {
-            LockspaceOrder::Hold { epoch } => self.hold(*epoch),
+            LockspaceOrder::Hold { epoch, boots } => self.hold(*epoch, boots),
             LockspaceOrder::Run { epoch, members, mount } => self.run(*epoch, members, *mount, deadline),
             LockspaceOrder::LetGo => self.let_go(deadline),
         }
         .map(|()| String::new())
     }
 
-    fn hold(&self, epoch: LockEpoch) -> Result<(), String> {
+    fn hold(&self, epoch: LockEpoch, boots: &[(Slot, Incarnation)]) -> Result<(), String> {
         let mut desk = self.desk();
         desk.ticket += 1;
         if self.kernel.is_there() {
             self.kernel.stop().map_err(|error| error.to_string())?;
         }
-        record(Record { epoch, running: false })?;
+        let peers = self.forget_all_but(boots)?;
+        record(&Record { epoch, running: false, peers })?;
         self.tell(&mut desk);
         Ok(())
     }
 
-    fn run(self: &Arc<Self>, epoch: LockEpoch, members: &[Slot], mount: bool, deadline: Instant) -> Result<(), String> {
+    fn run(self: &Arc<Self>, epoch: LockEpoch, members: &[(Slot, Incarnation)], mount: bool, deadline: Instant) -> Result<(), String> {
         let ticket = {
             let mut desk = self.desk();
             desk.ticket += 1;
-            record(Record { epoch, running: true })?;
+            let mut peers = self.forget_all_but(members)?;
+            peers.extend(members.iter().copied());
+            record(&Record { epoch, running: true, peers })?;
             if !desk.tunnels {
                 wireguard::set_up(&self.config, self.own, &self.cluster_key)
                     .map_err(|error| format!("{}: {error}", wireguard::INTERFACE))?;
@@ -158,11 +164,27 @@ impl Shared {
     }
 
     /// Everything that must be so before the lockspace starts.
-    fn prepare(&self, members: &[Slot]) -> Result<(), String> {
-        let nodes = (0..).map(Slot).zip(&self.config.nodes).filter(|(_, node)| node.role == Role::Node);
-        let nodes: Vec<_> = nodes.map(|(slot, _)| (slot, wireguard::address(slot))).collect();
-        let written = self.kernel.introduce(&self.config.name, &nodes, self.own);
-        written.and_then(|()| self.kernel.set_members(members)).map_err(|error| error.to_string())
+    fn prepare(&self, members: &[(Slot, Incarnation)]) -> Result<(), String> {
+        let slots: Vec<Slot> = members.iter().map(|(slot, _)| *slot).collect();
+        let written = || {
+            self.kernel.introduce(&self.config.name, (self.own, wireguard::address(self.own)))?;
+            slots.iter().try_for_each(|slot| self.kernel.meet(*slot, wireguard::address(*slot)).map(drop))?;
+            self.kernel.set_members(&slots)
+        };
+        written().map_err(|error| error.to_string())
+    }
+
+    /// Has the kernel forget every node that it met in another boot than one of these; whom it knows then.
+    fn forget_all_but(&self, boots: &[(Slot, Incarnation)]) -> Result<BTreeMap<Slot, Incarnation>, String> {
+        let mut peers = recorded().map(|record| record.peers).unwrap_or_default();
+        for (slot, boot) in std::mem::take(&mut peers) {
+            if slot == self.own || boots.contains(&(slot, boot)) {
+                peers.insert(slot, boot);
+            } else {
+                self.kernel.forget(slot).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(peers)
     }
 
     /// Begins to mount, unless that is on its way.
@@ -280,8 +302,8 @@ impl Shared {
             return SharedState::Absent;
         }
         match recorded() {
-            Some(Record { epoch, running: false }) => SharedState::Held { epoch },
-            Some(Record { epoch, running: true }) => {
+            Some(Record { epoch, running: false, .. }) => SharedState::Held { epoch },
+            Some(Record { epoch, running: true, .. }) => {
                 SharedState::Running { epoch, mounted: is_mounted() && self.kernel.has_recovered() }
             }
             // What may run is not called held.
@@ -313,13 +335,26 @@ fn explained(error: Errno) -> String {
     }
 }
 
-fn record(record: Record) -> Result<(), String> {
+fn record(record: &Record) -> Result<(), String> {
     let fresh = format!("{RECORD}.new");
-    let text = serde_json::to_string(&record).map_err(|error| error.to_string())?;
+    let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
     let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, RECORD));
     written.map_err(|error| format!("{RECORD}: {error}"))
 }
 
 fn recorded() -> Option<Record> {
     serde_json::from_str(&fs::read_to_string(RECORD).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let peers = BTreeMap::from([(Slot(2), Incarnation::new(77).unwrap())]);
+        let text = serde_json::to_string(&Record { epoch: LockEpoch::default(), running: true, peers: peers.clone() });
+        let read: Record = serde_json::from_str(&text.unwrap()).unwrap();
+        assert_eq!((read.running, read.peers), (true, peers));
+    }
 }

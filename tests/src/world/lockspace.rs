@@ -127,9 +127,9 @@ impl World {
             return self.done(step.caller, failed("a newer order has come"));
         }
         match step.order.clone() {
-            LockspaceOrder::Hold { epoch } => self.kernel_holds(step, epoch),
+            LockspaceOrder::Hold { epoch, .. } => self.kernel_holds(step, epoch),
             LockspaceOrder::Run { epoch, members, mount } => {
-                let members = members.into_iter().map(|slot| usize::from(slot.0)).collect();
+                let members = members.into_iter().map(|(slot, _)| usize::from(slot.0)).collect();
                 if self.kernel_starts(&step, epoch, members) {
                     self.kernel_mounts(step, mount);
                 }

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use super::{Member, Standing, State, name};
 use crate::config::{Config, FileSystem};
 use crate::trace::Trace;
-use crate::words::{Identity, LockEpoch, Role, Slot};
+use crate::words::{Identity, Incarnation, LockEpoch, Role, Slot};
 
 /// How a slot stands to the lockspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +117,11 @@ impl Lockspace {
     /// What is known of this boot of a node; `None` where there is no lockspace.
     pub(crate) fn mount(&self, identity: Identity) -> Option<&Mount> {
         self.mounts.get(&identity.slot).filter(|mount| mount.identity.same_boot(identity))
+    }
+
+    /// The boots of which anything is known.
+    pub(crate) fn boots(&self) -> impl Iterator<Item = (Slot, Incarnation)> {
+        self.mounts.iter().map(|(slot, mount)| (*slot, mount.identity.incarnation))
     }
 
     /// Whether that slot certainly has it not.
