@@ -22,10 +22,10 @@ use serde::Deserialize;
 
 use super::child::xl;
 use super::clock::now;
+use super::import;
 use super::mailbox::{Post, Told};
 use super::shared::is_mounted;
 use super::storage::{self, Disks, SHARED};
-use super::import;
 
 /// Where the shared file system is mounted.
 pub(super) const MOUNT: &str = "/shared";

@@ -49,7 +49,7 @@ pub(super) fn fill(disks: &Arc<Disks>, config: &Config) -> Result<(), String> {
         drop(held);
         copied.map_err(in_words)?;
     }
-    [IMAGES, FILES].iter().try_for_each(|directory| fs::create_dir_all(directory)).map_err(in_words)?;
+    [IMAGES, FILES].iter().try_for_each(fs::create_dir_all).map_err(in_words)?;
     drop(one_at_a_time);
     Ok(())
 }
@@ -94,7 +94,9 @@ mod tests {
     fn what_is_there_stays_and_what_is_half_done_is_done_again() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
-        for (file, text) in [("vms/x0", "name = \"x0\""), ("vms/x0.ha.toml", ""), ("boot/kernel", "k"), ("readme", "no")] {
+        for (file, text) in
+            [("vms/x0", "name = \"x0\""), ("vms/x0.ha.toml", ""), ("boot/kernel", "k"), ("readme", "no")]
+        {
             fs::create_dir_all(from.join(file).parent().unwrap()).unwrap();
             fs::write(from.join(file), text).unwrap();
         }

@@ -137,7 +137,7 @@ impl Lockspace {
         write(&self.sysfs.join("id"), ID.as_bytes())?;
         match write(&self.sysfs.join("control"), b"1") {
             // It runs.
-            Err(error) if error.kind() != ErrorKind::InvalidInput => return Err(error),
+            Err(error) if error.kind() != ErrorKind::InvalidInput => Err(error),
             _ => self.go_on(),
         }
     }
@@ -168,8 +168,7 @@ pub(super) fn has_withdrawn(table: &str) -> bool {
 /// What it is instead, and what to do.
 pub(super) fn check_superblock(device: &Path, table: &str) -> Result<(), String> {
     let mut block = [0; 512];
-    let read = || fs::File::open(device)?.read_exact_at(&mut block, SUPERBLOCK);
-    let mut read = read;
+    let mut read = || fs::File::open(device)?.read_exact_at(&mut block, SUPERBLOCK);
     read().map_err(|error| format!("{}: {error}", device.display()))?;
     judge(&block, table).map_err(|problem| format!("disk {SHARED}: {problem}; nothing was changed on it"))
 }
@@ -187,7 +186,9 @@ fn judge(block: &[u8; 512], table: &str) -> Result<(), String> {
         (protocol, _) if protocol != "lock_dlm" => {
             Err(format!("its locks are of the kind `{protocol}`: make it with mkfs.gfs2 -p lock_dlm"))
         }
-        (_, found) if found != table => Err(format!("its lock table is `{found}`, another cluster's; here it is `{table}`")),
+        (_, found) if found != table => {
+            Err(format!("its lock table is `{found}`, another cluster's; here it is `{table}`"))
+        }
         _ => Ok(()),
     }
 }

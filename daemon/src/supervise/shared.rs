@@ -130,7 +130,13 @@ impl Shared {
         Ok(())
     }
 
-    fn run(self: &Arc<Self>, epoch: LockEpoch, members: &[(Slot, Incarnation)], mount: bool, deadline: Instant) -> Result<(), String> {
+    fn run(
+        self: &Arc<Self>,
+        epoch: LockEpoch,
+        members: &[(Slot, Incarnation)],
+        mount: bool,
+        deadline: Instant,
+    ) -> Result<(), String> {
         let ticket = {
             let mut desk = self.desk();
             desk.ticket += 1;

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-pub(super) use cluster::config::SHARED;
 use cluster::config::Config;
+pub(super) use cluster::config::SHARED;
 use cluster::words::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
