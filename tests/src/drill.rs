@@ -44,7 +44,8 @@ pub fn vms_run(rack: &Rack) -> Result<()> {
         .map(drop)
 }
 
-/// A node with VMs is shut down from its menu: its VMs move away live, and it switches itself off. Tells which node.
+/// A node with VMs is shut down from its menu: its VMs move away live, it lets go of the shared file system, and switches
+/// itself off. Tells which node.
 ///
 /// # Errors
 /// A guest rebooted, a connection broke, the PDU was used, or a VM did not move.
@@ -67,20 +68,29 @@ pub fn leaves_gracefully(rack: &Rack) -> Result<String> {
     })?;
     let touched = rack.log.since(mark).0.into_iter().find(|e| matches!(e.what, What::Outlet { .. }));
     ensure!(touched.is_none(), "a node that left gracefully was switched: {touched:?}");
+    let let_go = format!("{node} has let go of the shared file system");
+    ensure!(says(&rack.log.since(mark).0, &let_go).is_some(), "the log does not say: {let_go}");
     Ok(node)
 }
 
-/// The node is switched on again, and joins as a new incarnation.
+/// The node is switched on again, joins as a new incarnation, and has the shared file system.
 ///
 /// # Errors
 /// It does not come back.
 pub fn comes_back(rack: &Rack, node: &str, old_incarnation: Option<&str>) -> Result<()> {
+    let mark = rack.log.mark();
     rack.power(node, Push::On)?;
+    is_back(rack, mark, node, old_incarnation)
+}
+
+/// The node is a member again, in another boot, and has mounted the shared file system since `mark`.
+fn is_back(rack: &Rack, mark: Mark, node: &str, old_incarnation: Option<&str>) -> Result<()> {
     rack.until(BOOT, &format!("{node} is a member again, newly booted"), |status| {
         let booted = status.node(node).and_then(|n| n.incarnation.as_deref());
         booted.is_some() && booted != old_incarnation && all_members(status)
-    })
-    .map(drop)
+    })?;
+    let mounted = format!("{node} has mounted the shared file system");
+    rack.wait(mark, PATIENCE, &mounted, |e| says(std::slice::from_ref(e), &mounted).is_some()).map(drop)
 }
 
 /// The plug of a node with VMs is pulled: the DC proves it off over SNMP before its VMs start elsewhere, and it comes back.
@@ -152,7 +162,9 @@ fn loses_a_node(rack: &Rack, by: By, dies: impl FnOnce(&str) -> Result<()>) -> R
     }
     let (events, _) = rack.log.since(mark);
     proven_before_created(&events, (outlet, by), &lost)?;
-    comes_back(rack, &node, old_incarnation.as_deref())
+    proven_before_left_out(&events, (outlet, by), &node)?;
+    rack.power(&node, Push::On)?;
+    is_back(rack, mark, &node, old_incarnation.as_deref())
 }
 
 /// Every guest has written to its journal since this was asked: one may answer before it has written anything.
@@ -233,6 +245,24 @@ fn proven_before_created(events: &[Event], (outlet, by): (u8, By), lost: &[Strin
     Ok(())
 }
 
+/// In the log's order: the outlet was read back as off, and only then did the others run the shared file system without the node.
+fn proven_before_left_out(events: &[Event], (outlet, by): (u8, By), node: &str) -> Result<()> {
+    let read = events.iter().position(|e| e.what == What::ReadBack { outlet, on: false, by });
+    let without = events.iter().position(|e| {
+        let What::Said(text) = &e.what else { return false };
+        text.strip_prefix("shared file system: ").is_some_and(|members| !members.contains(node))
+    });
+    let (read, without) = (read.context("the outlet was not read back as off")?, without);
+    let without = without.with_context(|| format!("the shared file system never went on without {node}"))?;
+    ensure!(read < without, "the shared file system went on without {node} before that was read back as off");
+    Ok(())
+}
+
+/// Where an event is that says this.
+fn says(events: &[Event], text: &str) -> Option<usize> {
+    events.iter().position(|e| matches!(&e.what, What::Said(said) if said == text))
+}
+
 fn all_members(status: &Status) -> bool {
     let dc = status.nodes.first().and_then(|node| node.dc.clone());
     dc.is_some()
@@ -268,6 +298,18 @@ mod tests {
 
     fn events(all: Vec<What>) -> Vec<Event> {
         all.into_iter().map(|what| Event { at: Duration::ZERO, who: "node1".into(), what }).collect()
+    }
+
+    #[test]
+    fn the_shared_file_system_waits_for_the_proof() {
+        let by = By::Snmp;
+        let read = || What::ReadBack { outlet: 3, on: false, by };
+        let runs = |nodes: &str| What::Said(format!("shared file system: {nodes}, epoch 2"));
+        let judge = |all: Vec<What>| proven_before_left_out(&events(all), (3, by), "node2");
+        assert!(judge(vec![runs("node1, node2"), read(), runs("node1, node3")]).is_ok());
+        assert!(judge(vec![runs("node1, node3"), read()]).is_err());
+        assert!(judge(vec![read(), runs("node1, node2")]).is_err());
+        assert!(judge(vec![runs("node1")]).is_err());
     }
 
     #[test]
