@@ -7,6 +7,7 @@
 
 mod boot;
 mod disks;
+mod filter;
 mod gateway;
 mod modules;
 mod mounts;
