@@ -8,7 +8,7 @@ use rustix::system::RebootCommand;
 
 use super::services::{OnEnd, Services, Spec};
 use super::site::{INCARNATION, Site};
-use super::{HOLDFAST, disks, failed, filter, gateway, modules, mounts, report, xen};
+use super::{HOLDFAST, disks, failed, filter, gateway, kernel, modules, mounts, report, xen};
 use crate::{firewall, netsetup};
 
 /// The supervisor's name among the services.
@@ -28,8 +28,10 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 18] = [
+const PHASES: [Phase; 20] = [
     ("file systems", |_| mounts::first()),
+    // Before any card is found.
+    ("kernel", |_| kernel::restrict()),
     ("host", |_| host()),
     ("incarnation", |_| incarnation(Path::new(INCARNATION))),
     ("modules", |_| modules::load()),
@@ -42,6 +44,7 @@ const PHASES: [Phase; 18] = [
     ("network", Boot::set_up_network),
     // Nothing listens yet; and every card that has an address has its rules.
     ("packet filter", Boot::filter_packets),
+    ("kernel closed", |_| kernel::close()),
     ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
     ("domain 0", |_| xen::init_dom0()),
     ("domain 0's share", |_| xen::prefer_dom0()),

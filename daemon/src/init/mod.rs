@@ -9,6 +9,7 @@ mod boot;
 mod disks;
 mod filter;
 mod gateway;
+mod kernel;
 mod modules;
 mod mounts;
 mod report;

@@ -61,9 +61,7 @@ const DIRECTORIES: [&str; 10] = [
 pub(super) fn first() -> Result<(), String> {
     let mounted = mount_all(&FIRST);
     let made = all(DIRECTORIES.iter().map(|path| fs::create_dir_all(path).map_err(failed(path))));
-    // Without it the kernel drops all but the first lines of a service that has much to say.
-    let log = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n").map_err(failed("printk_devkmsg"));
-    all([mounted, made, log].into_iter())
+    all([mounted, made].into_iter())
 }
 
 /// Mounts what modules offer.
