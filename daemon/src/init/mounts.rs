@@ -22,7 +22,7 @@ const DATA_ONLY: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(
 const FIRST: [Mount; 6] = [
     Mount { kind: "proc", target: "/proc", flags: DATA_ONLY, data: "" },
     Mount { kind: "sysfs", target: "/sys", flags: DATA_ONLY, data: "" },
-    Mount { kind: "devtmpfs", target: "/dev", flags: NOSUID, data: "mode=0755" },
+    Mount { kind: "devtmpfs", target: "/dev", flags: NOSUID.union(MountFlags::NOEXEC), data: "mode=0755" },
     // xenconsoled makes a terminal a VM.
     Mount {
         kind: "devpts",
