@@ -28,7 +28,7 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 20] = [
+const PHASES: [Phase; 21] = [
     ("file systems", |_| mounts::first()),
     // Before any card is found.
     ("kernel", |_| kernel::restrict()),
@@ -45,6 +45,7 @@ const PHASES: [Phase; 20] = [
     // Nothing listens yet; and every card that has an address has its rules.
     ("packet filter", Boot::filter_packets),
     ("kernel closed", |_| kernel::close()),
+    ("root closed", |_| mounts::close_root()),
     ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
     ("domain 0", |_| xen::init_dom0()),
     ("domain 0's share", |_| xen::prefer_dom0()),
