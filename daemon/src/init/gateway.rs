@@ -141,8 +141,8 @@ fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> 
          interface={interface}\n\
          except-interface=lo\n\
          bind-interfaces\n\
-         user=root\n\
-         group=root\n\
+         user=boot\n\
+         group=boot\n\
          pid-file\n\
          log-facility=-\n\
          leasefile-ro\n\

@@ -66,6 +66,7 @@ fn only_the_other_nodes_cards_get_addresses() {
         "port=0",
         "interface=eth0",
         "tftp-port-range=61000,61255",
+        "user=boot",
         "dhcp-ignore=tag:!known",
         "dhcp-range=10.77.0.0,static,255.255.255.0",
     ] {
