@@ -4,6 +4,7 @@
 //! toolstack starts its hotplug programs), otherwise by its first argument.
 
 mod boot_files;
+mod firewall;
 mod genetlink;
 mod hotplug;
 mod init;

@@ -29,19 +29,11 @@ pub(crate) fn interface(mac: Mac) -> Option<String> {
     cards().into_iter().find(|(found, _)| *found == mac).map(|(_, name)| name)
 }
 
-/// Brings the loopback interface up, and keeps every interface there is and will be from giving itself addresses: a
-/// cluster's are IPv4, and on the VMs' bridge the node has none.
+/// Brings the loopback interface up.
 ///
 /// # Errors
 /// What the kernel says.
 pub(crate) fn set_up_host() -> io::Result<()> {
-    for interfaces in ["all", "default"] {
-        match fs::write(format!("/proc/sys/net/ipv6/conf/{interfaces}/disable_ipv6"), "1") {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            // A kernel without IPv6 has nothing to be kept from.
-            _ => {}
-        }
-    }
     Rtnetlink::open()?.change("lo", Change::Up(true))
 }
 

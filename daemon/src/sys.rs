@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
+use rustix::fs::{Gid, Uid};
 use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{Direction, Getter, Opcode, Updater, ioctl, opcode};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
@@ -19,11 +20,15 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 pub(crate) struct ChildSetup {
     /// The kernel's `oom_score_adj`, -1000 (never) to 1000.
     pub(crate) oom_score_adj: i16,
-    /// Whether standard input is to become the child's controlling terminal.
+    /// Whether standard input is to become the child's controlling terminal. Who talks with an operator does so with
+    /// nobody's rights but those of [`MENU`].
     pub(crate) terminal: bool,
 }
 
-/// Lets `command` start in a session of its own, with no signal blocked and as `setup` says.
+/// The user and the group of the menus: they can use their terminal and the supervisor's socket, and read no secret.
+pub(crate) const MENU: u32 = 1;
+
+/// Lets `command` start in a session of its own, with no signal blocked, as `setup` says, and unable ever to gain rights.
 pub(crate) fn set_up_child(command: &mut Command, setup: ChildSetup) {
     let score = setup.oom_score_adj.to_string();
     let prepare = move || -> io::Result<()> {
@@ -36,6 +41,12 @@ pub(crate) fn set_up_child(command: &mut Command, setup: ChildSetup) {
         }
         let file = rustix::fs::open("/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::io::write(file, score.as_bytes())?;
+        rustix::thread::set_no_new_privs(true)?;
+        if setup.terminal {
+            rustix::thread::set_thread_groups(&[])?;
+            rustix::thread::set_thread_gid(Gid::from_raw(MENU))?;
+            rustix::thread::set_thread_uid(Uid::from_raw(MENU))?;
+        }
         Ok(())
     };
     // SAFETY: between fork and exec `prepare` makes system calls only; it takes no lock and allocates nothing.
@@ -172,4 +183,44 @@ pub(crate) fn take_descriptor_3() -> io::Result<OwnedFd> {
     rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(3) })?;
     // SAFETY: it is open, and nothing else in this program refers to it.
     Ok(unsafe { OwnedFd::from_raw_fd(3) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::{ChildSetup, MENU, set_up_child};
+
+    /// What the kernel says of a process that was set up; this needs root, as the rack does.
+    fn status(terminal: bool) -> String {
+        let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&pty).unwrap();
+        unlockpt(&pty).unwrap();
+        let name = ptsname(&pty, Vec::new()).unwrap().into_string().unwrap();
+        let input = std::fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
+        let mut command = Command::new("cat");
+        command.arg("/proc/self/status").stdin(input).stdout(Stdio::piped());
+        set_up_child(&mut command, ChildSetup { oom_score_adj: 0, terminal });
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn who_has_a_terminal_has_no_rights() {
+        let has = |status: &str, line: &str| status.lines().any(|found| found.trim_end() == line);
+        let menu = status(true);
+        for line in [
+            &format!("Uid:\t{MENU}\t{MENU}\t{MENU}\t{MENU}"),
+            &format!("Gid:\t{MENU}\t{MENU}\t{MENU}\t{MENU}"),
+            "Groups:",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ] {
+            assert!(has(&menu, line), "{line}: {menu}");
+        }
+        let other = status(false);
+        assert!(has(&other, "Uid:\t0\t0\t0\t0") && has(&other, "NoNewPrivs:\t1"), "{other}");
+    }
 }

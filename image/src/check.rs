@@ -1,7 +1,10 @@
-//! Checks what was built by reading it back: nothing runs that the manifest does not name.
+//! Checks what was built by reading it back: nothing runs that the manifest does not name, and nothing is in it that nobody
+//! should find there.
 //!
 //! Every ELF file of an archive is a program of the manifest, our own binary, a library that one of these needs, or a
 //! module of `/etc/modules`; nothing else begins like something that a kernel would run; every link leads to something.
+//! No file changes the rights of who runs it, none can be written by others than root, none holds a secret; and what gives
+//! its user a way in or a language to write programs in is refused by its name, even where the manifest has it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,6 +17,18 @@ use crate::debian::{files, output};
 use crate::elf;
 use crate::manifest::Manifest;
 use crate::tree::{Entry, Tree};
+
+/// Shells, interpreters, compilers, remote logins, package managers, debuggers: their names, and what these begin with.
+const FORBIDDEN: [&str; 26] = [
+    "ash", "awk", "bash", "busybox", "csh", "dash", "fish", "gawk", "ksh", "mawk", "nawk", "sh", "su", "sudo", "zsh",
+    "gcc", "cc", "clang", "apt", "dpkg", "rpm", "dropbear", "gdb", "strace", "login", "modprobe",
+];
+/// These come with versions or in families.
+const FORBIDDEN_FAMILIES: [&str; 8] = ["python", "perl", "lua", "ruby", "ssh", "telnet", "apt-", "dpkg-"];
+/// What stands in a file that holds a secret: our own file's key, and keys in PEM's form.
+const SECRETS: [&str; 3] = ["cluster_key", "community", "PRIVATE KEY"];
+/// Where the site's own files go, in a segment of their own.
+const SITE: &str = "etc/holdfast";
 
 /// Reads segments back and checks them as one tree, as the kernel unpacks them.
 ///
@@ -28,6 +43,7 @@ pub fn segments(manifest: &Manifest, groups: &[&str], archives: &[&Path]) -> Res
     let programs: Vec<_> = groups.iter().filter_map(|group| manifest.programs.get(*group)).collect();
     let named = programs.iter().flat_map(|group| group.files.iter().cloned());
     let opened = programs.iter().flat_map(|group| group.opened.iter().cloned());
+    walk(&tree, &manifest.applets.path)?;
     check(&tree, named.chain([manifest.applets.path.clone()]).collect(), opened.collect())
 }
 
@@ -77,6 +93,41 @@ fn check(tree: &Tree, programs: Vec<String>, opened: Vec<String>) -> Result<()> 
     Ok(())
 }
 
+/// Looks at every file on its own; `own` is our binary, which may go by any name.
+fn walk(tree: &Tree, own: &str) -> Result<()> {
+    for (path, entry) in tree.iter() {
+        let is_ours = matches!(entry, Entry::Link(target) if target.trim_start_matches('/') == own);
+        if !is_ours && is_forbidden(path) {
+            bail!("/{path} is by its name what the image must not have");
+        }
+        if path.starts_with(SITE) {
+            bail!("/{path} is a site's own, and this image is everybody's");
+        }
+        let Entry::File(bytes, mode) = entry else { continue };
+        let runs = elf::is_elf(bytes);
+        match mode {
+            mode if mode & 0o7000 != 0 => bail!("/{path} changes the rights of who runs it (mode {mode:o})"),
+            mode if mode & 0o022 != 0 => bail!("/{path} can be written by others than root (mode {mode:o})"),
+            mode if mode & 0o111 != 0 && !runs => bail!("/{path} is no program and has a program's mode {mode:o}"),
+            _ => {}
+        }
+        if let Some(secret) = SECRETS.iter().find(|secret| !runs && has(bytes, secret)) {
+            bail!("/{path} says `{secret}`, as a secret does");
+        }
+    }
+    Ok(())
+}
+
+fn is_forbidden(path: &str) -> bool {
+    let (directory, name) = path.rsplit_once('/').unwrap_or_default();
+    let runs = directory.split('/').any(|part| matches!(part, "bin" | "sbin" | "libexec" | "scripts"));
+    runs && (FORBIDDEN.contains(&name) || FORBIDDEN_FAMILIES.iter().any(|family| name.starts_with(family)))
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
 /// The kernel modules that are loaded at boot.
 fn modules(tree: &Tree) -> BTreeSet<String> {
     let Some(Entry::File(list, _)) = tree.get("etc/modules") else { return BTreeSet::new() };
@@ -96,12 +147,17 @@ mod tests {
 
     /// The shortest ELF file: a header (x86-64, executable) and nothing behind it.
     fn elf_file() -> Entry {
+        program(0o755)
+    }
+
+    /// The same, with a mode.
+    fn program(mode: u32) -> Entry {
         let mut bytes = vec![0; 64];
         for (at, value) in [(4, 2), (5, 1), (6, 1), (16, 2), (18, 62), (20, 1), (52, 64)] {
             bytes[at] = value;
         }
         bytes[..4].copy_from_slice(b"\x7fELF");
-        Entry::File(bytes, 0o755)
+        Entry::File(bytes, mode)
     }
 
     /// A tree with one program (this test's own), the libraries that it needs, and a link to it.
@@ -141,6 +197,41 @@ mod tests {
         assert_eq!(refusal("etc/script", script), "/etc/script is a script, and nothing reads scripts");
         let link = Entry::Link("/bin/other".to_owned());
         assert_eq!(refusal("sbin/init", link), "/sbin/init leads to /bin/other, which is not there");
+    }
+
+    #[test]
+    fn what_nobody_should_find_is_refused() {
+        let walked = |path: &str, entry: Entry| {
+            let mut tree = tree();
+            tree.put(path, entry);
+            walk(&tree, "bin/program").err().map(|error| error.to_string())
+        };
+        let file = |text: &str, mode| Entry::File(text.as_bytes().to_vec(), mode);
+        for (path, entry) in [
+            ("bin/sh", Entry::Link("/bin/program".to_owned())),
+            ("usr/sbin/nft", program(0o755)),
+            ("lib/modules/su.ko", program(0o644)),
+            ("etc/passwd", file("root:x:0:0:root:/:/none\n", 0o644)),
+        ] {
+            assert_eq!(walked(path, entry), None, "{path}");
+        }
+        for (path, entry, reason) in [
+            ("bin/sh", Entry::Link("/bin/other".to_owned()), "by its name"),
+            ("bin/sh", program(0o755), "by its name"),
+            ("usr/bin/python3.11", program(0o755), "by its name"),
+            ("usr/sbin/sshd", program(0o755), "by its name"),
+            ("usr/sbin/nft", program(0o4755), "rights of who runs it (mode 4755)"),
+            ("usr/sbin/nft", program(0o2755), "rights of who runs it (mode 2755)"),
+            ("etc/passwd", file("", 0o666), "written by others than root (mode 666)"),
+            ("etc/passwd", file("", 0o664), "written by others than root (mode 664)"),
+            ("etc/passwd", file("", 0o755), "is no program"),
+            ("etc/key", file("-----BEGIN PRIVATE KEY-----", 0o600), "`PRIVATE KEY`"),
+            ("etc/other.toml", file("cluster_key = \"00\"", 0o600), "`cluster_key`"),
+            ("etc/holdfast/cluster.toml", file("", 0o644), "a site's own"),
+        ] {
+            let refused = walked(path, entry).unwrap();
+            assert!(refused.contains(reason), "{refused}");
+        }
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Tree {
     /// Reads an archive of [`Tree::cpio`] back, over what is there.
     ///
     /// # Errors
-    /// It is damaged.
+    /// It is damaged, or has what no tree has: devices, directories that others than root may write to, somebody's files.
     pub fn unpack(&mut self, mut archive: &[u8]) -> Result<()> {
         loop {
             let (fields, rest) = archive.split_at_checked(HEADER).context("an archive that is cut off")?;
@@ -158,11 +158,14 @@ impl Tree {
                 return Ok(());
             }
             let data = rest.get(begin..begin + size).context("a file that is cut off")?;
+            if (field(2)?, field(3)?) != (0, 0) {
+                bail!("{path} is not root's");
+            }
             let entry = match mode & 0o170_000 {
-                0o040_000 => Entry::Directory,
+                0o040_000 if mode & 0o7777 == 0o755 => Entry::Directory,
                 0o100_000 => Entry::File(data.to_vec(), mode & 0o7777),
                 0o120_000 => Entry::Link(core::str::from_utf8(data)?.to_owned()),
-                other => bail!("{path} is of the unknown kind {other:o}"),
+                _ => bail!("{path} is of the unknown kind {mode:o}"),
             };
             self.0.insert(path.to_owned(), entry);
             archive = rest.get((HEADER + begin + size).next_multiple_of(4) - HEADER..).unwrap_or_default();

@@ -27,6 +27,7 @@ const NEEDS: &[Need] = &[
     need("qemu-system-x86", "/usr/bin/qemu-system-x86_64", "the machines of the rack"),
     need("ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom", "network cards that boot"),
     need("iproute2", "/usr/sbin/ip", "the rack's network"),
+    need("nftables", "/usr/sbin/nft", "checking the packet filter's rules"),
     need("squashfs-tools", "/usr/bin/mksquashfs", "the volume of the VMs' files"),
     need("dosfstools", "/usr/sbin/mkfs.vfat", "the gateway's disk"),
     need("mtools", "/usr/bin/mcopy", "the gateway's disk"),

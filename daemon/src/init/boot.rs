@@ -8,8 +8,8 @@ use rustix::system::RebootCommand;
 
 use super::services::{OnEnd, Services, Spec};
 use super::site::{INCARNATION, Site};
-use super::{HOLDFAST, disks, failed, gateway, modules, mounts, report, xen};
-use crate::netsetup;
+use super::{HOLDFAST, disks, failed, filter, gateway, kernel, modules, mounts, report, xen};
+use crate::{firewall, netsetup};
 
 /// The supervisor's name among the services.
 pub(super) const SUPERVISOR: &str = "supervisor";
@@ -28,8 +28,10 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 18] = [
+const PHASES: [Phase; 22] = [
     ("file systems", |_| mounts::first()),
+    // Before any card is found.
+    ("kernel", |_| kernel::restrict()),
     ("host", |_| host()),
     ("incarnation", |_| incarnation(Path::new(INCARNATION))),
     ("modules", |_| modules::load()),
@@ -40,6 +42,10 @@ const PHASES: [Phase; 18] = [
         Ok(())
     }),
     ("network", Boot::set_up_network),
+    // Nothing listens yet; and every card that has an address has its rules.
+    ("packet filter", Boot::filter_packets),
+    ("kernel closed", |_| kernel::close()),
+    ("root closed", |_| mounts::close_root()),
     ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
     ("domain 0", |_| xen::init_dom0()),
     ("domain 0's share", |_| xen::prefer_dom0()),
@@ -78,6 +84,12 @@ impl Boot {
         let own = site.own();
         rustix::system::sethostname(own.name.as_bytes()).map_err(|error| format!("host name: {error}"))?;
         netsetup::set_up(&site.config, &own.nics)
+    }
+
+    fn filter_packets(&mut self) -> Result<(), String> {
+        let rules = |site: &Site| firewall::ruleset(&site.config, site.slot, netsetup::interface);
+        let rules = self.site.as_ref().map_or_else(firewall::closed, rules);
+        filter::load(&mut self.services, &rules)
     }
 
     fn find_claims(&mut self) -> Result<(), String> {

@@ -15,6 +15,7 @@ use rustix::mount::MountFlags;
 
 use super::services::{OnEnd, Services, Spec};
 use super::{HOLDFAST, disks, failed, report};
+use crate::firewall::TFTP_DATA;
 use crate::netsetup;
 use crate::streams::STATE;
 use crate::streams::store::MARK;
@@ -133,14 +134,15 @@ pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &Node
 /// dnsmasq's configuration: DHCP for the configured cards with their configured addresses, TFTP, and no DNS.
 fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> String {
     let (subnet, prefix) = config.cluster_network();
+    let (first, last) = TFTP_DATA;
     let mask = std::net::Ipv4Addr::from_bits(!u32::MAX.checked_shr(prefix.into()).unwrap_or(0));
     let mut text = format!(
         "port=0\n\
          interface={interface}\n\
          except-interface=lo\n\
          bind-interfaces\n\
-         user=root\n\
-         group=root\n\
+         user=boot\n\
+         group=boot\n\
          pid-file\n\
          log-facility=-\n\
          leasefile-ro\n\
@@ -157,6 +159,7 @@ fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> 
          dhcp-boot=tag:!efi,tag:!ipxe,boot/grub/i386-pc/core.0\n\
          dhcp-boot=tag:efi,boot/grub/x86_64-efi/core.efi\n\
          enable-tftp\n\
+         tftp-port-range={first},{last}\n\
          tftp-root={FILES}\n",
         address = own.address
     );

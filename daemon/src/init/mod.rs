@@ -7,7 +7,9 @@
 
 mod boot;
 mod disks;
+mod filter;
 mod gateway;
+mod kernel;
 mod modules;
 mod mounts;
 mod report;

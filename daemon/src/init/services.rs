@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) enum OnEnd {
     /// It is started again, later and later.
     Restart,
+    /// It has one thing to do, and is started again, later and later, until it has done it.
+    RestartUntilDone,
     /// Nothing can be done but to say so: `xenstored`'s state is gone with it.
     Report,
 }
@@ -175,6 +177,10 @@ impl Service {
         if self.spec.forks.is_some() && !forked && status.exit_status() == Some(0) {
             return self.look(since, now);
         }
+        if self.spec.on_end == OnEnd::RestartUntilDone && status.exit_status() == Some(0) {
+            self.state = State::Over;
+            return report::problem(&format!("{} is done in the end", self.spec.name));
+        }
         self.end(&format!("has ended: {}", how(status)), now.saturating_duration_since(since), now);
     }
 
@@ -194,7 +200,7 @@ impl Service {
     fn end(&mut self, what: &str, lived: Duration, now: Instant) {
         let name = &self.spec.name;
         match self.spec.on_end {
-            OnEnd::Restart => {
+            OnEnd::Restart | OnEnd::RestartUntilDone => {
                 let pause = self.back_off.pause(lived);
                 let deaths = self.back_off.deaths;
                 report::failure(&format!("{name} {what} ({deaths} in a row); again in {} ms", pause.as_millis()));

@@ -203,7 +203,9 @@ fn mounted(disks: &Arc<Disks>) -> Result<(), String> {
     }
     fs::create_dir_all(MOUNT).map_err(|error| format!("{MOUNT}: {error}"))?;
     let device = format!("/dev/gnbd/{SHARED}");
-    mount(&device, MOUNT, "squashfs", MountFlags::RDONLY, None).map_err(|error| format!("mount {device}: {error}"))
+    // VM files and what they boot: nothing there is for this domain to run.
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(&device, MOUNT, "squashfs", flags, None).map_err(|error| format!("mount {device}: {error}"))
 }
 
 /// What is known of the files.

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -22,6 +23,7 @@ use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
 use super::events::Line;
+use crate::sys::MENU;
 
 /// Where the supervisor listens.
 pub(crate) const SOCKET: &str = "/run/holdfast/menu.sock";
@@ -94,11 +96,22 @@ struct Menu {
 }
 
 impl Menus {
+    /// Listens at [`SOCKET`], and lets the menus in, which are not root's.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn open() -> io::Result<Self> {
+        let menus = Self::listen(Path::new(SOCKET))?;
+        chown(SOCKET, None, Some(MENU))?;
+        fs::set_permissions(SOCKET, fs::Permissions::from_mode(0o660))?;
+        Ok(menus)
+    }
+
     /// Listens at `path`, in place of a former life.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub(crate) fn listen(path: &Path) -> io::Result<Self> {
+    fn listen(path: &Path) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

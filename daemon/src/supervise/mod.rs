@@ -33,7 +33,6 @@ mod watch;
 mod xen;
 
 use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,7 +44,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::rand::GetRandomFlags;
 
 use crate::init::PROBLEMS;
-use menu_link::{FromMenu, Menus, SOCKET, ToMenu};
+use menu_link::{FromMenu, Menus, ToMenu};
 use site::Site;
 
 /// Runs for as long as the machine does.
@@ -64,7 +63,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// Takes no part, and tells whoever looks why. Nothing but a restart ends this, since nothing but a boot can mend it.
 fn idle(problem: &str) -> ExitCode {
-    let Ok(mut menus) = Menus::listen(Path::new(SOCKET)) else {
+    let Ok(mut menus) = Menus::open() else {
         return ExitCode::FAILURE;
     };
     let greeting = || {

@@ -18,7 +18,7 @@ use super::clock::{self, now};
 use super::events::{self, EventLog};
 use super::lines::Lines;
 use super::mailbox::{Mailbox, Told};
-use super::menu_link::{FromMenu, Menus, SOCKET, ToMenu};
+use super::menu_link::{FromMenu, Menus, ToMenu};
 use super::monitor::Monitor;
 use super::ops::Ops;
 use super::pulls::Pulls;
@@ -81,7 +81,7 @@ impl Supervisor {
         let (udp, problems) = Udp::bind(&site.config, site.slot, seal())?;
         let lines = Lines::new(&site.config, site.slot, seal());
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
-        let menus = Menus::listen(Path::new(SOCKET)).map_err(|error| format!("{SOCKET}: {error}"))?;
+        let menus = Menus::open().map_err(|error| format!("the menus' socket: {error}"))?;
         let pulls = Pulls::listen(Path::new(PULL_SOCKET)).map_err(|error| format!("{PULL_SOCKET}: {error}"))?;
         let mut log = EventLog::open(Path::new(events::FILE), &me.name);
         problems.into_iter().for_each(|problem| drop(log.say(now(), problem)));

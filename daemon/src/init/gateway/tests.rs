@@ -62,7 +62,14 @@ fn only_the_other_nodes_cards_get_addresses() {
     let hosts: Vec<&str> = text.lines().filter(|line| line.starts_with("dhcp-host=")).collect();
     let expected = ["dhcp-host=52:54:00:77:00:11,10.77.0.11,node1", "dhcp-host=52:54:00:77:00:12,10.77.0.12,node2"];
     assert_eq!(hosts, expected);
-    for line in ["port=0", "interface=eth0", "dhcp-ignore=tag:!known", "dhcp-range=10.77.0.0,static,255.255.255.0"] {
+    for line in [
+        "port=0",
+        "interface=eth0",
+        "tftp-port-range=61000,61255",
+        "user=boot",
+        "dhcp-ignore=tag:!known",
+        "dhcp-range=10.77.0.0,static,255.255.255.0",
+    ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing");
     }
 }

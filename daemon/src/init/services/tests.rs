@@ -57,3 +57,25 @@ fn an_orphan_is_nobody_s_death() {
     services.ended(pid, status, Instant::now());
     assert_eq!(services.next_due(), due);
 }
+
+#[test]
+fn what_has_one_thing_to_do_is_over_when_it_is_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let mut services = Services::default();
+    let arguments = vec![file.display().to_string()];
+    services.start(Spec { arguments, ..spec("/usr/bin/cat", OnEnd::RestartUntilDone) });
+    let end = |services: &mut Services| {
+        let (_, pid) = services.running().remove(0);
+        let pid = Pid::from_raw(pid.as_raw_nonzero().get()).unwrap();
+        let (pid, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
+        services.ended(pid, status, Instant::now());
+    };
+    end(&mut services);
+    let due = services.next_due().expect("it is tried again");
+    std::fs::write(&file, "").unwrap();
+    services.start_due(due);
+    end(&mut services);
+    assert_eq!(services.next_due(), None);
+    assert!(!services.runs("it"));
+}

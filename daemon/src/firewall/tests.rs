@@ -1,0 +1,53 @@
+use std::fs;
+use std::path::Path;
+
+use cluster::config::Config;
+
+use super::{closed, ruleset};
+
+mod wire;
+
+/// The rules of the node that the first line of `input` names, with its cards' names in their order (`-`: not there); the
+/// rest is the configuration.
+fn generated(input: &str) -> String {
+    let (first, toml) = input.split_once('\n').unwrap();
+    let mut words = first.split(' ');
+    let name = words.next().unwrap();
+    let interfaces: Vec<&str> = words.collect();
+    let config = Config::parse(toml).unwrap();
+    let (slot, node) = config.slots().find(|(_, node)| node.name == name).unwrap();
+    assert_eq!(interfaces.len(), node.nics.len(), "a name for each card");
+    ruleset(&config, slot, |mac| {
+        let place = node.nics.iter().position(|nic| nic.mac == mac)?;
+        Some(interfaces[place].to_owned()).filter(|name| name != "-")
+    })
+}
+
+/// Every case in `firewall/cases`: intent, an empty line, input, `----`, the rules.
+#[test]
+fn the_rules_are_those_of_the_cases() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/firewall/cases");
+    let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        let case = fs::read_to_string(&file).unwrap();
+        let (head, expected) = case.split_once("----\n").unwrap();
+        let (_, input) = head.split_once("\n\n").unwrap();
+        let rules = generated(input);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&file, format!("{head}----\n{rules}")).unwrap();
+        } else {
+            assert_eq!(rules, expected, "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn who_is_no_node_talks_with_nobody() {
+    let rules = closed();
+    assert_eq!(rules.matches("policy drop").count(), 3);
+    assert!(!rules.contains("jump"), "{rules}");
+    let accepted = rules.split("chain input").nth(1).unwrap().lines().filter(|line| line.ends_with(" accept"));
+    assert_eq!(accepted.collect::<Vec<_>>(), ["\t\tiifname \"lo\" accept", "\t\toifname \"lo\" accept"]);
+}
