@@ -1,5 +1,5 @@
 //! Version 3 of SNMP, authenticated and encrypted: the emulated PDU against net-snmp's tools, fence-agents and NUT, and our
-//! driver against it and against net-snmp's agent; all of them by both pairs of protocols.
+//! driver against it, net-snmp's agent and snmpsim; all of them by both pairs of protocols.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod agents;
@@ -270,6 +270,57 @@ fn our_driver_switches_outlets_behind_net_snmps_agent() {
     wrong_users(address);
     let [sha, _] = PROFILES;
     assert!(read(&sha.access(), address).contains(&1));
+}
+
+/// An AP7921 of two outlets, in snmpsim's form: both columns of an outlet's relay can be written.
+fn recording() -> String {
+    let rpdu = "1.3.6.1.4.1.318.1.1.12";
+    let columns = [
+        ("3.3.1.1.4", "2:writecache", ["value=1", "value=1"]),
+        ("3.5.1.1.2", "4", ["node1", "node2"]),
+        ("3.5.1.1.4", "2:writecache", ["value=1", "value=1"]),
+        ("3.5.1.1.5", "2", ["2", "2"]),
+    ];
+    let mut lines = vec!["1.3.6.1.2.1.1.2.0|6|1.3.6.1.4.1.318.1.3.4.5".to_owned()];
+    let objects = [("1.5.0", "4", "AP7921"), ("1.8.0", "2", "2"), ("2.3.1.1.2.1", "66", "17")];
+    lines.extend(objects.map(|(object, kind, value)| format!("{rpdu}.{object}|{kind}|{value}")));
+    for (column, kind, values) in columns {
+        lines.extend((1..).zip(values).map(|(n, value)| format!("{rpdu}.{column}.{n}|{kind}|{value}")));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Its states do not follow the commands until a stranger makes them.
+#[test]
+fn our_driver_speaks_with_snmpsim() {
+    for profile in PROFILES {
+        let Profile { name, hash, cipher, .. } = profile;
+        let user = [
+            format!("--v3-user={name}"),
+            format!("--v3-auth-proto={hash}"),
+            format!("--v3-auth-key={AUTHENTICATION}"),
+            format!("--v3-priv-proto={cipher}"),
+            format!("--v3-priv-key={PRIVACY}"),
+        ];
+        let agent = Agent::recorded(&recording(), &user.each_ref().map(String::as_str));
+        let (address, access) = (agent.address, profile.access());
+        // It takes seconds to start.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while drive(ap7921::load(&access, seed()), address, PATIENCE) != Ok(17) {
+            assert!(Instant::now() < deadline, "snmpsimd does not start");
+        }
+        assert_eq!(read(&access, address), [1, 2]);
+        let off = std::thread::spawn(move || switch_as(&profile.access(), address, Relay::Off, &[2], 2 * PATIENCE));
+        let command = format!("{CONTROL}.2");
+        while !snmp(profile, "snmpget", address, &[&command]).1.ends_with(" 2\n") {
+            assert!(Instant::now() < deadline, "the command did not reach it");
+        }
+        assert_eq!(snmp(profile, "snmpset", address, &[&format!("{STATE}.2"), "i", "2"]).0, 0);
+        assert_eq!(off.join().unwrap(), Ok(Relay::Off));
+        assert_eq!(read(&access, address), [1]);
+        let absent = switch_as(&access, address, Relay::Off, &[3], PATIENCE);
+        assert_eq!(absent, Err(Error::OutOfRange { outlet: 3, outlets: 2 }));
+    }
 }
 
 /// What NUT's driver reads of the outlets, in the branch that we do not use. It (2.8.0) takes version 3's word that there is no

@@ -146,6 +146,7 @@ impl Pdu {
             let name = ber::arcs(pair.expect(Tag::OID)?)?;
             let value = match pair.next()? {
                 (Tag::NULL, []) => Value::Null,
+                (Tag::NULL, _) => return Err(Malformed),
                 (Tag::INTEGER, octets) => Value::Integer(ber::number(octets)?),
                 (Tag::OCTETS, octets) => Value::Text(octets.to_vec()),
                 (Tag::OID, octets) => Value::Oid(Oid(ber::arcs(octets)?)),

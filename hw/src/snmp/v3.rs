@@ -13,7 +13,7 @@ use super::{Malformed, Pdu};
 
 /// What a message of version 3 says of its version.
 const VERSION: i32 = 3;
-/// The longest datagram that we read, as we tell the agent: what fits an Ethernet frame.
+/// The longest datagram that we read, in octets, as we tell the agent: what fits an Ethernet frame.
 pub const LONGEST: i32 = 1472;
 /// The user-based security model.
 const USM: i32 = 3;
@@ -41,6 +41,8 @@ pub enum Level {
 pub struct Message {
     /// Which message it is or answers.
     pub id: i32,
+    /// The longest datagram that the sender reads, in octets.
+    pub longest: i32,
     /// How it is protected.
     pub level: Level,
     /// Whether a Report may answer it.
@@ -71,7 +73,7 @@ impl Message {
             Level::AuthPriv => AUTHENTICATED | ENCRYPTED,
         };
         let flags = level | if self.reportable { REPORTABLE } else { 0 };
-        let header = [ber::integer(self.id), ber::integer(LONGEST), octets(&[flags]), ber::integer(USM)].concat();
+        let header = [ber::integer(self.id), ber::integer(self.longest), octets(&[flags]), ber::integer(USM)].concat();
         let salt = octets(&self.salt);
         let parameters = [
             octets(&self.engine),
@@ -98,7 +100,7 @@ impl Message {
         let mut message = Reader::all(datagram, Tag::SEQUENCE)?;
         let version = message.integer()?;
         let mut header = Reader::new(message.expect(Tag::SEQUENCE)?);
-        let (id, _longest, flags, model) =
+        let (id, longest, flags, model) =
             (header.integer()?, header.integer()?, header.expect(Tag::OCTETS)?, header.integer()?);
         header.end()?;
         let mut parameters = Reader::all(message.expect(Tag::OCTETS)?, Tag::SEQUENCE)?;
@@ -128,7 +130,7 @@ impl Message {
         }
         let at = end.saturating_sub(tag.len())..end;
         let reportable = flags & REPORTABLE != 0;
-        Ok((Self { id, level, reportable, engine, boots, time, user, tag, salt, data }, at))
+        Ok((Self { id, longest, level, reportable, engine, boots, time, user, tag, salt, data }, at))
     }
 }
 

@@ -47,4 +47,26 @@ impl Agent {
         }
         agent
     }
+
+    /// snmpsim with a recording (lines of an object's name, its type and its value), for one user of version 3: what its
+    /// command line says of him.
+    #[allow(dead_code, reason = "one of the programs that use this module has no need of it")]
+    pub(crate) fn recorded(recording: &str, user: &[&str]) -> Self {
+        let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let folder = std::env::temp_dir().join(format!("holdfast-snmpsim-{}", address.port()));
+        // Where it looks for what is asked over UDP from this machine, under no context.
+        let data = folder.join("data/1.3.6.1.6.1.1.0");
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::write(data.join("127.0.0.1.snmprec"), recording).unwrap();
+        let root = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).unwrap().unwrap().name;
+        let mut program = Process::new("snmpsimd");
+        program.arg(format!("--agent-udpv4-endpoint={address}")).args(user);
+        program.arg(format!("--data-dir={}", folder.join("data").display()));
+        program.arg(format!("--cache-dir={}", folder.join("cache").display()));
+        // Asked to be somebody else if it is started by root.
+        program.arg(format!("--process-user={root}")).arg("--process-group=root");
+        program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let program = program.spawn().unwrap_or_else(|error| panic!("snmpsimd: {error}; install Debian's package snmpsim"));
+        Self { program, folder, address }
+    }
 }

@@ -24,7 +24,7 @@ mod tests;
 use core::fmt;
 
 use super::session::Heard;
-use super::v3::{Level, Message, Scoped, TAG_BYTES};
+use super::v3::{LONGEST, Level, Message, Scoped, TAG_BYTES};
 use super::{Ids, Kind, Oid, Pdu};
 
 pub use keys::Protocols;
@@ -215,6 +215,7 @@ impl Talk {
         let (data, salt) = engine.keys.encrypt(boots, time, salt, &scoped.encode())?;
         let message = Message {
             id,
+            longest: LONGEST,
             level: Level::AuthPriv,
             reportable: true,
             engine: engine.id.clone(),
@@ -311,6 +312,7 @@ fn who_is_there(id: i32, request: i32) -> Vec<u8> {
     let pdu = Pdu { kind: Kind::Get, id: request, error: None, bindings: Vec::new() };
     let message = Message {
         id,
+        longest: LONGEST,
         level: Level::NoAuthNoPriv,
         reportable: true,
         engine: Vec::new(),
