@@ -124,9 +124,9 @@ impl Secrets {
             let table = file.pdu.get(name);
             let table = table.ok_or_else(|| format!("secrets.toml: add [pdu.{name}] with {}", wanted(pdu.snmp)))?;
             let secrets = table.get_ref();
-            let access = secrets.access(pdu.snmp).map_err(|why| {
-                format!("secrets.toml, line {}: [pdu.{name}] {why}", line(text, table.span().start))
-            })?;
+            let access = secrets
+                .access(pdu.snmp)
+                .map_err(|why| format!("secrets.toml, line {}: [pdu.{name}] {why}", line(text, table.span().start)))?;
             snmp.insert(name.clone(), access);
             if pdu.serial.is_some() && (secrets.user.is_none() || secrets.password.is_none()) {
                 return Err(format!(
@@ -275,7 +275,10 @@ mod tests {
         for (bad, remedy) in [
             (text("community = \"hunter2\"\n"), "lacks v3_user = \"...\", auth_password = \"...\" and priv_password"),
             (good.replace("auth_password", "user"), "lacks v3_user"),
-            (good.replace("hunter22", "hunter2"), "too short for SNMP v3; give the power switch and this file one of 8"),
+            (
+                good.replace("hunter22", "hunter2"),
+                "too short for SNMP v3; give the power switch and this file one of 8",
+            ),
             (good.replace("hunter23", "hunter2"), "too short for SNMP v3"),
             (good.replace("\"us\"", "\"\""), "write one of 1 to 32 characters"),
         ] {

@@ -171,7 +171,11 @@ fn wrong_users(address: SocketAddr) {
     let wrong = [
         (sha.with("nobody", AUTHENTICATION, PRIVACY), Refusal::User, "knows no such user"),
         (sha.with(sha.name, "wrong passphrase", PRIVACY), Refusal::Password, "refuses the user or password"),
-        (sha.with(sha.name, AUTHENTICATION, "wrong passphrase"), Refusal::Encryption, "does not answer what is encrypted"),
+        (
+            sha.with(sha.name, AUTHENTICATION, "wrong passphrase"),
+            Refusal::Encryption,
+            "does not answer what is encrypted",
+        ),
         (
             sha.with("apc snmp profile3", AUTHENTICATION, PRIVACY),
             Refusal::Level,
@@ -238,11 +242,10 @@ fn a_clock_that_jumps_is_followed() {
 /// net-snmp's agent with the emulated outlets behind it, and the same users.
 fn agent() -> Agent {
     let users = |Profile { name, hash, cipher, .. }: Profile| {
-        format!(
-            "createUser \"{name}\" {hash} \"{AUTHENTICATION}\" {cipher} \"{PRIVACY}\"\nrwuser \"{name}\" priv\n"
-        )
+        format!("createUser \"{name}\" {hash} \"{AUTHENTICATION}\" {cipher} \"{PRIVACY}\"\nrwuser \"{name}\" priv\n")
     };
-    let weak = format!("createUser \"apc snmp profile3\" SHA \"{AUTHENTICATION}\"\nrwuser \"apc snmp profile3\" auth\n");
+    let weak =
+        format!("createUser \"apc snmp profile3\" SHA \"{AUTHENTICATION}\"\nrwuser \"apc snmp profile3\" auth\n");
     Agent::start(&format!(
         "override 1.3.6.1.2.1.1.2.0 object_id 1.3.6.1.4.1.318.1.3.4.5\n\
          pass_persist .1.3.6.1.4.1.318.1.1.12 {} pass-persist\n{}{weak}",

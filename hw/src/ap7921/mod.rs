@@ -151,7 +151,9 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoReply => f.write_str("no reply: wrong address, community or version of SNMP, a filter in the PDU, or no PDU"),
+            Self::NoReply => {
+                f.write_str("no reply: wrong address, community or version of SNMP, a filter in the PDU, or no PDU")
+            }
             Self::FellSilent(last) => write_last(f, "no reply any more", last),
             Self::Refused { asked, status } => write!(f, "refused to {asked}: {status}"),
             Self::Unwilling(refusal) => write!(f, "the power switch {refusal} (SNMP v3)"),

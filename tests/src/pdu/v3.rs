@@ -137,7 +137,13 @@ impl Asked {
 
     /// A report that nobody vouches for: there is no key that both have.
     fn report(&self, why: Unfit, clock: (u64, u64)) -> Option<Vec<u8>> {
-        let message = self.message(0, clock, ScopedPduData::CleartextPdu(scoped(unfit(why))), OctetString::from_static(b""), OctetString::from_static(b""))?;
+        let message = self.message(
+            0,
+            clock,
+            ScopedPduData::CleartextPdu(scoped(unfit(why))),
+            OctetString::from_static(b""),
+            OctetString::from_static(b""),
+        )?;
         rasn::ber::encode(&message).ok()
     }
 

@@ -66,7 +66,8 @@ impl Agent {
         // Asked to be somebody else if it is started by root.
         program.arg(format!("--process-user={root}")).arg("--process-group=root");
         program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let program = program.spawn().unwrap_or_else(|error| panic!("snmpsimd: {error}; install Debian's package snmpsim"));
+        let program =
+            program.spawn().unwrap_or_else(|error| panic!("snmpsimd: {error}; install Debian's package snmpsim"));
         Self { program, folder, address }
     }
 }

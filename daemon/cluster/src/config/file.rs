@@ -10,7 +10,9 @@ use toml::Spanned;
 
 use super::serial::{LineTable, SerialTable};
 use super::ups::{self, UpsTable};
-use super::{By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Snmp, Timing, doubled};
+use super::{
+    By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Snmp, Timing, doubled,
+};
 use crate::limits;
 use crate::words::{LinkId, Outlet, Role, Slot};
 

@@ -66,11 +66,7 @@ impl Master {
             Protocols::ShaAes => localised::<Sha1>(master, engine),
             Protocols::Md5Des => localised::<Md5>(master, engine),
         };
-        Keys {
-            protocols: self.protocols,
-            authentication: key(&self.authentication),
-            privacy: key(&self.privacy),
-        }
+        Keys { protocols: self.protocols, authentication: key(&self.authentication), privacy: key(&self.privacy) }
     }
 }
 

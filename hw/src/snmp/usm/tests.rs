@@ -66,7 +66,12 @@ fn the_frames_of_net_snmp_are_read_and_written_to_the_byte() {
 #[test]
 fn the_frames_of_net_snmp_are_opened_with_the_users_keys() {
     let state = Oid::new(&[1, 3, 6, 1, 4, 1, 318, 1, 1, 12], &[3, 5, 1, 1, 4, 1]);
-    let users = [("sha", Protocols::ShaAes), ("sha", Protocols::ShaAes), ("md5", Protocols::Md5Des), ("md5", Protocols::Md5Des)];
+    let users = [
+        ("sha", Protocols::ShaAes),
+        ("sha", Protocols::ShaAes),
+        ("md5", Protocols::Md5Des),
+        ("md5", Protocols::Md5Des),
+    ];
     for (frame, (name, protocols)) in frames().into_iter().skip(2).zip(users) {
         let keys = user(name, protocols).master.at(&bytes(ENGINE));
         let (message, at) = Message::decode(&frame).unwrap();
@@ -129,7 +134,11 @@ fn what_is_encrypted_is_decrypted_at_every_length() {
             assert_eq!(keys.decrypt(7, 8, &salt[1..], &sealed), None, "a salt is eight octets");
         }
     }
-    assert_eq!(user("us", Protocols::Md5Des).master.at(b"engine").decrypt(7, 8, &[0; 8], &[0; 9]), None, "no whole block");
+    assert_eq!(
+        user("us", Protocols::Md5Des).master.at(b"engine").decrypt(7, 8, &[0; 8], &[0; 9]),
+        None,
+        "no whole block"
+    );
 }
 
 #[test]
@@ -138,7 +147,10 @@ fn who_cannot_be_a_user_is_none() {
     assert_eq!(new("us", "12345678", "12345678"), None);
     assert_eq!(new("us", "1234567", "12345678"), Some(Unfit::Password));
     assert_eq!(new("us", "12345678", "1234567"), Some(Unfit::Password));
-    assert_eq!((new("", PRIVACY, PRIVACY), new(&"u".repeat(33), PRIVACY, PRIVACY)), (Some(Unfit::Name), Some(Unfit::Name)));
+    assert_eq!(
+        (new("", PRIVACY, PRIVACY), new(&"u".repeat(33), PRIVACY, PRIVACY)),
+        (Some(Unfit::Name), Some(Unfit::Name))
+    );
     assert_eq!(format!("{:?}", user("us", Protocols::ShaAes)), "User", "nothing shows who it is");
 }
 

@@ -39,8 +39,7 @@ struct Looking<'a> {
 
 impl Looking<'_> {
     fn each(self, request: Body, look: impl Fn(Self, Oid) -> VarBind) -> Body {
-        let variable_bindings =
-            request.variable_bindings.iter().map(|bind| look(self, bind.name.to_vec())).collect();
+        let variable_bindings = request.variable_bindings.iter().map(|bind| look(self, bind.name.to_vec())).collect();
         Body { variable_bindings, ..request }
     }
 
