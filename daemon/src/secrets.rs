@@ -3,7 +3,10 @@
 //! ```toml
 //! cluster_key = "64 hexadecimal digits"
 //! [pdu.pdu1]                 # one for each power switch of cluster.toml
-//! community = "private"      # SNMP: one that may write
+//! community = "private"      # SNMP v1: one that may write
+//! v3_user = "holdfast"       # instead, where cluster.toml says snmp = "v3": a user that authenticates and encrypts
+//! auth_password = "..."      # of 8 characters or more, as this
+//! priv_password = "..."
 //! user = "apc"               # its console: where cluster.toml names a serial line to it
 //! password = "apc"
 //! [ups.u1]                   # one for each UPS for which cluster.toml names a user at NUT's upsd
@@ -17,9 +20,12 @@ use std::collections::BTreeMap;
 
 use blake2::digest::consts::U32;
 use blake2::digest::{KeyInit, Mac};
-use cluster::config::{Config, UpsWay};
+use cluster::config::{Config, Snmp, UpsWay};
 use hw::Credentials;
+use hw::snmp::Access;
+use hw::snmp::usm::{NAME, PASSWORD, Protocols, Unfit, User};
 use serde::Deserialize;
+use toml::Spanned;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A key of 256 bits for one purpose.
@@ -52,7 +58,8 @@ impl Key {
 pub(crate) struct Secrets {
     /// What every member of the cluster holds, and nobody else.
     pub(crate) cluster_key: Key,
-    pdus: BTreeMap<String, Pdu>,
+    snmp: BTreeMap<String, Access>,
+    pdus: BTreeMap<String, Spanned<Pdu>>,
     upses: BTreeMap<String, Ups>,
 }
 
@@ -61,7 +68,7 @@ pub(crate) struct Secrets {
 struct File {
     cluster_key: Zeroizing<String>,
     #[serde(default)]
-    pdu: BTreeMap<String, Pdu>,
+    pdu: BTreeMap<String, Spanned<Pdu>>,
     #[serde(default)]
     ups: BTreeMap<String, Ups>,
 }
@@ -69,7 +76,10 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pdu {
-    community: Zeroizing<String>,
+    community: Option<Zeroizing<String>>,
+    v3_user: Option<Zeroizing<String>>,
+    auth_password: Option<Zeroizing<String>>,
+    priv_password: Option<Zeroizing<String>>,
     user: Option<Zeroizing<String>>,
     password: Option<Zeroizing<String>>,
 }
@@ -100,16 +110,24 @@ impl Secrets {
     pub(crate) fn parse(text: &str, config: &Config) -> Result<Self, String> {
         // The parser's own messages could quote the line that they speak of.
         let file: File = toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            format!("secrets.toml, line {line}: write cluster_key = \"64 hexadecimal digits\" and, for each [pdu.NAME], community = \"...\"")
+            let line = line(text, error.span().map_or(0, |span| span.start));
+            format!(
+                "secrets.toml, line {line}: write cluster_key = \"64 hexadecimal digits\" and, for each [pdu.NAME], \
+                 community = \"...\", or v3_user, auth_password and priv_password"
+            )
         })?;
         let cluster_key = parse_key(&file.cluster_key)
             .ok_or("secrets.toml: cluster_key must be 64 hexadecimal digits that are not all the same")?;
+        let mut snmp = BTreeMap::new();
         for pdu in &config.pdus {
             let name = &pdu.name;
-            let secrets = file.pdu.get(name);
-            let secrets = secrets.ok_or_else(|| format!("secrets.toml: add [pdu.{name}] with community = \"...\""))?;
+            let table = file.pdu.get(name);
+            let table = table.ok_or_else(|| format!("secrets.toml: add [pdu.{name}] with {}", wanted(pdu.snmp)))?;
+            let secrets = table.get_ref();
+            let access = secrets
+                .access(pdu.snmp)
+                .map_err(|why| format!("secrets.toml, line {}: [pdu.{name}] {why}", line(text, table.span().start)))?;
+            snmp.insert(name.clone(), access);
             if pdu.serial.is_some() && (secrets.user.is_none() || secrets.password.is_none()) {
                 return Err(format!(
                     "secrets.toml: add user = \"...\" and password = \"...\" to [pdu.{name}]: cluster.toml names its serial line"
@@ -125,17 +143,17 @@ impl Secrets {
                 ));
             }
         }
-        Ok(Self { cluster_key, pdus: file.pdu, upses: file.ups })
+        Ok(Self { cluster_key, snmp, pdus: file.pdu, upses: file.ups })
     }
 
-    /// The SNMP community that a power switch lets write.
-    pub(crate) fn community(&self, pdu: &str) -> Option<&str> {
-        self.pdus.get(pdu).map(|pdu| pdu.community.as_str())
+    /// As whom a power switch of `cluster.toml` lets us write over SNMP.
+    pub(crate) fn snmp(&self, pdu: &str) -> Option<&Access> {
+        self.snmp.get(pdu)
     }
 
     /// Who logs in at a power switch's console.
     pub(crate) fn console(&self, pdu: &str) -> Option<Credentials> {
-        let Pdu { user: Some(user), password: Some(password), .. } = self.pdus.get(pdu)? else { return None };
+        let Pdu { user: Some(user), password: Some(password), .. } = self.pdus.get(pdu)?.get_ref() else { return None };
         Some(Credentials { user: user.to_string(), password: password.to_string() })
     }
 
@@ -144,6 +162,45 @@ impl Secrets {
         let password = self.upses.get(ups)?.password.to_string();
         Some(Credentials { user: user.to_owned(), password })
     }
+}
+
+impl Pdu {
+    /// As whom to write over SNMP; or what is missing, and what to write.
+    fn access(&self, snmp: Snmp) -> Result<Access, String> {
+        let protocols = match snmp {
+            Snmp::V1 => {
+                let community = self.community.as_ref().ok_or_else(|| format!("lacks {}", wanted(snmp)))?;
+                return Ok(Access::V1(community.clone()));
+            }
+            Snmp::V3 => Protocols::ShaAes,
+            Snmp::V3Md5Des => Protocols::Md5Des,
+        };
+        let (Some(user), Some(authentication), Some(privacy)) =
+            (&self.v3_user, &self.auth_password, &self.priv_password)
+        else {
+            return Err(format!("lacks {}: cluster.toml says that it is spoken with by version 3", wanted(snmp)));
+        };
+        User::new(user, authentication, privacy, protocols).map(Access::V3).map_err(|unfit| match unfit {
+            Unfit::Name => format!("has a v3_user that can be none; write one of 1 to {NAME} characters"),
+            Unfit::Password => format!(
+                "has an auth_password or priv_password that is too short for SNMP v3; give the power switch and this \
+                 file one of {PASSWORD} characters or more (an APC takes 15 to 32)"
+            ),
+        })
+    }
+}
+
+/// What a power switch's table must say for SNMP.
+fn wanted(snmp: Snmp) -> &'static str {
+    match snmp {
+        Snmp::V1 => "community = \"...\"",
+        Snmp::V3 | Snmp::V3Md5Des => "v3_user = \"...\", auth_password = \"...\" and priv_password = \"...\"",
+    }
+}
+
+/// The line, from 1, of a place in the text.
+fn line(text: &str, place: usize) -> usize {
+    text.bytes().take(place).filter(|byte| *byte == b'\n').count() + 1
 }
 
 fn parse_key(text: &str) -> Option<Key> {
@@ -178,7 +235,7 @@ mod tests {
     fn a_good_file_is_read_and_keys_of_two_purposes_differ() {
         let text = format!("cluster_key = \"{KEY}\"\n[pdu.pdu1]\ncommunity = \"private\"\n");
         let secrets = Secrets::parse(&text, &config()).unwrap();
-        assert_eq!(secrets.community("pdu1"), Some("private"));
+        assert!(matches!(secrets.snmp("pdu1"), Some(Access::V1(community)) if community.as_str() == "private"));
         assert_ne!(secrets.cluster_key.derive("a").bytes(), secrets.cluster_key.derive("b").bytes());
         assert!(!format!("{secrets:?}").contains("private"), "nothing prints a secret");
         assert!(secrets.console("pdu1").is_none());
@@ -196,6 +253,41 @@ mod tests {
         let console = secrets.console("pdu1").unwrap();
         assert_eq!((console.user.as_str(), console.password.as_str()), ("apc", "hunter2"));
         assert!(!format!("{secrets:?} {console:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn version_3_wants_a_user_and_two_passwords_that_are_long_enough_and_no_community() {
+        let config = |version: &str| {
+            let text = include_str!("../cluster/src/config/good.toml");
+            let snmp = format!("address = \"10.77.0.250\"\nsnmp = \"{version}\"");
+            Config::parse(&text.replace("address = \"10.77.0.250\"", &snmp)).unwrap()
+        };
+        let text = |rest: &str| format!("cluster_key = \"{KEY}\"\n\n[pdu.pdu1]\n{rest}");
+        let good = text("v3_user = \"us\"\nauth_password = \"hunter22\"\npriv_password = \"hunter23\"\n");
+        for version in ["v3", "v3-md5-des"] {
+            let secrets = Secrets::parse(&good, &config(version)).unwrap();
+            let access = secrets.snmp("pdu1").unwrap();
+            assert!(matches!(access, Access::V3(_)));
+            assert!(!format!("{secrets:?} {access:?}").contains("hunter"), "nothing prints a secret");
+        }
+        let error = Secrets::parse(&good, &config("v1")).unwrap_err();
+        assert_eq!(error, "secrets.toml, line 3: [pdu.pdu1] lacks community = \"...\"");
+        for (bad, remedy) in [
+            (text("community = \"hunter2\"\n"), "lacks v3_user = \"...\", auth_password = \"...\" and priv_password"),
+            (good.replace("auth_password", "user"), "lacks v3_user"),
+            (
+                good.replace("hunter22", "hunter2"),
+                "too short for SNMP v3; give the power switch and this file one of 8",
+            ),
+            (good.replace("hunter23", "hunter2"), "too short for SNMP v3"),
+            (good.replace("\"us\"", "\"\""), "write one of 1 to 32 characters"),
+        ] {
+            let error = Secrets::parse(&bad, &config("v3")).unwrap_err();
+            assert!(error.starts_with("secrets.toml, line 3: [pdu.pdu1]") && error.contains(remedy), "{error}");
+            assert!(!error.contains("hunter"), "{error}");
+        }
+        let error = Secrets::parse(&format!("cluster_key = \"{KEY}\""), &config("v3")).unwrap_err();
+        assert!(error.contains("add [pdu.pdu1] with v3_user"), "{error}");
     }
 
     #[test]

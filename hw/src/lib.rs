@@ -10,7 +10,7 @@
 //! smart_ups      an APC UPS on a serial line, read and attended
 //! ups            what a UPS is read as
 //! serial_frame   datagrams on a serial line
-//! snmp           the bytes of SNMP v1, and one request with its tries
+//! snmp           SNMP v1 and v3: one request with its tries
 //! port           dialogues on UDP, on TCP and on serial lines
 //! ```
 

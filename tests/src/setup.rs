@@ -42,6 +42,7 @@ const NEEDS: &[Need] = &[
     need("dnsmasq-base", "/usr/sbin/dnsmasq", "checking the gateway's DHCP configuration"),
     need("snmp", "/usr/bin/snmpget", "checking the emulated power switch"),
     need("snmpd", "/usr/sbin/snmpd", "checking the power switch's driver"),
+    need("snmpsim", "/usr/bin/snmpsimd", "checking the power switch's driver"),
     need("fence-agents", "/usr/sbin/fence_apc_snmp", "checking the emulated power switch"),
     need("inetutils-telnet", "/usr/bin/telnet", "checking the power switch's console"),
     need("powerman", "/usr/sbin/powermand", "checking the power switch's console"),

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use cluster::config::Config;
 use holdfast_tests::world::{Chance, World};
-use hw::snmp::{Kind, Message, Oid, Value};
+use hw::snmp::v3::{self, Level, Scoped};
+use hw::snmp::{Kind, Message, Oid, Pdu, Value};
 
 /// Datagrams that are changed.
 const DATAGRAMS: u64 = 200_000;
@@ -248,13 +249,17 @@ fn no_text_for_a_configuration_is_a_panic() {
     assert!(taken > 0, "no text that was changed is still good");
 }
 
+/// A power switch's answer.
+fn pdu() -> Pdu {
+    let oid = Oid::new(&[1, 3, 6, 1, 4, 1, 318], &[300, 70_000]);
+    let bindings = vec![(oid.clone(), Value::Integer(-129)), (oid, Value::Null)];
+    Pdu { kind: Kind::Response, id: 70_000, error: None, bindings }
+}
+
 #[test]
 fn no_datagram_of_a_power_switch_is_a_panic() {
     let mut dice = Chance::new(1);
-    let oid = Oid::new(&[1, 3, 6, 1, 4, 1, 318], &[300, 70_000]);
-    let bindings = vec![(oid.clone(), Value::Integer(-129)), (oid, Value::Null)];
-    let kind = Kind::Response;
-    let good = Message { community: b"private".to_vec(), kind, id: 70_000, error: None, bindings }.encode();
+    let good = Message { community: b"private".to_vec(), pdu: pdu() }.encode();
     let mut taken = 0;
     for _ in 0..TEXTS {
         if let Ok(message) = Message::decode(&change_bytes(&mut dice, &good)) {
@@ -263,4 +268,43 @@ fn no_datagram_of_a_power_switch_is_a_panic() {
         }
     }
     assert!(taken > 0, "no datagram that was changed can still be read");
+}
+
+/// A message of version 3, in clear and as if it were encrypted, and what is found inside when it has been decrypted.
+#[test]
+fn no_datagram_of_version_3_is_a_panic() {
+    let mut dice = Chance::new(2);
+    let scoped = Scoped { engine: vec![0x80; 11], context: Vec::new(), pdu: pdu() }.encode();
+    for level in [Level::NoAuthNoPriv, Level::AuthNoPriv, Level::AuthPriv] {
+        let good = v3::Message {
+            id: 70_000,
+            longest: v3::LONGEST,
+            level,
+            reportable: true,
+            engine: vec![0x80; 11],
+            boots: 300,
+            time: 70_000,
+            user: b"us".to_vec(),
+            tag: vec![1; v3::TAG_BYTES],
+            salt: vec![2; 8],
+            data: scoped.clone(),
+        };
+        let (datagram, at) = good.encode();
+        assert_eq!(v3::Message::decode(&datagram), Ok((good, at)));
+        let (mut taken, mut inside) = (0, 0);
+        for _ in 0..TEXTS {
+            let changed = change_bytes(&mut dice, &datagram);
+            if let Ok((message, at)) = v3::Message::decode(&changed) {
+                taken += 1;
+                assert_eq!(changed.get(at), Some(message.tag.as_slice()), "the tag is where it is said to be");
+                let written = v3::Message::decode(&message.encode().0).map(|(message, _)| message);
+                assert_eq!(written.as_ref(), Ok(&message), "what was read is written the same");
+            }
+            if let Ok(scoped) = Scoped::decode(&change_bytes(&mut dice, &scoped)) {
+                inside += 1;
+                assert_eq!(Scoped::decode(&scoped.encode()).as_ref(), Ok(&scoped));
+            }
+        }
+        assert!(taken > 0 && inside > 0, "no datagram that was changed can still be read");
+    }
 }

@@ -4,18 +4,19 @@
 //! The driver and the emulated PDU share no code; these tests keep both from agreeing on a mistake.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod agents;
 mod ours;
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command as Process, Stdio};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use agents::Agent;
 use holdfast_tests::pdu::desk::Desk;
 use holdfast_tests::pdu::{Command, Entry, Firmware, What};
 use holdfast_tests::stranger::run;
 use hw::ap7921::{self, Error, Relay};
+use hw::snmp::Access;
 use ours::{PATIENCE, drive, seed};
 
 const STATE: &str = "1.3.6.1.4.1.318.1.1.12.3.5.1.1.4";
@@ -74,7 +75,7 @@ fn strangers_switch_and_our_driver_sees_it() {
     assert!(!desk.is_on(2));
     let (code, said) = snmp("snmpset", "private", desk.snmp, &[&format!("{CONTROL}.4"), "i", "2"]);
     assert_eq!(code, 0, "{said}");
-    let outlets = drive(ap7921::status("public", seed()), desk.snmp, PATIENCE).unwrap();
+    let outlets = drive(ap7921::status(&Access::community("public"), seed()), desk.snmp, PATIENCE).unwrap();
     let states: Vec<_> = outlets.iter().map(|(seen, name)| (seen.state.clone(), name.as_str())).collect();
     let (on, off) = (Ok(Relay::On), Ok(Relay::Off));
     assert_eq!(states, [(on.clone(), "gateway"), (off.clone(), "node1"), (on, "node2"), (off, "node3")]);
@@ -148,45 +149,6 @@ fn lost_datagrams_are_made_good() {
     assert!(!desk.is_on(4));
 }
 
-/// net-snmp's own agent, with lines of configuration, until it is dropped.
-struct Agent {
-    program: Child,
-    folder: PathBuf,
-    address: SocketAddr,
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.program.kill();
-        let _ = self.program.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Agent {
-    /// Started, and it answers.
-    fn start(lines: &str) -> Self {
-        let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let folder = std::env::temp_dir().join(format!("holdfast-snmpd-{}", address.port()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("snmpd.conf");
-        let text = format!("agentaddress udp:{address}\nrwcommunity private 127.0.0.1\n{lines}");
-        std::fs::write(&file, text).unwrap();
-        let mut program = Process::new("snmpd");
-        program.args(["-f", "-Le", "-C", "-r", "-c"]).arg(&file).env("SNMP_PERSISTENT_DIR", &folder).env("MIBS", "");
-        program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let program = program.spawn().unwrap_or_else(|error| panic!("snmpd: {error}; install Debian's package snmpd"));
-        let agent = Self { program, folder, address };
-        // Until it listens, it does not reply.
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while switch(address, Relay::On, &[1]) != Ok(Relay::On) {
-            assert!(Instant::now() < deadline, "snmpd does not start");
-        }
-        agent
-    }
-}
-
 /// Our driver against an agent that is neither ours nor `rasn`'s: net-snmp's `snmpd`, in which the objects of one outlet
 /// can be written. Its state does not follow the command until a stranger makes it.
 #[test]
@@ -228,7 +190,7 @@ fn our_driver_switches_outlets_behind_net_snmps_agent() {
     assert_eq!(fence(address, &["-o", "status", "-n", "3"]).0, 2);
     assert_eq!(fence(address, &["-o", "on", "-n", "3"]).0, 0);
     assert_eq!(snmp("snmpset", "private", address, &[&format!("{CONTROL}.5"), "i", "2"]).0, 0);
-    let outlets = drive(ap7921::status("private", seed()), address, PATIENCE).unwrap();
+    let outlets = drive(ap7921::status(&Access::community("private"), seed()), address, PATIENCE).unwrap();
     let states: Vec<_> = outlets.iter().map(|(seen, _)| seen.state == Ok(Relay::On)).collect();
     assert_eq!(states, [true, false, true, true, false, true, true, true]);
     assert_eq!(switch(address, Relay::Off, &[9]), Err(Error::OutOfRange { outlet: 9, outlets: 8 }));

@@ -180,6 +180,21 @@ pub struct NodeConfig {
     pub links: Vec<(LinkId, Ipv4Addr)>,
 }
 
+/// By which version of SNMP a power switch is spoken with. Version 3 is always authenticated and encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Snmp {
+    /// Version 1, with a community in clear.
+    #[default]
+    #[serde(rename = "v1")]
+    V1,
+    /// Version 3 with SHA-1 and AES-128, as the AP7921B has.
+    #[serde(rename = "v3")]
+    V3,
+    /// Version 3 with MD5 and DES: the AP7921 offers nothing better.
+    #[serde(rename = "v3-md5-des")]
+    V3Md5Des,
+}
+
 /// A power switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pdu {
@@ -187,6 +202,8 @@ pub struct Pdu {
     pub name: String,
     /// Where its SNMP agent answers (UDP 161).
     pub address: Ipv4Addr,
+    /// By which version.
+    pub snmp: Snmp,
     /// Its serial line, if a node holds the cable.
     pub serial: Option<SerialLine>,
     /// What it must call an outlet, where the operator has said so: a check that the wiring is as planned.

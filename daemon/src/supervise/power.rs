@@ -92,9 +92,9 @@ fn ask(site: &Site, turns: &Turns, name: &str, outlets: &[Outlet], order: &Order
     let _turn = turns.take(name, order.path, order.patience.checked_sub(DIALOGUE).unwrap_or(order.patience))?;
     match order.path {
         Path::Snmp => {
-            let community =
-                site.secrets.community(name).ok_or_else(|| format!("no community for `{name}` is known"))?;
-            let dialogue = ap7921::switch(order.relay, &outlets, community, seed()?);
+            let access = site.secrets.snmp(name);
+            let access = access.ok_or_else(|| format!("no community or user for `{name}` is known"))?;
+            let dialogue = ap7921::switch(order.relay, &outlets, access, seed()?);
             let device = SocketAddr::from((pdu.address, SNMP));
             udp::run(dialogue, device, order.patience, &AtomicBool::new(false)).map_err(|error| error.to_string())
         }

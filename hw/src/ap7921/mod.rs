@@ -1,4 +1,4 @@
-//! An APC AP7921 (switched rack PDU with its first management card, NMC1) or AP7921B (with its second) over SNMP v1.
+//! An APC AP7921 (switched rack PDU with its first management card, NMC1) or AP7921B (with its second) over SNMP, version 1 or 3.
 //!
 //! What it decides: whether outlets are off. They are when one reading shows every one of them as off with nothing
 //! pending, and the next reading does so again; any other answer, or none, is not off. The reply to a command proves
@@ -25,7 +25,8 @@ mod tests;
 use core::fmt;
 
 use crate::dialogue::{Dialogue, Step};
-use crate::snmp::{ErrorStatus, Exchange, Failure, Ids, Oid, Progress, Value};
+use crate::snmp::usm::Refusal;
+use crate::snmp::{Access, ErrorStatus, Exchange, Failure, Ids, Oid, Progress, Session, Value};
 
 use branch::{Branch, pending_of};
 
@@ -119,6 +120,8 @@ pub enum Error {
         /// The refusal.
         status: ErrorStatus,
     },
+    /// It does not take version 3 of this user.
+    Unwilling(Refusal),
     /// It is neither an AP7921 nor an AP7921B: what it says it is.
     WrongModel(String),
     /// No outlet was given to switch.
@@ -148,9 +151,12 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoReply => f.write_str("no reply: wrong address or community, a filter in the PDU, or no PDU"),
+            Self::NoReply => {
+                f.write_str("no reply: wrong address, community or version of SNMP, a filter in the PDU, or no PDU")
+            }
             Self::FellSilent(last) => write_last(f, "no reply any more", last),
             Self::Refused { asked, status } => write!(f, "refused to {asked}: {status}"),
+            Self::Unwilling(refusal) => write!(f, "the power switch {refusal} (SNMP v3)"),
             Self::WrongModel(found) => write!(f, "neither an AP7921 nor an AP7921B: {found}"),
             Self::NoOutlet => f.write_str("no outlet was given"),
             Self::OutOfRange { outlet, outlets } => write!(f, "there is no outlet {outlet}: the PDU has {outlets}"),
@@ -198,7 +204,7 @@ trait Plan {
 
 /// A dialogue with an AP7921. Made by [`switch`], [`status`] and [`load`].
 struct Talk<P: Plan> {
-    community: String,
+    session: Session,
     ids: Ids,
     plan: P,
     stage: Stage,
@@ -219,9 +225,9 @@ enum Stage {
 }
 
 impl<P: Plan> Talk<P> {
-    fn new(plan: P, community: &str, seed: u64) -> Self {
+    fn new(plan: P, access: &Access, seed: u64) -> Self {
         Self {
-            community: community.to_owned(),
+            session: Session::new(access),
             ids: Ids::new(seed),
             plan,
             stage: Stage::ObjectId,
@@ -258,6 +264,7 @@ impl<P: Plan> Talk<P> {
         match failure {
             Failure::NoReply if !self.heard => Error::NoReply,
             Failure::NoReply => Error::FellSilent(self.plan.last_seen().to_vec()),
+            Failure::Unwilling(refusal) => Error::Unwilling(refusal),
             Failure::Refused(status) => Error::Refused { asked: self.asked.clone(), status },
         }
     }
@@ -274,7 +281,7 @@ impl<P: Plan> Dialogue for Talk<P> {
             if let Some(until) = self.rest_until.filter(|until| now_ms < *until) {
                 return Step::Wait(until);
             }
-            let next = match self.exchange.poll(now_ms, &self.community, &mut self.ids) {
+            let next = match self.exchange.poll(now_ms, &mut self.session, &mut self.ids) {
                 Progress::Send(datagram) => return Step::Send(datagram),
                 Progress::Wait(until) => return Step::Wait(until),
                 Progress::Answered(values) => self.answered(&values),
@@ -291,14 +298,18 @@ impl<P: Plan> Dialogue for Talk<P> {
         }
     }
 
-    fn handle(&mut self, _now_ms: u64, datagram: &[u8]) {
-        if self.exchange.handle(&self.community, datagram) {
+    fn handle(&mut self, now_ms: u64, datagram: &[u8]) {
+        if self.exchange.handle(now_ms, &mut self.session, datagram) {
             self.heard = true;
         }
     }
 
     fn give_up(&self) -> Self::Outcome {
-        let given_up = if self.heard { Error::GaveUp(self.plan.last_seen().to_vec()) } else { Error::NoReply };
+        let given_up = match self.session.why() {
+            _ if self.heard => Error::GaveUp(self.plan.last_seen().to_vec()),
+            Some(refusal) => Error::Unwilling(refusal),
+            None => Error::NoReply,
+        };
         self.outcome.clone().unwrap_or(Err(given_up))
     }
 }

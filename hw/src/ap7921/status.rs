@@ -3,13 +3,13 @@
 use super::branch::{Branch, RPDU};
 use super::{Error, Next, Plan, Seen, Talk, name_of};
 use crate::dialogue::Dialogue;
-use crate::snmp::{Exchange, Value};
+use crate::snmp::{Access, Exchange, Value};
 
 /// Reads every outlet of the PDU, in the order of their numbers, with its name. `seed` should differ from one dialogue to
 /// the next.
 #[must_use]
-pub fn status(community: &str, seed: u64) -> impl Dialogue<Outcome = Result<Vec<(Seen, String)>, Error>> + use<> {
-    Talk::new(Status { branch: &RPDU, outlets: 0, names: Vec::new(), seen: Vec::new() }, community, seed)
+pub fn status(access: &Access, seed: u64) -> impl Dialogue<Outcome = Result<Vec<(Seen, String)>, Error>> + use<> {
+    Talk::new(Status { branch: &RPDU, outlets: 0, names: Vec::new(), seen: Vec::new() }, access, seed)
 }
 
 /// The plan of [`status`].
@@ -63,8 +63,8 @@ impl Status {
 /// Reads what all outlets of the PDU draw together, in tenths of an ampere; neither card measures single outlets. `seed`
 /// should differ from one dialogue to the next.
 #[must_use]
-pub fn load(community: &str, seed: u64) -> impl Dialogue<Outcome = Result<u32, Error>> + use<> {
-    Talk::new(Load, community, seed)
+pub fn load(access: &Access, seed: u64) -> impl Dialogue<Outcome = Result<u32, Error>> + use<> {
+    Talk::new(Load, access, seed)
 }
 
 /// The plan of [`load`].

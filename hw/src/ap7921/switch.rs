@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::branch::{Branch, RPDU, pending_of};
 use super::{Error, Next, Outlet, Plan, READING_INTERVAL_MS, Relay, Seen, Talk, name_of};
 use crate::dialogue::Dialogue;
-use crate::snmp::{Exchange, Value};
+use crate::snmp::{Access, Exchange, Value};
 
 /// Two readings in a row must agree.
 const READINGS: u8 = 2;
@@ -17,7 +17,7 @@ const READINGS: u8 = 2;
 pub fn switch(
     relay: Relay,
     outlets: &[Outlet],
-    community: &str,
+    access: &Access,
     seed: u64,
 ) -> impl Dialogue<Outcome = Result<Relay, Error>> + use<> {
     let plan = Switch {
@@ -29,7 +29,7 @@ pub fn switch(
         last: Vec::new(),
         settled: 0,
     };
-    Talk::new(plan, community, seed)
+    Talk::new(plan, access, seed)
 }
 
 /// The plan of [`switch`].

@@ -23,7 +23,7 @@ use std::fmt::Write as _;
 use super::branch::{RPDU, RPDU2};
 use super::*;
 use crate::recordings;
-use crate::snmp::{Kind, Message};
+use crate::snmp::{Kind, Message, Pdu};
 
 const COMMUNITY: &str = "private";
 
@@ -42,13 +42,14 @@ fn replay(input: &str) -> String {
         Outlet { number: number.parse().unwrap(), name }
     };
     let outlets: Vec<Outlet> = rest.split_whitespace().map(outlet).collect();
+    let access = Access::community(COMMUNITY);
     match word {
-        "off" => go(switch(Relay::Off, &outlets, COMMUNITY, 1), &script, |relay| format!(" {relay}")),
-        "on" => go(switch(Relay::On, &outlets, COMMUNITY, 1), &script, |relay| format!(" {relay}")),
-        "status" => go(status(COMMUNITY, 1), &script, |outlets| {
+        "off" => go(switch(Relay::Off, &outlets, &access, 1), &script, |relay| format!(" {relay}")),
+        "on" => go(switch(Relay::On, &outlets, &access, 1), &script, |relay| format!(" {relay}")),
+        "status" => go(status(&access, 1), &script, |outlets| {
             outlets.iter().map(|(seen, name)| format!("\n  {seen}, called \"{name}\"")).collect()
         }),
-        "load" => go(load(COMMUNITY, 1), &script, |load| format!(" {load} tenths of an ampere")),
+        "load" => go(load(&access, 1), &script, |load| format!(" {load} tenths of an ampere")),
         _ => panic!("no such dialogue: {word}"),
     }
 }
@@ -57,7 +58,7 @@ fn replay(input: &str) -> String {
 struct Script<'a> {
     lines: std::str::Lines<'a>,
     now_ms: u64,
-    previous: Option<Message>,
+    previous: Option<Pdu>,
     output: String,
 }
 
@@ -68,7 +69,7 @@ fn go<T, D: Dialogue<Outcome = Result<T, Error>>>(mut dialogue: D, script: &str,
             Step::Done(outcome) => break outcome,
             Step::Wait(until) => script.now_ms = until,
             Step::Send(datagram) => {
-                let request = Message::decode(&datagram).unwrap();
+                let request = Message::decode(&datagram).unwrap().pdu;
                 writeln!(script.output, "{:>6} ms  {}", script.now_ms, said(&request)).unwrap();
                 if !script.play(&request, &mut dialogue) {
                     break dialogue.give_up();
@@ -87,7 +88,7 @@ fn go<T, D: Dialogue<Outcome = Result<T, Error>>>(mut dialogue: D, script: &str,
 
 impl Script<'_> {
     /// What happens to this request. Is there more time?
-    fn play(&mut self, request: &Message, dialogue: &mut impl Dialogue) -> bool {
+    fn play(&mut self, request: &Pdu, dialogue: &mut impl Dialogue) -> bool {
         loop {
             let mut line = self.lines.next().unwrap_or_else(|| panic!("not said what comes of it:\n{}", self.output));
             if let Some((millis, rest)) = line.strip_prefix("after ").and_then(|rest| rest.split_once(' ')) {
@@ -105,38 +106,45 @@ impl Script<'_> {
                 "give" => return false,
                 "done" => response(request, request.bindings.iter().map(|(_, value)| value.clone()).collect()),
                 "is" => response(request, values(rest)),
-                "error" => Message { error: Some((refusal(rest), 1)), ..response(request, vec![]) },
+                "error" => Pdu { error: Some((refusal(rest), 1)), ..response(request, vec![]) },
                 _ => panic!("not understood: {line}"),
             };
-            dialogue.handle(self.now_ms, &reply.encode());
+            dialogue.handle(self.now_ms, &carried(COMMUNITY, reply));
             return true;
         }
     }
 
-    fn wrong_reply(&self, wrong: &str, request: &Message) -> Vec<u8> {
-        let well = |request: &Message| {
+    fn wrong_reply(&self, wrong: &str, request: &Pdu) -> Vec<u8> {
+        let well = |request: &Pdu| {
             let value = |value: &Value| if *value == Value::Null { Value::Integer(2) } else { value.clone() };
             response(request, request.bindings.iter().map(|(_, v)| value(v)).collect())
         };
         let mut right = well(request);
         match wrong.split_once(' ').unwrap_or((wrong, "")) {
-            ("old", rest) => return response(self.previous.as_ref().unwrap(), values(rest)).encode(),
+            ("old", rest) => {
+                return carried(COMMUNITY, response(self.previous.as_ref().unwrap(), values(rest)));
+            }
             ("id", _) => right.id ^= 1,
-            ("community", _) => right.community = b"public".to_vec(),
+            ("community", _) => return carried("public", right),
             ("object", _) => right.bindings[0].0 = Oid::new(RPDU.device, &[9]),
             ("value", _) => right.bindings[0].1 = Value::Integer(1),
             ("kind", _) => right.kind = Kind::Set,
-            ("noise", _) => return right.encode()[..20].to_vec(),
+            ("noise", _) => return carried(COMMUNITY, right)[..20].to_vec(),
             _ => panic!("not understood: {wrong}"),
         }
-        right.encode()
+        carried(COMMUNITY, right)
     }
 }
 
-fn response(request: &Message, values: Vec<Value>) -> Message {
+/// The datagram.
+fn carried(community: &str, pdu: Pdu) -> Vec<u8> {
+    Message { community: community.as_bytes().to_vec(), pdu }.encode()
+}
+
+fn response(request: &Pdu, values: Vec<Value>) -> Pdu {
     let mut values = values.into_iter();
     let bindings = request.bindings.iter().map(|(oid, _)| (oid.clone(), values.next().unwrap_or(Value::Null)));
-    Message { kind: Kind::Response, bindings: bindings.collect(), ..request.clone() }
+    Pdu { kind: Kind::Response, bindings: bindings.collect(), ..request.clone() }
 }
 
 fn values(text: &str) -> Vec<Value> {
@@ -159,7 +167,7 @@ fn refusal(name: &str) -> ErrorStatus {
 }
 
 /// A request in words.
-fn said(request: &Message) -> String {
+fn said(request: &Pdu) -> String {
     let object = |oid: &Oid| {
         let named = |branch: &Branch| {
             let but_last = |oid: Oid| oid.arcs().split_last().unwrap().1.to_vec();
@@ -182,7 +190,7 @@ fn said(request: &Message) -> String {
     };
     let binding = |(oid, value): &(Oid, Value)| match request.kind {
         Kind::Set => format!("{} = {value}", object(oid)),
-        Kind::Get | Kind::Response => object(oid),
+        Kind::Get | Kind::Response | Kind::Report => object(oid),
     };
     let bindings: Vec<String> = request.bindings.iter().map(binding).collect();
     format!("{} {}", if request.kind == Kind::Set { "set" } else { "get" }, bindings.join(", "))

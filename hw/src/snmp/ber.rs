@@ -1,4 +1,4 @@
-//! The basic encoding rules (ITU-T X.690), as much of them as SNMP v1 uses: one-octet tags, definite lengths.
+//! The basic encoding rules (ITU-T X.690), as much of them as SNMP uses: one-octet tags, definite lengths.
 
 use super::Malformed;
 
@@ -16,6 +16,7 @@ impl Tag {
     pub(super) const GET: Self = Self(0xa0);
     pub(super) const RESPONSE: Self = Self(0xa2);
     pub(super) const SET: Self = Self(0xa3);
+    pub(super) const REPORT: Self = Self(0xa8);
 }
 
 /// An element with its tag and length.
@@ -134,6 +135,11 @@ impl<'a> Reader<'a> {
         let content = outer.expect(tag)?;
         outer.end()?;
         Ok(Self(content))
+    }
+
+    /// How many bytes are still to be read.
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

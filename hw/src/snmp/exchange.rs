@@ -1,14 +1,17 @@
 //! One request with its tries.
 //!
 //! Every try has a new request id and leaves from a new socket, so a reply that is late, repeated or somebody else's is
-//! never taken for the reply to what was asked last. A reply counts if it carries the id of the last try, the community,
-//! and the very objects that were asked; and for a SET, the values that were written.
+//! never taken for the reply to what was asked last. A reply counts if it comes from whom the [`Session`] takes it from,
+//! carries the id of the last try and the very objects that were asked; and for a SET, the values that were written.
 
-use super::{ErrorStatus, Kind, Message, Oid, Value};
+use super::session::Heard;
+use super::usm::Refusal;
+use super::{ErrorStatus, Kind, Oid, Pdu, Session, Value};
 
 /// How long one try waits for its reply.
 pub const TIMEOUT_MS: u64 = 1000;
-/// How often a request is sent before it has failed.
+/// How often a request is sent before it has failed. What version 3 must learn first is not counted, as long as the agent
+/// answers that.
 pub const TRIES: u8 = 5;
 
 /// Request ids, none of them easy to guess from the last (splitmix64, Steele et al. 2014).
@@ -39,6 +42,8 @@ pub enum Failure {
     NoReply,
     /// The agent refused it.
     Refused(ErrorStatus),
+    /// No try was replied to, and the agent has said why: it does not take version 3 of this user.
+    Unwilling(Refusal),
 }
 
 /// How a request stands.
@@ -82,30 +87,42 @@ impl Exchange {
         Self { kind, bindings, tries: 0, waiting: None, end: None }
     }
 
-    /// What it wants now.
-    pub fn poll(&mut self, now_ms: u64, community: &str, ids: &mut Ids) -> Progress {
+    /// What it wants now. Always with the same session.
+    pub fn poll(&mut self, now_ms: u64, session: &mut Session, ids: &mut Ids) -> Progress {
         match (&self.end, self.waiting) {
-            (Some(Ok(values)), _) => Progress::Answered(values.clone()),
-            (Some(Err(failure)), _) => Progress::Failed(*failure),
-            (None, Some((_, until))) if now_ms < until => Progress::Wait(until),
-            (None, _) if self.tries == TRIES => Progress::Failed(Failure::NoReply),
-            (None, _) => {
-                self.tries += 1;
-                let id = ids.draw();
-                self.waiting = Some((id, now_ms + TIMEOUT_MS));
-                let community = community.as_bytes().to_vec();
-                let message = Message { community, kind: self.kind, id, error: None, bindings: self.bindings.clone() };
-                Progress::Send(message.encode())
-            }
+            (Some(Ok(values)), _) => return Progress::Answered(values.clone()),
+            (Some(Err(failure)), _) => return Progress::Failed(*failure),
+            (None, Some((_, until))) if now_ms < until => return Progress::Wait(until),
+            (None, Some(_)) => session.lost(),
+            (None, None) => {}
         }
+        if self.tries == TRIES {
+            return Progress::Failed(session.why().map_or(Failure::NoReply, Failure::Unwilling));
+        }
+        self.tries += 1;
+        let id = ids.draw();
+        self.waiting = Some((id, now_ms + TIMEOUT_MS));
+        let pdu = Pdu { kind: self.kind, id, error: None, bindings: self.bindings.clone() };
+        Progress::Send(session.send(now_ms, &pdu, ids))
     }
 
     /// A datagram has come. Was it the reply?
-    pub fn handle(&mut self, community: &str, datagram: &[u8]) -> bool {
-        let (Some((id, _)), None, Ok(reply)) = (self.waiting, &self.end, Message::decode(datagram)) else {
-            return false;
+    pub fn handle(&mut self, now_ms: u64, session: &mut Session, datagram: &[u8]) -> bool {
+        let (Some((id, _)), None) = (self.waiting, &self.end) else { return false };
+        let reply = match session.hear(now_ms, datagram) {
+            Heard::Nothing => return false,
+            Heard::Learned => {
+                self.tries = self.tries.saturating_sub(1);
+                self.waiting = None;
+                return false;
+            }
+            Heard::Corrected => {
+                self.waiting = None;
+                return false;
+            }
+            Heard::Reply(reply) => reply,
         };
-        if reply.kind != Kind::Response || reply.id != id || reply.community != community.as_bytes() {
+        if reply.kind != Kind::Response || reply.id != id {
             return false;
         }
         if let Some((status, _)) = reply.error {
@@ -118,7 +135,9 @@ impl Exchange {
         let answers =
             reply.bindings.len() == self.bindings.len() && reply.bindings.iter().zip(&self.bindings).all(same);
         if answers {
-            self.end = Some(Ok(reply.bindings.into_iter().map(|(_, value)| value).collect()));
+            let absent = reply.bindings.iter().any(|(_, value)| value.is_absent());
+            let values = reply.bindings.into_iter().map(|(_, value)| value).collect();
+            self.end = Some(if absent { Err(Failure::Refused(ErrorStatus::NoSuchName)) } else { Ok(values) });
         }
         answers
     }

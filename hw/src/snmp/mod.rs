@@ -1,20 +1,38 @@
-//! SNMP v1 (RFC 1157), as much of it as a manager needs to read and write objects: a message as bytes, and one request
-//! with its tries.
+//! SNMP, as much of it as a manager needs to read and write objects: version 1 (RFC 1157), whose password is in clear, and
+//! version 3 with authentication and encryption (RFC 3412, 3414, 3826).
 //!
-//! The reader is total: any bytes give a message or [`Malformed`], and nothing else.
+//! ```text
+//! exchange   one request with its tries
+//! session    what carries it: version 1 or 3
+//! usm        version 3: who is asked, with which keys, and which answers count
+//! v3         its messages as bytes; the message of version 1 is here
+//! pdu        a request or its answer as bytes, the same in both
+//! ```
+//!
+//! The readers are total: any bytes give a message or [`Malformed`], and nothing else.
 
 mod ber;
 mod exchange;
+mod pdu;
+mod session;
 #[cfg(test)]
 mod tests;
+
+pub mod usm;
+pub mod v3;
 
 use core::fmt;
 
 pub use exchange::{Exchange, Failure, Ids, Progress, TIMEOUT_MS, TRIES};
+pub use pdu::{ErrorStatus, Kind, Pdu};
+pub use session::{Access, Session};
 
 use ber::{Reader, Tag};
 
-/// These bytes are no SNMP v1 message of a kind that is read here.
+/// What a message of version 1 says of its version.
+const VERSION: i32 = 0;
+
+/// These bytes are no SNMP message of a kind that is read here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -75,6 +93,11 @@ impl Value {
     pub fn integer(&self) -> Option<i32> {
         if let Self::Integer(number) = self { Some(*number) } else { None }
     }
+
+    /// Does version 3 say so that there is no such object or instance (RFC 3416, section 4.2.1)? Version 1 refuses the request.
+    fn is_absent(&self) -> bool {
+        matches!(self, Self::Other(0x80 | 0x81))
+    }
 }
 
 impl fmt::Display for Value {
@@ -90,101 +113,20 @@ impl fmt::Display for Value {
     }
 }
 
-/// What a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Ask for objects.
-    Get,
-    /// Write objects.
-    Set,
-    /// The answer to either.
-    Response,
-}
-
-/// Why an agent refused (RFC 1157, section 4.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorStatus {
-    /// The answer does not fit a datagram.
-    TooBig,
-    /// There is no such object for this community.
-    NoSuchName,
-    /// The object cannot have this value.
-    BadValue,
-    /// The object cannot be written.
-    ReadOnly,
-    /// Anything else.
-    GenErr,
-    /// A number that RFC 1157 does not know.
-    Unknown(i32),
-}
-
-impl ErrorStatus {
-    fn from_number(number: i32) -> Option<Self> {
-        match number {
-            0 => None,
-            1 => Some(Self::TooBig),
-            2 => Some(Self::NoSuchName),
-            3 => Some(Self::BadValue),
-            4 => Some(Self::ReadOnly),
-            5 => Some(Self::GenErr),
-            other => Some(Self::Unknown(other)),
-        }
-    }
-
-    fn number(self) -> i32 {
-        match self {
-            Self::TooBig => 1,
-            Self::NoSuchName => 2,
-            Self::BadValue => 3,
-            Self::ReadOnly => 4,
-            Self::GenErr => 5,
-            Self::Unknown(other) => other,
-        }
-    }
-}
-
-impl fmt::Display for ErrorStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooBig => f.write_str("tooBig"),
-            Self::NoSuchName => f.write_str("noSuchName"),
-            Self::BadValue => f.write_str("badValue"),
-            Self::ReadOnly => f.write_str("readOnly"),
-            Self::GenErr => f.write_str("genErr"),
-            Self::Unknown(number) => write!(f, "error {number}"),
-        }
-    }
-}
-
-/// One message.
+/// One message of version 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The password, in clear.
     pub community: Vec<u8>,
-    /// What it is.
-    pub kind: Kind,
-    /// Which request it is or answers.
-    pub id: i32,
-    /// In a response: was it refused, and the binding (from 1) because of which.
-    pub error: Option<(ErrorStatus, i32)>,
-    /// Objects and their values.
-    pub bindings: Vec<(Oid, Value)>,
+    /// What it carries.
+    pub pdu: Pdu,
 }
 
 impl Message {
-    /// The datagram. Lengths and numbers take the fewest octets, as net-snmp writes them.
+    /// The datagram.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let tag = match self.kind {
-            Kind::Get => Tag::GET,
-            Kind::Set => Tag::SET,
-            Kind::Response => Tag::RESPONSE,
-        };
-        let (status, index) = self.error.map_or((0, 0), |(status, index)| (status.number(), index));
-        let bindings: Vec<u8> = self.bindings.iter().flat_map(|(oid, value)| binding(oid, value)).collect();
-        let body =
-            [ber::integer(self.id), ber::integer(status), ber::integer(index), ber::element(Tag::SEQUENCE, &bindings)];
-        let message = [ber::integer(0), ber::element(Tag::OCTETS, &self.community), ber::element(tag, &body.concat())];
+        let message = [ber::integer(VERSION), ber::element(Tag::OCTETS, &self.community), self.pdu.encode()];
         ber::element(Tag::SEQUENCE, &message.concat())
     }
 
@@ -194,50 +136,12 @@ impl Message {
     /// [`Malformed`].
     pub fn decode(datagram: &[u8]) -> Result<Self, Malformed> {
         let mut message = Reader::all(datagram, Tag::SEQUENCE)?;
-        if message.integer()? != 0 {
+        if message.integer()? != VERSION {
             return Err(Malformed);
         }
         let community = message.expect(Tag::OCTETS)?.to_vec();
-        let (tag, body) = message.next()?;
+        let pdu = Pdu::read(&mut message)?;
         message.end()?;
-        let kind = match tag {
-            Tag::GET => Kind::Get,
-            Tag::SET => Kind::Set,
-            Tag::RESPONSE => Kind::Response,
-            _ => return Err(Malformed),
-        };
-        let mut body = Reader::new(body);
-        let (id, status, index) = (body.integer()?, body.integer()?, body.integer()?);
-        let mut list = Reader::new(body.expect(Tag::SEQUENCE)?);
-        body.end()?;
-        let mut bindings = Vec::new();
-        while !list.is_empty() {
-            let mut pair = Reader::new(list.expect(Tag::SEQUENCE)?);
-            let name = ber::arcs(pair.expect(Tag::OID)?)?;
-            let value = match pair.next()? {
-                (Tag::NULL, []) => Value::Null,
-                (Tag::INTEGER, octets) => Value::Integer(ber::number(octets)?),
-                (Tag::OCTETS, octets) => Value::Text(octets.to_vec()),
-                (Tag::OID, octets) => Value::Oid(Oid(ber::arcs(octets)?)),
-                (Tag::GAUGE, octets) => Value::Gauge(ber::unsigned(octets)?),
-                (Tag(other), _) => Value::Other(other),
-            };
-            pair.end()?;
-            bindings.push((Oid(name), value));
-        }
-        let error = ErrorStatus::from_number(status).map(|status| (status, index));
-        Ok(Self { community, kind, id, error, bindings })
+        Ok(Self { community, pdu })
     }
-}
-
-fn binding(oid: &Oid, value: &Value) -> Vec<u8> {
-    let value = match value {
-        Value::Null => ber::element(Tag::NULL, &[]),
-        Value::Integer(number) => ber::integer(*number),
-        Value::Text(text) => ber::element(Tag::OCTETS, text),
-        Value::Oid(oid) => ber::oid(oid.arcs()),
-        Value::Gauge(number) => ber::gauge(*number),
-        Value::Other(tag) => ber::element(Tag(*tag), &[]),
-    };
-    ber::element(Tag::SEQUENCE, &[ber::oid(oid.arcs()), value].concat())
 }

@@ -21,10 +21,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 fn golden() -> Vec<(&'static str, Message)> {
     let message = |kind, id, error, rest: &[u32], value| Message {
         community: b"private".to_vec(),
-        kind,
-        id,
-        error,
-        bindings: vec![(Oid::new(RPDU, rest), value)],
+        pdu: Pdu { kind, id, error, bindings: vec![(Oid::new(RPDU, rest), value)] },
     };
     let state = [3, 5, 1, 1, 4, 1];
     let control = [3, 3, 1, 1, 4, 1];
@@ -52,8 +49,7 @@ fn golden_frames_are_read_and_written_to_the_byte() {
 #[test]
 fn numbers_names_and_long_lengths_survive() {
     for number in [0, 1, -1, 127, 128, -128, -129, 255, 256, 32767, 32768, i32::MAX, i32::MIN] {
-        let message = Message {
-            community: vec![b'x'; 200],
+        let pdu = Pdu {
             kind: Kind::Response,
             id: number,
             error: None,
@@ -65,6 +61,7 @@ fn numbers_names_and_long_lengths_survive() {
                 (Oid::new(RPDU, &[]), Value::Oid(Oid::new(RPDU, &[1]))),
             ],
         };
+        let message = Message { community: vec![b'x'; 200], pdu };
         assert_eq!(Message::decode(&message.encode()), Ok(message));
     }
 }

@@ -1,4 +1,4 @@
-//! The agent: from a datagram to its answer (RFC 1157).
+//! The agent: from a datagram to its answer, by version 1 (RFC 1157); by version 3 it is [`super::v3`]'s.
 
 use std::ops::Bound;
 use std::time::Instant;
@@ -116,11 +116,16 @@ pub(super) fn carry_out(pdu: &Pdu, now: Instant, from: Way, write: Write) -> boo
     }
 }
 
-/// One binding of an answer; whoever learns an outlet's state so is noted.
-fn bound(pdu: &Pdu, now: Instant, from: Way, oid: Oid, value: &Value) -> VarBind {
-    if let Some((outlet, on)) = mib::state_of(&oid, value) {
+/// Whoever learns an outlet's state is noted.
+pub(super) fn note(pdu: &Pdu, now: Instant, from: Way, oid: &[u32], value: &Value) {
+    if let Some((outlet, on)) = mib::state_of(oid, value) {
         pdu.note(now, from, outlet, What::Read(on));
     }
+}
+
+/// One binding of an answer.
+fn bound(pdu: &Pdu, now: Instant, from: Way, oid: Oid, value: &Value) -> VarBind {
+    note(pdu, now, from, &oid, value);
     let value = match value {
         Value::Number(number) => ObjectSyntax::Simple(SimpleSyntax::Number((*number).into())),
         Value::Text(text) => ObjectSyntax::Simple(SimpleSyntax::String(OctetString::from(text.clone().into_bytes()))),

@@ -27,6 +27,8 @@ pub struct Faults {
     pub unplugged: bool,
     /// Replies are that late.
     pub late: Duration,
+    /// By so much its clock (that of version 3) goes ahead.
+    pub clock_ahead: Duration,
     /// From one byte of the console to the next; at 9600 bauds it is a millisecond.
     pub pace: Duration,
     /// Somebody else is logged on and does not yield: `Write` communities cannot write, telnet is closed at once, and

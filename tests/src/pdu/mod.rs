@@ -1,10 +1,10 @@
-//! The emulated AP7921: eight outlets (or however many are named), an SNMP v1 agent and a console in front of them.
+//! The emulated AP7921: eight outlets (or however many are named), an agent of SNMP v1 and v3 and a console in front of them.
 //!
 //! It decides what a request does to which outlet and when, and what it answers; which relay really stands how is the
 //! truth of whoever owns the [`Loads`]. It shares no line with our drivers: its messages are read and written by `rasn`.
 //!
 //! ```text
-//!  UDP  --- serve ---> agent, mib --+
+//!  UDP  - serve -> agent, v3, mib --+
 //!  pty  --- carry ---> Console -----+--> Pdu: the outlets, the one user, the faults --> Loads: the relays
 //!  TCP  --- carry, telnet -> Console+
 //!
@@ -20,7 +20,7 @@
 //! ```
 //!
 //! The communities are the card's own: `public` reads, `private` reads and writes (`Write+`), `private2` writes only
-//! while nobody is logged on at the console (`Write`). The OIDs and what they say are those of PowerNet-MIB 3.6.9,
+//! while nobody is logged on at the console (`Write`). The users of version 3 are its profiles (`v3.rs`). The OIDs and what they say are those of PowerNet-MIB 3.6.9,
 //! and for the second card's own branch of its version 4. The
 //! users of the console are `apc` (administrator) and `device`, with the password `apc`.
 
@@ -36,6 +36,7 @@ mod rpdu2;
 mod serve;
 mod session;
 mod telnet;
+mod v3;
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -201,7 +202,8 @@ impl Pdu {
             }
             faults.late
         };
-        let reply = agent::answer(self, now, Way::Snmp(from), datagram)?;
+        let way = Way::Snmp(from);
+        let reply = agent::answer(self, now, way, datagram).or_else(|| v3::answer(self, now, way, datagram))?;
         (!take_one(&mut self.lock().faults.lose_replies)).then_some((reply, late))
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hw::Dialogue;
 use hw::ap7921::{self, Error, Outlet, Relay};
+use hw::snmp::Access;
 
 /// As long as our daemon waits.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -15,8 +16,22 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// # Errors
 /// What the driver fails with.
 pub(crate) fn switch(address: SocketAddr, relay: Relay, outlets: &[u8], patience: Duration) -> Result<Relay, Error> {
+    switch_as(&Access::community("private"), address, relay, outlets, patience)
+}
+
+/// The same, as whom one likes.
+///
+/// # Errors
+/// What the driver fails with.
+pub(crate) fn switch_as(
+    access: &Access,
+    address: SocketAddr,
+    relay: Relay,
+    outlets: &[u8],
+    patience: Duration,
+) -> Result<Relay, Error> {
     let outlets: Vec<Outlet> = outlets.iter().map(|number| Outlet { number: *number, name: None }).collect();
-    drive(ap7921::switch(relay, &outlets, "private", seed()), address, patience)
+    drive(ap7921::switch(relay, &outlets, access, seed()), address, patience)
 }
 
 /// Is each outlet on? `None`: the driver does not know.
@@ -25,7 +40,7 @@ pub(crate) fn switch(address: SocketAddr, relay: Relay, outlets: &[u8], patience
 /// What the driver fails with.
 #[allow(dead_code, reason = "the benchmark only switches")]
 pub(crate) fn read(address: SocketAddr) -> Result<Vec<Option<bool>>, Error> {
-    let outlets = drive(ap7921::status("public", seed()), address, PATIENCE)?;
+    let outlets = drive(ap7921::status(&Access::community("public"), seed()), address, PATIENCE)?;
     Ok(outlets.iter().map(|(seen, _)| seen.state.as_ref().ok().map(|relay| *relay == Relay::On)).collect())
 }
 

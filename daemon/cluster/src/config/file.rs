@@ -11,7 +11,9 @@ use toml::Spanned;
 use super::serial::{LineTable, SerialTable};
 use super::shared::{self, SharedTable};
 use super::ups::{self, UpsTable};
-use super::{By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Timing, doubled};
+use super::{
+    By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Snmp, Timing, doubled,
+};
 use crate::limits;
 use crate::words::{LinkId, Outlet, Role, Slot};
 
@@ -69,6 +71,8 @@ pub(super) struct PduTable {
     name: String,
     model: String,
     address: Ipv4Addr,
+    #[serde(default)]
+    snmp: Snmp,
     pub(super) serial: Option<SerialTable>,
 }
 
@@ -299,6 +303,7 @@ impl Source<'_> {
         let pdu = |table: &PduTable| Pdu {
             name: table.name.clone(),
             address: table.address,
+            snmp: table.snmp,
             serial: None,
             names: BTreeMap::new(),
         };

@@ -26,6 +26,15 @@ fn an_outlet_may_be_called_as_the_power_switch_calls_it() {
     assert_eq!(config.pdus[0].names, [(3, "node 2, left".to_owned())].into());
 }
 
+#[test]
+fn a_power_switch_is_spoken_with_by_the_version_that_is_written() {
+    assert_eq!(Config::parse(GOOD).unwrap().pdus[0].snmp, Snmp::V1);
+    for (written, meant) in [("v1", Snmp::V1), ("v3", Snmp::V3), ("v3-md5-des", Snmp::V3Md5Des)] {
+        let text = GOOD.replacen("model = \"ap7921\"", &format!("model = \"ap7921\"\nsnmp = \"{written}\""), 1);
+        assert_eq!(Config::parse(&text).unwrap().pdus[0].snmp, meant);
+    }
+}
+
 /// Each row changes the good file in one place; the error names that line and says what to do.
 #[test]
 fn what_cannot_work_is_refused_with_its_line() {
@@ -38,6 +47,7 @@ fn what_cannot_work_is_refused_with_its_line() {
         ("lease = \"30s\"", "lease = \"3s\"", "lease must be longer"),
         ("lease = \"30s\"", "leese = \"30s\"", "unknown field `leese`"),
         ("model = \"ap7921\"", "model = \"toaster\"", "model must be"),
+        ("model = \"ap7921\"", "model = \"ap7921\"\nsnmp = \"v2c\"", "expected one of `v1`, `v3`, `v3-md5-des`"),
         ("outlet = 3 }", "outlet = 2 }", "feeds both"),
         ("outlet = 3 }", "outlet = 99 }", "1 to 24"),
         ("outlet = 3 }", "outlet = 3, name = \"\" }", "what the power switch calls it"),
