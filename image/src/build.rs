@@ -15,6 +15,8 @@ use crate::tree::{Entry, Tree};
 
 /// The target that our own programs are built for: static, without a C library of the system's.
 const TARGET: &str = "x86_64-unknown-linux-musl";
+/// How they are built: see the workspace's Cargo.toml.
+const PROFILE: &str = "image";
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -137,7 +139,7 @@ fn trees(manifest: &Manifest, packages: &Packages, linux: &Path, holdfast: &[u8]
 /// Builds one of our own programs and returns it.
 fn our_binary(places: &Places, name: &str, what: &[&str]) -> Result<Vec<u8>> {
     let status = Command::new("cargo")
-        .args(["build", "-q", "--release", "--target", TARGET])
+        .args(["build", "-q", "--profile", PROFILE, "--target", TARGET])
         .args(what)
         .current_dir(&places.source)
         .status()
@@ -145,7 +147,7 @@ fn our_binary(places: &Places, name: &str, what: &[&str]) -> Result<Vec<u8>> {
     if !status.success() {
         bail!("cargo could not build {name}");
     }
-    let file = places.target.join(TARGET).join("release").join(name);
+    let file = places.target.join(TARGET).join(PROFILE).join(name);
     fs::read(&file).with_context(|| file.display().to_string())
 }
 
