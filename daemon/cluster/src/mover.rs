@@ -23,6 +23,8 @@ pub(crate) struct Mover {
     next: Instant,
     /// What was committed when it looked last.
     seen: u64,
+    /// Where a VM was proposed to start, as which generation and when, until that is agreed or has come to nothing.
+    asked: BTreeMap<VmName, (Identity, Generation, Instant)>,
     /// When a VM was last told to move.
     moved: BTreeMap<VmName, Instant>,
     /// The failures of VMs that wait for another try, and until when.
@@ -53,7 +55,13 @@ impl Mover {
         }
         self.next = desk.now + desk.config.timing.keepalive;
         self.seen = applied;
-        let wishes = self.wishes(desk, sight);
+        let mut wishes = self.wishes(desk, sight);
+        let patience = desk.config.timing.keepalive * 2;
+        self.asked.retain(|name, (_, generation, since)| {
+            let open = desk.state.vms.get(name).is_some_and(|vm| vm.generation < *generation);
+            open && desk.now.since(*since) < patience
+        });
+        wishes.asked = self.asked.iter().map(|(name, (to, ..))| (name.clone(), *to)).collect();
         let scene = sight.scene(&wishes);
         let plan = placement::plan(&scene.inventory);
         self.say_who_has_no_room(desk, &scene, &plan);
@@ -161,8 +169,9 @@ impl Mover {
             let (name, generation) = (name.clone(), vm.generation);
             match planned.act {
                 Act::Start(to) => {
-                    let to = scene.node(to);
-                    desk.proposals.extend(to.map(|to| Command::Assign(name, generation.next(), to)));
+                    let Some(to) = scene.node(to) else { continue };
+                    self.asked.insert(name.clone(), (to, generation.next(), desk.now));
+                    desk.proposals.push(Command::Assign(name, generation.next(), to));
                 }
                 Act::Migrate(to) if may_move => {
                     may_move = false;

@@ -1,6 +1,6 @@
 //! The present state in placement's words: who is heard, what is agreed, and what Xen says, as one inventory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
 use crate::hearing::Hearing;
@@ -27,6 +27,8 @@ pub(crate) struct Wishes {
     pub(crate) untouched: BTreeSet<VmName>,
     /// They are to go elsewhere.
     pub(crate) leaving: BTreeSet<VmName>,
+    /// They are proposed to start there: to be planned with as if it were agreed, or the same room would be given away twice.
+    pub(crate) asked: BTreeMap<VmName, Identity>,
 }
 
 /// What a plan is made from, and whom its ids mean.
@@ -106,7 +108,8 @@ impl Sight<'_> {
         }
         let known = self.everything_known();
         for (name, vm) in &self.state.vms {
-            let whereabouts = match vm.phase {
+            let asked = wishes.asked.get(name).filter(|_| vm.phase == Phase::Stopped);
+            let whereabouts = match asked.map_or_else(|| vm.phase.clone(), |to| Phase::Starting(*to)) {
                 Phase::Stopped | Phase::Failed => {
                     // What this generation never placed may still run somewhere: it is adopted, not started.
                     let placed = vm.generation.0 > 0 && !vm.adopted;

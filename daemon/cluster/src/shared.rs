@@ -113,7 +113,7 @@ impl Shared {
                 self.start(desk);
             }
             SharedState::Absent if ran.is_some_and(|(_, failed)| failed) && !goes => say(desk, Word::Failed),
-            SharedState::Absent => say(desk, Word::Out),
+            SharedState::Absent => say(desk, Word::LetGo),
             SharedState::Running { .. } | SharedState::Held { .. } | SharedState::Withdrawn => {}
         }
     }

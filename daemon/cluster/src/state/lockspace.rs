@@ -22,7 +22,7 @@
 //! can still write what it has cached. Until then nobody is held for its sake: the others go on as far as the lockspace lets
 //! them, and that is more than a held one does.
 //!
-//! A member says what it says *of an epoch*; so a word that comes late, or twice, means nothing. Out of an epoch in which it
+//! A member says what it says *of an epoch*, held or running; so a word that comes late, or twice, means nothing. Out of an epoch in which it
 //! was a member nobody comes back: it is taken in by another, because the others would not know that it has forgotten
 //! everything. All of this follows from what is committed, on every node alike; the DC only says when one that could not
 //! mount is to be tried again.
@@ -77,8 +77,10 @@ impl Mount {
 pub(crate) enum Word {
     /// It holds.
     Held,
-    /// Its kernel has no lockspace, and gets none before the next epoch.
+    /// Asked to hold: its kernel has no lockspace, and gets none before the members run.
     Out,
+    /// As one of those who run: its kernel has no lockspace any more, and gets none in this epoch.
+    LetGo,
     /// Likewise, because it could not mount the file system.
     Failed,
     /// The file system is mounted.
@@ -175,12 +177,12 @@ impl State {
         let was = *mount;
         match (word, holding, mount.stands) {
             (Word::Held, true, Stands::Unknown | Stands::In) => mount.stands = Stands::Held,
-            (Word::Out, true, Stands::Unknown | Stands::In) | (Word::Out, false, Stands::In) => {
+            (Word::Out, true, Stands::Unknown | Stands::In) | (Word::LetGo, false, Stands::In) => {
                 mount.stands = Stands::Out;
             }
             (Word::Failed, false, Stands::In) => mount.stands = Stands::Failed,
             (Word::Mounted, false, Stands::In) => mount.mounted = true,
-            (Word::Held | Word::Out | Word::Failed | Word::Mounted, ..) => {}
+            (Word::Held | Word::Out | Word::LetGo | Word::Failed | Word::Mounted, ..) => {}
         }
         mount.mounted &= !mount.is_out();
         let now = *mount;

@@ -74,7 +74,11 @@ fn the_living_are_not_held_for_one_that_is_not_proven_off() {
 #[test]
 fn a_word_of_another_epoch_means_nothing() {
     let (config, mut state, [one, two]) = running();
-    for word in [Word::Held, Word::Out, Word::Failed, Word::Mounted] {
+    for word in [Word::Held, Word::Out] {
+        assert_eq!(after(&config, &mut state, Command::Mount(one, 1, word)), (1, false, vec![1, 2]), "said when held");
+        assert_eq!(state.lockspace.mount(one).unwrap().stands, Stands::In);
+    }
+    for word in [Word::Held, Word::Out, Word::LetGo, Word::Failed, Word::Mounted] {
         for number in [0, 2, u64::MAX] {
             assert_eq!(after(&config, &mut state, Command::Mount(one, number, word)), (1, false, vec![1, 2]));
         }
@@ -90,7 +94,7 @@ fn who_lets_go_is_dropped_and_may_leave_only_then() {
     after(&config, &mut state, Command::Leave(one));
     after(&config, &mut state, Command::Left(one));
     assert_eq!(state.member(one).unwrap().standing, Standing::Leaving, "it still has it");
-    assert_eq!(after(&config, &mut state, Command::Mount(one, 1, Word::Out)), (2, true, vec![1, 2]));
+    assert_eq!(after(&config, &mut state, Command::Mount(one, 1, Word::LetGo)), (2, true, vec![1, 2]));
     after(&config, &mut state, Command::Left(one));
     assert_eq!(state.member(one).unwrap().standing, Standing::Off);
     assert_eq!(after(&config, &mut state, Command::Mount(two, 2, Word::Held)), (2, false, vec![2]));
