@@ -15,8 +15,8 @@
 //! agreed | refused TEXT                the supervisor's answer
 //! joins TEXT                           this machine joins itself; a | is a line break
 //! asking ASK .. | let-in IDENTITY .. | window MACHINES left=S    what the gateway tells, one more or the same one changed
-//! gateway [forgets]                    it tells the same once more, or that there is nothing
-//! gateway-agreed | gateway-refused TEXT   its answer to what it was asked last, or before it was asked, to how things are
+//! gateway [forgets | fails TEXT]       it tells the same once more, or that there is nothing, or cannot be asked
+//! gateway-agreed | gateway-refused TEXT   its answer to what it was asked last
 //! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
@@ -99,7 +99,9 @@ fn run(commands: &str) -> String {
                     _ => {}
                 }
                 let to = if word == "gateway-agreed" { join.clone() } else { JoinRequest::List };
-                vec![Input::Joining(JoinAnswer { to, outcome: Ok(joining.clone()) })]
+                let fails = rest.strip_prefix("fails ").filter(|_| word == "gateway");
+                let outcome = fails.map_or_else(|| Ok(joining.clone()), |reason| Err(reason.to_owned()));
+                vec![Input::Joining(JoinAnswer { to, outcome })]
             }
             "gateway-refused" => vec![Input::Joining(JoinAnswer { to: join.clone(), outcome: Err(rest.to_owned()) })],
             "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
