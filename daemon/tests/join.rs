@@ -1,6 +1,6 @@
 //! A machine joins as in the rack, without the rack: the program itself as gateway and as node, each in namespaces of its own
 //! where `/dev`, `/etc`, `/run` and `/sys` are such a machine's, on one network. It needs root, as the rack does.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

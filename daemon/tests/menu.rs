@@ -191,6 +191,33 @@ fn an_operator_asks_for_everything() {
     }
 }
 
+/// What the gateway is asked goes its own way, and comes back while the page is open.
+#[test]
+fn an_operator_lets_machines_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("menu.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut at = AtWork::start(&socket);
+    let mut supervisor = accept(&listener);
+    tell(&mut supervisor, STATUS);
+    at.see("VMs on this node: x0.");
+    at.press("7");
+    assert_eq!(asked(&mut supervisor), r#"{"join":"list"}"#);
+    tell(&mut supervisor, r#"{"joining":{"to":"list","outcome":{"Ok":{"asking":[],"machines":[],"window":null}}}}"#);
+    at.see("No machine asks to join.");
+    // With every status it is asked again.
+    tell(&mut supervisor, STATUS);
+    assert_eq!(asked(&mut supervisor), r#"{"join":"list"}"#);
+    at.press("1");
+    at.see("How many machines?");
+    at.press("3\r");
+    assert_eq!(asked(&mut supervisor), r#"{"join":{"open":{"machines":"3"}}}"#);
+    let answer = r#"{"joining":{"to":{"open":{"machines":"3"}},"outcome":{"Ok":{"asking":[],"machines":[],
+        "window":{"machines":3,"left_s":900}}}}}"#;
+    tell(&mut supervisor, answer);
+    at.see("Agreed. The window is open.");
+}
+
 #[test]
 fn what_covers_the_screen_goes_with_ctrl_l() {
     let directory = tempfile::tempdir().unwrap();

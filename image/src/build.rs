@@ -14,7 +14,7 @@ use crate::manifest::Manifest;
 use crate::tree::{Entry, Tree};
 
 /// The target that our own programs are built for: static, without a C library of the system's.
-const TARGET: &str = "x86_64-unknown-linux-musl";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Where things are.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What depends on a site: the gateway's disk, with the configuration and the key, and with all that the nodes boot.
+//! What depends on a site: the gateway's disk, with the configuration and the secrets, and with all that the nodes boot.
 //!
 //! ```text
 //! sector 0        GRUB's boot code and the partition table
@@ -17,7 +17,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cluster::config::Config;
 
-use crate::build::Places;
+use crate::build::{Places, TARGET};
 use crate::debian::{files, output};
 use crate::tree::{self, Entry, Tree};
 
@@ -35,7 +35,11 @@ const SECTOR: u64 = 512;
 /// # Errors
 /// The configuration is one that the daemon would refuse; or something was not built, or cannot be written.
 pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path) -> Result<()> {
-    let site = site(cluster, secrets)?;
+    let gateway = site(cluster, &[("secrets.toml", secret_text(secrets)?, 0o600)])?;
+    let nodes = site(
+        cluster,
+        &[("join.key", join_key(places, cluster, secrets)?, 0o644), ("secrets.toml", secret_text(secrets)?, 0o600)],
+    )?;
     let work = out.with_extension("tmp");
     drop(fs::remove_dir_all(&work));
     let pxe = work.join("pxe");
@@ -47,9 +51,9 @@ pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path)
         copy(&places.out.join("vmlinuz"), &directory.join("vmlinuz"))?;
     }
     copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;
-    write_secret(&pxe.join("initramfs"), &joined(&[&places.out.join("initramfs")], &site)?)?;
+    write_secret(&pxe.join("initramfs"), &joined(&[&places.out.join("initramfs")], &nodes)?)?;
     let segments = [places.out.join("initramfs"), places.out.join("gateway.cpio")];
-    write_secret(&work.join("initramfs"), &joined(&segments.each_ref(), &site)?)?;
+    write_secret(&work.join("initramfs"), &joined(&segments.each_ref(), &gateway)?)?;
     assemble(places, &work, out)?;
     fs::remove_dir_all(&work)?;
     Ok(())
@@ -67,16 +71,32 @@ pub fn shared(directory: &Path, out: &Path) -> Result<()> {
     output(&mut squash, "squashfs-tools").map(drop)
 }
 
-/// The segment with the site's configuration and its key.
-fn site(cluster: &Path, secrets: &Path) -> Result<Vec<u8>> {
+fn secret_text(secrets: &Path) -> Result<Vec<u8>> {
+    fs::read(secrets).with_context(|| secrets.display().to_string())
+}
+
+/// The gateway's public key for machines that join. The daemon makes it of the secrets, and refuses what it would refuse later.
+fn join_key(places: &Places, cluster: &Path, secrets: &Path) -> Result<Vec<u8>> {
+    let holdfast = places.target.join(TARGET).join("release/holdfast");
+    let made = Command::new(&holdfast).arg("join-key").args([cluster, secrets]).output();
+    let made = made.with_context(|| format!("{}: run cargo image", holdfast.display()))?;
+    if !made.status.success() {
+        bail!("{}", String::from_utf8_lossy(&made.stderr).trim());
+    }
+    Ok(made.stdout)
+}
+
+/// The segment with the site's configuration and, in the same folder, some files more, each with its mode.
+fn site(cluster: &Path, files: &[(&str, Vec<u8>, u32)]) -> Result<Vec<u8>> {
     let configuration = fs::read_to_string(cluster).with_context(|| cluster.display().to_string())?;
     if let Err(error) = Config::parse(&configuration) {
         bail!("{}: {error}", cluster.display());
     }
-    let secrets = fs::read(secrets).with_context(|| secrets.display().to_string())?;
     let mut tree = Tree::default();
     tree.put("etc/holdfast/cluster.toml", Entry::File(configuration.into_bytes(), 0o644));
-    tree.put("etc/holdfast/secrets.toml", Entry::File(secrets, 0o600));
+    for (name, bytes, mode) in files {
+        tree.put(&format!("etc/holdfast/{name}"), Entry::File(bytes.clone(), *mode));
+    }
     Ok(tree.cpio())
 }
 

@@ -17,6 +17,8 @@ use super::machine::Disk;
 
 /// The size of a VM's disk, in bytes.
 const VM_DISK: u64 = 32 << 20;
+/// The size of a node's own disk, in bytes.
+const OWN_DISK: u64 = 4 << 20;
 
 /// Builds the image, and in `run_dir` the disks of every machine.
 ///
@@ -41,7 +43,13 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     shared_files(layout, &run_dir.join("shared"))?;
     image(&["shared", text(&run_dir.join("shared"))?, "--out", text(&shared)?])?;
     disks.push(Disk { file: shared, serial: Some("shared".into()), read_only: true });
-    Ok(BTreeMap::from([(GATEWAY.to_owned(), disks)]))
+    let mut all = BTreeMap::from([(GATEWAY.to_owned(), disks)]);
+    for node in layout.machines.iter().filter(|machine| machine.name != GATEWAY) {
+        let file = run_dir.join(format!("{}.img", node.name));
+        File::create_new(&file)?.set_len(OWN_DISK)?;
+        all.insert(node.name.clone(), vec![Disk { file, serial: Some("own".into()), read_only: false }]);
+    }
+    Ok(all)
 }
 
 /// The file that is a VM's disk.

@@ -33,7 +33,7 @@ impl Gateway {
     fn waits(&self, who: u8, card: u8) -> Waiting<'_> {
         match self.ask(who, card) {
             Admission::Waits(waiting) => waiting,
-            other => panic!("{other:?}"),
+            other @ (Admission::In | Admission::Out(_)) => panic!("{other:?}"),
         }
     }
 
@@ -65,7 +65,7 @@ fn is_in(waiting: &Waiting<'_>) -> bool {
 fn out(admission: Admission<'_>) -> String {
     match admission {
         Admission::Out(reason) => reason,
-        other => panic!("{other:?}"),
+        other @ (Admission::In | Admission::Waits(_)) => panic!("{other:?}"),
     }
 }
 
