@@ -5,7 +5,8 @@
 //! sector 1 ...    GRUB's core
 //! 1 MiB ...       FAT, labelled HOLDFAST:  xen vmlinuz initramfs (the gateway's)  boot/grub/grub.cfg
 //!                                          pxe/ ... (GRUB for the network, xen vmlinuz initramfs of the nodes)
-//! last MiB        the gateway's claims on disks, empty but for the mark (`daemon/src/streams/store.rs`)
+//!                                          and nothing secret in it: a node is given the secrets when it joins
+//! last MiB        the gateway's tables, empty but for the mark (`daemon/src/streams/store.rs`)
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -23,7 +24,7 @@ use crate::tree::{self, Entry, Tree};
 
 /// Where the partition begins, in bytes.
 const PARTITION: u64 = 1 << 20;
-/// The length of the partition for claims, in bytes.
+/// The length of the partition for the gateway's tables, in bytes.
 const STATE: u64 = 1 << 20;
 /// What that partition begins with: the daemon finds it by this.
 const STATE_MARK: &[u8; 16] = b"HOLDFAST STATE 1";
@@ -36,10 +37,8 @@ const SECTOR: u64 = 512;
 /// The configuration is one that the daemon would refuse; or something was not built, or cannot be written.
 pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path) -> Result<()> {
     let gateway = site(cluster, &[("secrets.toml", secret_text(secrets)?, 0o600)])?;
-    let nodes = site(
-        cluster,
-        &[("join.key", join_key(places, cluster, secrets)?, 0o644), ("secrets.toml", secret_text(secrets)?, 0o600)],
-    )?;
+    // What travels over TFTP and HTTP is for everybody to see.
+    let nodes = site(cluster, &[("join.key", join_key(places, cluster, secrets)?, 0o644)])?;
     let work = out.with_extension("tmp");
     drop(fs::remove_dir_all(&work));
     let pxe = work.join("pxe");
@@ -51,7 +50,7 @@ pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path)
         copy(&places.out.join("vmlinuz"), &directory.join("vmlinuz"))?;
     }
     copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;
-    write_secret(&pxe.join("initramfs"), &joined(&[&places.out.join("initramfs")], &nodes)?)?;
+    fs::write(pxe.join("initramfs"), joined(&[&places.out.join("initramfs")], &nodes)?)?;
     let segments = [places.out.join("initramfs"), places.out.join("gateway.cpio")];
     write_secret(&work.join("initramfs"), &joined(&segments.each_ref(), &gateway)?)?;
     assemble(places, &work, out)?;
@@ -166,4 +165,24 @@ fn boot_record(places: &Places, disk: &File, first: u64, sectors: u64) -> Result
     disk.write_all_at(&sector, 0)?;
     disk.write_all_at(&core, SECTOR)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = include_str!("../../daemon/cluster/src/config/good.toml");
+
+    #[test]
+    fn a_site_has_the_files_that_it_is_given_and_a_configuration_that_the_daemon_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = directory.path().join("cluster.toml");
+        fs::write(&cluster, GOOD).unwrap();
+        let segment = site(&cluster, &[("join.key", b"a public key".to_vec(), 0o644)]).unwrap();
+        let has = |bytes: &[u8]| segment.windows(bytes.len()).any(|window| window == bytes);
+        assert!(has(GOOD.as_bytes()) && has(b"etc/holdfast/join.key") && has(b"a public key"));
+        assert!(!has(b"secrets.toml"));
+        fs::write(&cluster, "nonsense").unwrap();
+        assert!(site(&cluster, &[]).is_err());
+    }
 }
