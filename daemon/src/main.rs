@@ -8,6 +8,7 @@ mod firewall;
 mod genetlink;
 mod hotplug;
 mod init;
+mod join;
 mod menu;
 mod migrate;
 mod nbd;
@@ -49,6 +50,12 @@ fn applet(name: &str, arguments: &[String]) -> ExitCode {
         "init" => init::run(),
         "supervise" => supervise::run(),
         "menu" => menu::run(arguments),
+        "join-key" => match join::public_key(arguments) {
+            Ok(line) => {
+                io::stdout().lock().write_all(line.as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+            }
+            Err(error) => refuse(&error),
+        },
         "boot-files" => boot_files::run(arguments),
         "vif-bridge" => hotplug::vif_bridge(arguments),
         "block" => hotplug::block(arguments),

@@ -13,10 +13,12 @@
 //! password = "..."
 //! ```
 //!
-//! The file lies beside `cluster.toml` in `/etc/holdfast` of every node; `cargo image gateway-disk --secrets FILE` puts it there.
+//! The file lies beside `cluster.toml` in `/etc/holdfast` of the gateway, where `cargo image gateway-disk --secrets FILE` puts it.
+//! A node is given it when it joins (`join.rs`), and keeps it in `/run` only: in memory.
 //! No error names a secret, nothing prints one, and the memory that held one is overwritten.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use blake2::digest::consts::U32;
 use blake2::digest::{KeyInit, Mac};
@@ -24,9 +26,28 @@ use cluster::config::{Config, Snmp, UpsWay};
 use hw::Credentials;
 use hw::snmp::Access;
 use hw::snmp::usm::{NAME, PASSWORD, Protocols, Unfit, User};
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Deserialize;
 use toml::Spanned;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Where the file is, and where a machine that has joined has it.
+pub(crate) const PLACES: [&str; 2] = ["/etc/holdfast/secrets.toml", "/run/holdfast/secrets.toml"];
+
+/// The file's text.
+///
+/// # Errors
+/// It cannot be read, or is not there.
+pub(crate) fn text() -> Result<Zeroizing<String>, String> {
+    let [medium, memory] = PLACES;
+    let place = if Path::new(memory).exists() { memory } else { medium };
+    std::fs::read_to_string(place).map(Zeroizing::new).map_err(|error| format!("{place}: {error}"))
+}
+
+/// Whether this machine has the file.
+pub(crate) fn are_here() -> bool {
+    PLACES.iter().any(|place| Path::new(place).exists())
+}
 
 /// A key of 256 bits for one purpose.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -39,6 +60,21 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
+    /// A fresh one.
+    ///
+    /// # Errors
+    /// The kernel gives no random numbers.
+    pub(crate) fn random() -> std::io::Result<Self> {
+        let mut key = Self([0; 32]);
+        let drawn = getrandom(&mut key.0, GetRandomFlags::empty())?;
+        if drawn == key.0.len() { Ok(key) } else { Err(std::io::Error::other("too few random numbers")) }
+    }
+
+    /// Of these bytes.
+    pub(crate) fn of(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Its bytes.
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0
@@ -103,6 +139,14 @@ impl std::fmt::Debug for Pdu {
 }
 
 impl Secrets {
+    /// Those of this machine; they must go with `config`.
+    ///
+    /// # Errors
+    /// They are not here, or as [`Secrets::parse`].
+    pub(crate) fn read(config: &Config) -> Result<Self, String> {
+        Self::parse(&text()?, config)
+    }
+
     /// Parses the file; it must go with `config`.
     ///
     /// # Errors

@@ -13,13 +13,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use console::JoinRequest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use snow::{Builder, HandshakeState, StatelessTransportState};
+use zeroize::Zeroizing;
 
 use crate::secrets::Key;
 use crate::streams::claims::Refusal;
 use crate::streams::storage::{Claiming, Wanted};
+
+pub(crate) mod joiner;
 
 /// The port, as heartbeat's own: `ha-cluster` is registered for both protocols.
 pub(crate) const PORT: u16 = 694;
@@ -31,6 +35,8 @@ const DEAD: Duration = Duration::from_secs(20);
 const MESSAGE: usize = 65_535;
 /// Bytes of a thread's stack: where memory is locked, all of it counts.
 pub(crate) const STACK: usize = 256 * 1024;
+/// The longest message of a handshake.
+const HANDSHAKE: usize = 256;
 /// The tag at a message's end.
 const TAG: usize = 16;
 /// The most that one record carries.
@@ -54,6 +60,8 @@ pub(crate) enum Service {
         /// The slot that asks.
         by: u8,
     },
+    /// Something about machines that join; the answer is followed by how things are then.
+    Join(JoinRequest),
 }
 
 /// One encrypted connection.
@@ -91,10 +99,8 @@ impl Stream {
         let key = key.derive("holdfast stream 1");
         let mut noise = builder(&key, cluster.as_bytes())?.build_initiator().map_err(io::Error::other)?;
         say(&mut tcp, &mut noise)?;
-        hear(&mut tcp, &mut noise).map_err(|error| {
-            let hung_up = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
-            if hung_up { invalid("it refuses this cluster's key") } else { error }
-        })?;
+        hear(&mut tcp, &mut noise)
+            .map_err(|error| if hung_up(&error) { invalid("it refuses this cluster's key") } else { error })?;
         let mut stream = Self::new(tcp, noise)?;
         stream.tell(service)?;
         stream.hear::<Result<(), Refusal>>()?.map_err(io::Error::other)?;
@@ -108,9 +114,12 @@ impl Stream {
     /// It does not hold the key, or does not speak in time.
     pub(crate) fn accept(mut tcp: TcpStream, key: &Key, cluster: &str) -> io::Result<(Self, Service)> {
         prepare(&tcp)?;
-        let key = key.derive("holdfast stream 1");
-        let mut noise = builder(&key, cluster.as_bytes())?.build_responder().map_err(io::Error::other)?;
-        hear(&mut tcp, &mut noise)?;
+        let message = listen(&mut tcp)?;
+        Self::member(tcp, first(&message, key, cluster)?)
+    }
+
+    /// Goes on with a member whose first message was good.
+    fn member(mut tcp: TcpStream, mut noise: HandshakeState) -> io::Result<(Self, Service)> {
         say(&mut tcp, &mut noise)?;
         let mut stream = Self::new(tcp, noise)?;
         let service = stream.hear()?;
@@ -131,7 +140,7 @@ impl Stream {
     /// # Errors
     /// The connection was cut.
     pub(crate) fn tell(&mut self, what: &impl Serialize) -> io::Result<()> {
-        self.send(&postcard::to_allocvec(what).map_err(io::Error::other)?)
+        self.send(&Zeroizing::new(postcard::to_allocvec(what).map_err(io::Error::other)?))
     }
 
     /// Hears one thing, in a record.
@@ -140,6 +149,25 @@ impl Stream {
     /// The connection was cut, or it is not such a thing.
     pub(crate) fn hear<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         postcard::from_bytes(&self.receive()?).map_err(|_| invalid("a message of an unknown kind"))
+    }
+
+    /// Waits for what is said next however long that takes.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn wait_for_ever(&self) -> io::Result<()> {
+        self.tcp.set_read_timeout(None)
+    }
+
+    /// Whether the other end, which has nothing to say, is still there.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn is_there(&self) -> io::Result<bool> {
+        self.tcp.set_nonblocking(true)?;
+        let peeked = self.tcp.peek(&mut [0; 1]);
+        self.tcp.set_nonblocking(false)?;
+        Ok(matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock))
     }
 
     /// The connection itself, by which it can be cut.
@@ -155,13 +183,21 @@ impl Stream {
         Ok(Self { tcp, session: Arc::new(session), sent: 0, received: 0 })
     }
 
-    fn send(&mut self, cargo: &[u8]) -> io::Result<()> {
+    /// Says some bytes, in a record.
+    ///
+    /// # Errors
+    /// The connection was cut, or they are too many.
+    pub(crate) fn send(&mut self, cargo: &[u8]) -> io::Result<()> {
         let mut record = vec![0; cargo.len() + TAG + 2];
         write_record(&mut self.tcp, &self.session, &mut self.sent, cargo, &mut record)
     }
 
-    fn receive(&mut self) -> io::Result<Vec<u8>> {
-        let (mut message, mut cargo) = (vec![0; MESSAGE], vec![0; MESSAGE]);
+    /// Hears the bytes of a record.
+    ///
+    /// # Errors
+    /// The connection was cut.
+    pub(crate) fn receive(&mut self) -> io::Result<Zeroizing<Vec<u8>>> {
+        let (mut message, mut cargo) = (vec![0; MESSAGE], Zeroizing::new(vec![0; MESSAGE]));
         let length = read_record(&mut self.tcp, &self.session, &mut self.received, &mut message, &mut cargo)?;
         cargo.truncate(length);
         Ok(cargo)
@@ -237,22 +273,45 @@ fn prepare(tcp: &TcpStream) -> io::Result<()> {
 }
 
 fn say(tcp: &mut TcpStream, noise: &mut HandshakeState) -> io::Result<()> {
-    let mut message = [0; 256];
+    let mut message = [0; HANDSHAKE];
     let length = noise.write_message(&[], &mut message).map_err(io::Error::other)?;
     let size = u16::try_from(length).map_err(io::Error::other)?.to_be_bytes();
     tcp.write_all(&[&size[..], message.get(..length).unwrap_or_default()].concat())
 }
 
 fn hear(tcp: &mut TcpStream, noise: &mut HandshakeState) -> io::Result<()> {
-    let (mut message, mut nothing) = ([0; 256], [0; 256]);
+    read(noise, &listen(tcp)?)
+}
+
+/// A message of a handshake.
+fn listen(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut size = [0; 2];
     tcp.read_exact(&mut size)?;
-    let message = message
-        .get_mut(..usize::from(u16::from_be_bytes(size)))
-        .ok_or_else(|| invalid("a handshake that is too long"))?;
-    tcp.read_exact(message)?;
-    noise.read_message(message, &mut nothing).map_err(|_| invalid("the other end does not hold this cluster's key"))?;
-    Ok(())
+    let size = usize::from(u16::from_be_bytes(size));
+    if size > HANDSHAKE {
+        return Err(invalid("a handshake that is too long"));
+    }
+    let mut message = vec![0; size];
+    tcp.read_exact(&mut message)?;
+    Ok(message)
+}
+
+fn read(noise: &mut HandshakeState, message: &[u8]) -> io::Result<()> {
+    let read = noise.read_message(message, &mut [0; HANDSHAKE]);
+    read.map(drop).map_err(|_| invalid("the other end does not hold this cluster's key"))
+}
+
+/// The handshake with a client whose first message was a member's.
+fn first(message: &[u8], key: &Key, cluster: &str) -> io::Result<HandshakeState> {
+    let key = key.derive("holdfast stream 1");
+    let mut noise = builder(&key, cluster.as_bytes())?.build_responder().map_err(io::Error::other)?;
+    read(&mut noise, message)?;
+    Ok(noise)
+}
+
+/// Whether the other end has hung up.
+fn hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)
 }
 
 fn write_record(

@@ -4,6 +4,7 @@
 //! by what it is told: who gets a disk of the gateway's ([`claims`]), and that nobody gets one before what was granted
 //! earlier has come to an end ([`storage`]). A VM is given by the supervisor only, which is asked over its socket
 //! ([`PULL_SOCKET`]) in one line and answers in one, `go` or the reason why not. After `go` that same socket carries the VM.
+//! On the gateway, machines that want to join ask here too ([`crate::join`]).
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,13 +14,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster::words::{Incarnation, Role};
 
 use crate::init::{self, Site};
-use crate::secrets::{Key, Secrets};
+use crate::join::desk::{Admission, Decision, Desk, Waiting};
+use crate::join::{self, Hello, Told};
+use crate::secrets::{self, Key, Secrets};
+use crate::stream::joiner::{Accepted, Binding, Identity};
 use crate::stream::{PORT, STACK, Service, Stream};
 use claims::{Boot, Refusal};
 use storage::Storage;
@@ -39,8 +44,6 @@ pub(crate) const STATE: &str = "/run/holdfast/state";
 const STATE_IN_MEMORY: &str = "/run/holdfast/claims";
 /// Where the supervisor is asked for a VM.
 pub(crate) const PULL_SOCKET: &str = "/run/holdfast/pull.sock";
-/// The file of secrets.
-pub(crate) const SECRETS: &str = "/etc/holdfast/secrets.toml";
 /// Connections at a time; more are closed at once.
 const CONNECTIONS: usize = 128;
 /// What the supervisor says when it gives a VM.
@@ -49,6 +52,8 @@ pub(crate) const GO: &str = "go";
 const LEFT_OVER: Duration = Duration::from_secs(30);
 /// Between two looks whether it has.
 const LOOK: Duration = Duration::from_millis(20);
+/// Between two looks whether this machine has joined, and whether a machine that waits to join is still there.
+const PRESENCE: Duration = Duration::from_millis(500);
 
 /// What every connection needs.
 struct Server {
@@ -57,6 +62,8 @@ struct Server {
     open: AtomicUsize,
     /// Of the gateway only.
     storage: Option<Storage>,
+    /// Of the gateway only.
+    desk: Option<Desk>,
 }
 
 /// Serves for as long as the machine runs.
@@ -89,8 +96,7 @@ impl Member {
     /// What is wrong, in words for the operator.
     pub(crate) fn read() -> Result<Self, String> {
         let site = Site::find()?;
-        let text = fs::read_to_string(SECRETS).map_err(|error| format!("{SECRETS}: {error}"))?;
-        let secrets = Secrets::parse(&text, &site.config)?;
+        let secrets = Secrets::read(&site.config)?;
         Ok(Self { site, secrets, incarnation: init::incarnation()? })
     }
 
@@ -101,18 +107,24 @@ impl Member {
 }
 
 fn serve() -> Result<(), String> {
+    while join::ask::is_wanted() {
+        // The supervisor asks; without the secrets nobody can be served.
+        thread::sleep(PRESENCE);
+    }
     let Member { site, secrets, .. } = Member::read()?;
     let own = site.config.node(site.slot);
     let address = own.address;
-    let storage = if own.role == Role::Gateway { Some(open_storage(&site)?) } else { None };
-    let serves_disks = storage.is_some();
+    let is_gateway = own.role == Role::Gateway;
+    let storage = if is_gateway { Some(open_storage(&site)?) } else { None };
+    let desk = if is_gateway { Some(open_desk(&site)?) } else { None };
     let server = Arc::new(Server {
         key: secrets.cluster_key,
         cluster: site.config.name.clone(),
         open: AtomicUsize::new(0),
         storage,
+        desk,
     });
-    if serves_disks {
+    if is_gateway {
         let orders = orders::listen().map_err(|error| format!("the socket for orders: {error}"))?;
         take_orders(&server, orders).map_err(|error| format!("no thread for orders: {error}"))?;
     }
@@ -121,10 +133,21 @@ fn serve() -> Result<(), String> {
     Ok(())
 }
 
+/// Where the gateway keeps its tables.
+fn state() -> &'static Path {
+    let place = [STATE, STATE_IN_MEMORY].into_iter().find(|path| Path::new(path).exists());
+    Path::new(place.unwrap_or(STATE_IN_MEMORY))
+}
+
+/// The gateway's desk for machines that join.
+fn open_desk(site: &Site) -> Result<Desk, String> {
+    let kept = Store::open(state()).map_err(|error| format!("{}: {error}", state().display()))?;
+    Ok(Desk::new(site.config.clone(), kept))
+}
+
 /// The gateway's storage, once nothing is at work any more that an earlier life of this process has admitted.
 fn open_storage(site: &Site) -> Result<Storage, String> {
-    let path = [STATE, STATE_IN_MEMORY].into_iter().find(|path| Path::new(path).exists()).unwrap_or(STATE_IN_MEMORY);
-    let kept = Store::open(Path::new(path)).map_err(|error| format!("{path}: {error}"))?;
+    let kept = Store::open(state()).map_err(|error| format!("{}: {error}", state().display()))?;
     let end = Instant::now() + LEFT_OVER;
     while serving(Path::new("/proc"), &fs::read_to_string(init::NBD_PID).unwrap_or_default()) {
         if Instant::now() >= end {
@@ -183,20 +206,81 @@ impl Server {
     }
 
     fn connection(&self, tcp: TcpStream) -> io::Result<()> {
-        let (mut stream, service) = Stream::accept(tcp, &self.key, &self.cluster)?;
-        match (&service, &self.storage) {
+        match &self.desk {
+            None => {
+                let (stream, service) = Stream::accept(tcp, &self.key, &self.cluster)?;
+                self.member(stream, &service)
+            }
+            Some(desk) => match Stream::accept_any(tcp, &self.key, &self.cluster)? {
+                Accepted::Member(stream, service) => self.member(stream, &service),
+                Accepted::Joiner(stream, identity, binding) => joiner(desk, stream, identity, &binding),
+            },
+        }
+    }
+
+    /// Serves a member.
+    fn member(&self, mut stream: Stream, service: &Service) -> io::Result<()> {
+        match (service, &self.storage) {
             (Service::Disk(wanted), Some(storage)) => storage.serve(stream, wanted),
             (Service::Claim(claiming), Some(storage)) => stream.answer(&storage.claim(claiming)),
             (Service::Disk(_) | Service::Claim(_), None) => {
                 stream.answer(&Err(Refusal::Other("this node serves no storage".to_owned())))
             }
-            (Service::Pull { .. }, _) => match ask_supervisor(&service) {
+            (Service::Join(request), _) => {
+                let none = || "this node lets nobody join".to_owned();
+                match self.desk.as_ref().ok_or_else(none).and_then(|desk| desk.order(request, Instant::now())) {
+                    Err(reason) => stream.answer(&Err(Refusal::Other(reason))),
+                    Ok(joining) => {
+                        stream.answer(&Ok(()))?;
+                        stream.tell(&joining)
+                    }
+                }
+            }
+            (Service::Pull { .. }, _) => match ask_supervisor(service) {
                 Err(reason) => stream.answer(&Err(Refusal::Other(reason))),
                 Ok(local) => {
                     stream.answer(&Ok(()))?;
                     carry(stream, local)
                 }
             },
+        }
+    }
+}
+
+/// Lets a machine in, has it wait, or sends it away.
+fn joiner(desk: &Desk, mut stream: Stream, identity: Identity, binding: &Binding) -> io::Result<()> {
+    let hello = match Hello::parse(&stream.receive()?) {
+        Ok(hello) => hello,
+        Err(reason) => return stream.tell(&Told::Refused(reason)),
+    };
+    let salt = join::salt()?;
+    let decision = match desk.ask(identity, hello, &salt, binding, Instant::now()) {
+        Admission::In => Decision::In,
+        Admission::Out(reason) => Decision::Out(reason),
+        Admission::Waits(waiting) => match wait(&waiting, &mut stream, salt)? {
+            Some(decision) => decision,
+            None => return Ok(()),
+        },
+    };
+    let told = match decision {
+        Decision::In => Told::Secrets(secrets::text().map_err(io::Error::other)?),
+        Decision::Out(reason) => Told::Refused(reason),
+    };
+    stream.tell(&told)
+}
+
+/// What is decided about a machine that waits; nothing if it goes away, or asks once more.
+fn wait(waiting: &Waiting<'_>, stream: &mut Stream, salt: [u8; 32]) -> io::Result<Option<Decision>> {
+    // A window may have let it in already.
+    if let Ok(decision) = waiting.decided.try_recv() {
+        return Ok(Some(decision));
+    }
+    stream.tell(&Told::Wait { salt, note: waiting.note.clone() })?;
+    loop {
+        match waiting.decided.recv_timeout(PRESENCE) {
+            Ok(decision) => return Ok(Some(decision)),
+            Err(RecvTimeoutError::Timeout) if stream.is_there()? => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
         }
     }
 }

@@ -125,7 +125,7 @@ fn an_operator_shuts_the_node_down() {
     at.press("[B\r");
     at.see("00:01:01.042  node2 is quorate");
     at.press("\u{1b}");
-    at.see("7) About");
+    at.see("8) About");
 
     at.press("6");
     at.see("Shut down node2? (y/n)");
@@ -173,7 +173,7 @@ fn an_operator_asks_for_everything() {
     tell(&mut supervisor, r#"{"outlets":[{"at_ms":754310,"outlet":"pdu1 outlet 4","reading":"off"}]}"#);
     at.see("pdu1 outlet 4: off, read here at 00:12:34.310");
     at.press("\u{1b}");
-    at.see("7) About");
+    at.see("8) About");
     for (keys, question, yes, request) in ways {
         at.press(keys);
         at.see(question);
@@ -187,8 +187,35 @@ fn an_operator_asks_for_everything() {
         tell(&mut supervisor, AGREED);
         at.see("Agreed.");
         at.press("\u{1b}\u{1b}\u{1b}\u{1b}");
-        at.see("7) About");
+        at.see("8) About");
     }
+}
+
+/// What the gateway is asked goes its own way, and comes back while the page is open.
+#[test]
+fn an_operator_lets_machines_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("menu.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut at = AtWork::start(&socket);
+    let mut supervisor = accept(&listener);
+    tell(&mut supervisor, STATUS);
+    at.see("VMs on this node: x0.");
+    at.press("7");
+    assert_eq!(asked(&mut supervisor), r#"{"join":"list"}"#);
+    tell(&mut supervisor, r#"{"joining":{"to":"list","outcome":{"Ok":{"asking":[],"machines":[],"window":null}}}}"#);
+    at.see("No machine asks to join.");
+    // With every status it is asked again.
+    tell(&mut supervisor, STATUS);
+    assert_eq!(asked(&mut supervisor), r#"{"join":"list"}"#);
+    at.press("1");
+    at.see("How many machines?");
+    at.press("3\r");
+    assert_eq!(asked(&mut supervisor), r#"{"join":{"open":{"machines":"3"}}}"#);
+    let answer = r#"{"joining":{"to":{"open":{"machines":"3"}},"outcome":{"Ok":{"asking":[],"machines":[],
+        "window":{"machines":3,"left_s":900}}}}}"#;
+    tell(&mut supervisor, answer);
+    at.see("Agreed. The window is open.");
 }
 
 #[test]

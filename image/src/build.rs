@@ -14,9 +14,9 @@ use crate::manifest::Manifest;
 use crate::tree::{Entry, Tree};
 
 /// The target that our own programs are built for: static, without a C library of the system's.
-const TARGET: &str = "x86_64-unknown-linux-musl";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// How they are built: see the workspace's Cargo.toml.
-const PROFILE: &str = "image";
+pub(crate) const PROFILE: &str = "image";
 
 /// Where things are.
 #[derive(Clone, Debug)]

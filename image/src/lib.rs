@@ -9,7 +9,8 @@
 //! ```
 //!
 //! An initramfs is one or more archives behind one another: what every machine has (`initramfs`), what only the gateway
-//! has (`gateway.cpio`), and what only this site has (its configuration and its key).
+//! has (`gateway.cpio`), and what only this site has: its configuration, and on the gateway the secrets; what nodes boot has the
+//! gateway's public key instead.
 
 pub mod build;
 pub mod check;

@@ -1,11 +1,12 @@
-//! What depends on a site: the gateway's disk, with the configuration and the key, and with all that the nodes boot.
+//! What depends on a site: the gateway's disk, with the configuration and the secrets, and with all that the nodes boot.
 //!
 //! ```text
 //! sector 0        GRUB's boot code and the partition table
 //! sector 1 ...    GRUB's core
 //! 1 MiB ...       FAT, labelled HOLDFAST:  xen vmlinuz initramfs (the gateway's)  boot/grub/grub.cfg
 //!                                          pxe/ ... (GRUB for the network, xen vmlinuz initramfs of the nodes)
-//! last MiB        the gateway's claims on disks, empty but for the mark (`daemon/src/streams/store.rs`)
+//!                                          and nothing secret in it: a node is given the secrets when it joins
+//! last MiB        the gateway's tables, empty but for the mark (`daemon/src/streams/store.rs`)
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -17,13 +18,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cluster::config::Config;
 
-use crate::build::Places;
+use crate::build::{PROFILE, Places, TARGET};
 use crate::debian::{files, output};
 use crate::tree::{self, Entry, Tree};
 
 /// Where the partition begins, in bytes.
 const PARTITION: u64 = 1 << 20;
-/// The length of the partition for claims, in bytes.
+/// The length of the partition for the gateway's tables, in bytes.
 const STATE: u64 = 1 << 20;
 /// What that partition begins with: the daemon finds it by this.
 const STATE_MARK: &[u8; 16] = b"HOLDFAST STATE 1";
@@ -35,7 +36,9 @@ const SECTOR: u64 = 512;
 /// # Errors
 /// The configuration is one that the daemon would refuse; or something was not built, or cannot be written.
 pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path) -> Result<()> {
-    let site = site(cluster, secrets)?;
+    let gateway = site(cluster, &[("secrets.toml", secret_text(secrets)?, 0o600)])?;
+    // What travels over TFTP and HTTP is for everybody to see.
+    let nodes = site(cluster, &[("join.key", join_key(places, cluster, secrets)?, 0o644)])?;
     let work = out.with_extension("tmp");
     drop(fs::remove_dir_all(&work));
     let pxe = work.join("pxe");
@@ -47,9 +50,9 @@ pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path)
         copy(&places.out.join("vmlinuz"), &directory.join("vmlinuz"))?;
     }
     copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;
-    write_secret(&pxe.join("initramfs"), &joined(&[&places.out.join("initramfs")], &site)?)?;
+    fs::write(pxe.join("initramfs"), joined(&[&places.out.join("initramfs")], &nodes)?)?;
     let segments = [places.out.join("initramfs"), places.out.join("gateway.cpio")];
-    write_secret(&work.join("initramfs"), &joined(&segments.each_ref(), &site)?)?;
+    write_secret(&work.join("initramfs"), &joined(&segments.each_ref(), &gateway)?)?;
     assemble(places, &work, out)?;
     fs::remove_dir_all(&work)?;
     Ok(())
@@ -67,16 +70,32 @@ pub fn shared(directory: &Path, out: &Path) -> Result<()> {
     output(&mut squash, "squashfs-tools").map(drop)
 }
 
-/// The segment with the site's configuration and its key.
-fn site(cluster: &Path, secrets: &Path) -> Result<Vec<u8>> {
+fn secret_text(secrets: &Path) -> Result<Vec<u8>> {
+    fs::read(secrets).with_context(|| secrets.display().to_string())
+}
+
+/// The gateway's public key for machines that join. The daemon makes it of the secrets, and refuses what it would refuse later.
+fn join_key(places: &Places, cluster: &Path, secrets: &Path) -> Result<Vec<u8>> {
+    let holdfast = places.target.join(TARGET).join(PROFILE).join("holdfast");
+    let made = Command::new(&holdfast).arg("join-key").args([cluster, secrets]).output();
+    let made = made.with_context(|| format!("{}: run cargo image", holdfast.display()))?;
+    if !made.status.success() {
+        bail!("{}", String::from_utf8_lossy(&made.stderr).trim());
+    }
+    Ok(made.stdout)
+}
+
+/// The segment with the site's configuration and, in the same folder, some files more, each with its mode.
+fn site(cluster: &Path, files: &[(&str, Vec<u8>, u32)]) -> Result<Vec<u8>> {
     let configuration = fs::read_to_string(cluster).with_context(|| cluster.display().to_string())?;
     if let Err(error) = Config::parse(&configuration) {
         bail!("{}: {error}", cluster.display());
     }
-    let secrets = fs::read(secrets).with_context(|| secrets.display().to_string())?;
     let mut tree = Tree::default();
     tree.put("etc/holdfast/cluster.toml", Entry::File(configuration.into_bytes(), 0o644));
-    tree.put("etc/holdfast/secrets.toml", Entry::File(secrets, 0o600));
+    for (name, bytes, mode) in files {
+        tree.put(&format!("etc/holdfast/{name}"), Entry::File(bytes.clone(), *mode));
+    }
     Ok(tree.cpio())
 }
 
@@ -146,4 +165,24 @@ fn boot_record(places: &Places, disk: &File, first: u64, sectors: u64) -> Result
     disk.write_all_at(&sector, 0)?;
     disk.write_all_at(&core, SECTOR)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = include_str!("../../daemon/cluster/src/config/good.toml");
+
+    #[test]
+    fn a_site_has_the_files_that_it_is_given_and_a_configuration_that_the_daemon_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = directory.path().join("cluster.toml");
+        fs::write(&cluster, GOOD).unwrap();
+        let segment = site(&cluster, &[("join.key", b"a public key".to_vec(), 0o644)]).unwrap();
+        let has = |bytes: &[u8]| segment.windows(bytes.len()).any(|window| window == bytes);
+        assert!(has(GOOD.as_bytes()) && has(b"etc/holdfast/join.key") && has(b"a public key"));
+        assert!(!has(b"secrets.toml"));
+        fs::write(&cluster, "nonsense").unwrap();
+        assert!(site(&cluster, &[]).is_err());
+    }
 }

@@ -11,7 +11,7 @@
 use crate::facts::Facts;
 use crate::menu::Open;
 use crate::page::{Page, Row, WIDTH};
-use crate::pages::question;
+use crate::pages::{join_question, question};
 use crate::screen::{COLUMNS, ROWS, Screen, Style};
 
 /// The first row of a page; above is its title.
@@ -61,6 +61,11 @@ fn keys(facts: &Facts, open: &Open, choices: usize) -> String {
     {
         return keys.to_owned();
     }
+    if let Page::Join(request) = &open.page
+        && let Some(keys) = join_question::keys(facts, request)
+    {
+        return keys.to_owned();
+    }
     match &open.page {
         Page::Log(_) if open.typing => "Type what the lines are to have.   Enter: done   Esc: all lines".to_owned(),
         Page::Log(_) => "/: filter   Esc, q: back   arrows, Page Up/Down: scroll   Ctrl-L: draw again".to_owned(),
@@ -72,7 +77,9 @@ fn keys(facts: &Facts, open: &Open, choices: usize) -> String {
         | Page::Nodes
         | Page::Node(_)
         | Page::Fencing
+        | Page::Joining
         | Page::About
+        | Page::Join(_)
         | Page::Ask(_) => match choices {
             0 => "Esc, q: back   arrows, Page Up/Down: scroll   Ctrl-L: draw again".to_owned(),
             1 => "1, or Enter: choose   Esc, q: back   Ctrl-L: draw again".to_owned(),

@@ -6,6 +6,8 @@ use cluster::event::{Answer, Request};
 use cluster::status::{NodeStatus, Status, VmStatus};
 use cluster::words::{Instant, Slot, VmName};
 
+use crate::joining::{JoinAnswer, JoinRequest, Joining};
+
 /// Lines of the log that are kept to look back at.
 const LOG_LINES: usize = 500;
 
@@ -67,12 +69,21 @@ pub(crate) struct Facts {
     pub(crate) outlets: BTreeMap<String, OutletRead>,
     /// What the supervisor was asked for last.
     pub(crate) asked: Option<Asked>,
+    /// How this machine's own joining stands, as long as it has not joined.
+    pub(crate) joins: Option<String>,
+    /// What the gateway has told last of machines that join, or why it could not.
+    pub(crate) joining: Option<Result<Joining, String>>,
+    /// Whether it is asked how things are, and has still to answer.
+    pub(crate) listing: bool,
+    /// What it was asked for last, and what came of that.
+    pub(crate) join_asked: Option<(JoinRequest, Reply)>,
 }
 
 impl Facts {
     /// The supervisor is there, and will tell everything from the beginning.
     pub(crate) fn begin(&mut self) {
-        *self = Self { connected: true, asked: self.asked.take(), ..Self::default() };
+        let (asked, join_asked) = (self.asked.take(), self.join_asked.take());
+        *self = Self { connected: true, asked, join_asked, ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
@@ -83,6 +94,10 @@ impl Facts {
             && (asked.reply == Reply::Awaited || asked.request == Request::ShutDown)
         {
             asked.reply = Reply::Lost;
+        }
+        self.listing = false;
+        if let Some((_, reply)) = self.join_asked.as_mut().filter(|(_, reply)| *reply == Reply::Awaited) {
+            *reply = Reply::Lost;
         }
     }
 
@@ -126,6 +141,34 @@ impl Facts {
         }
     }
 
+    /// The gateway has answered something about machines that join.
+    pub(crate) fn joined(&mut self, JoinAnswer { to, outcome }: JoinAnswer) {
+        if to == JoinRequest::List {
+            self.listing = false;
+            self.joining = Some(outcome);
+            return;
+        }
+        if let Some((_, reply)) = self.join_asked.as_mut().filter(|(asked, _)| same_join(asked, &to)) {
+            *reply = match &outcome {
+                Ok(_) => Reply::Agreed,
+                Err(reason) => Reply::Refused(reason.clone()),
+            };
+        }
+        if outcome.is_ok() {
+            self.joining = Some(outcome);
+        }
+    }
+
+    /// What came of that request, if it is what the gateway was asked for last.
+    pub(crate) fn join_reply(&self, request: &JoinRequest) -> Option<&Reply> {
+        self.join_asked.as_ref().filter(|(asked, _)| same_join(asked, request)).map(|(_, reply)| reply)
+    }
+
+    /// Whether the gateway has still to answer.
+    pub(crate) fn awaits_gateway(&self) -> bool {
+        matches!(self.join_asked, Some((_, Reply::Awaited)))
+    }
+
     /// Whether the supervisor has still to answer.
     pub(crate) fn awaits(&self) -> bool {
         self.asked.as_ref().is_some_and(|asked| asked.reply == Reply::Awaited)
@@ -135,6 +178,7 @@ impl Facts {
     pub(crate) fn in_short(&self) -> String {
         match &self.status {
             _ if !self.connected => "no supervisor".to_owned(),
+            None if self.joins.is_some() => "asks to join".to_owned(),
             None if self.problems.is_empty() => "no status yet".to_owned(),
             None => "not in the cluster".to_owned(),
             Some(status) if status.leaving => "leaving".to_owned(),
@@ -197,6 +241,15 @@ impl Facts {
 pub(crate) fn same(one: &Request, other: &Request) -> bool {
     match (one, other) {
         (Request::ConfirmOff { node, .. }, Request::ConfirmOff { node: other, .. }) => node == other,
+        _ => one == other,
+    }
+}
+
+/// Whether both ask the gateway for the same, whatever was typed.
+fn same_join(one: &JoinRequest, other: &JoinRequest) -> bool {
+    match (one, other) {
+        (JoinRequest::Approve { ask, .. }, JoinRequest::Approve { ask: other, .. }) => ask == other,
+        (JoinRequest::Open { .. }, JoinRequest::Open { .. }) => true,
         _ => one == other,
     }
 }

@@ -1,7 +1,7 @@
 //! The console menu: pure, keys and news in, a screen and requests out.
 //!
 //! ```text
-//!  terminal ---bytes--> Keys --Key--> +------+ --Request-------> supervisor
+//!  terminal ---bytes--> Keys --Key--> +------+ --Ask-----------> supervisor
 //!                                     | Menu |
 //!  supervisor --------------Input---> +------+ --Screen--> render --bytes--> terminal
 //! ```
@@ -12,6 +12,7 @@
 
 mod draw;
 mod facts;
+mod joining;
 mod keys;
 mod menu;
 mod page;
@@ -21,7 +22,8 @@ mod screen;
 mod text;
 
 pub use facts::{Line, OutletRead};
+pub use joining::{Asking, JoinAnswer, JoinRequest, Joining, Machine, Window};
 pub use keys::{Key, Keys};
-pub use menu::{Input, Menu};
+pub use menu::{Ask, Input, Menu};
 pub use render::{RESTORE, render};
 pub use screen::{COLUMNS, Cell, ROWS, Screen, Style};

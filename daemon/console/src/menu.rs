@@ -7,10 +7,10 @@ use cluster::event::{Answer, Request};
 use cluster::status::Status;
 
 use crate::draw;
-use crate::facts::{Facts, Line, OutletRead};
+use crate::facts::{Facts, Line, OutletRead, Reply};
+use crate::joining::{JoinAnswer, JoinRequest};
 use crate::keys::Key;
 use crate::page::{Page, Row};
-use crate::pages::question;
 use crate::screen::Screen;
 
 /// Characters that can be typed.
@@ -35,6 +35,19 @@ pub enum Input {
     Problem(String),
     /// When the supervisor answers what this menu has asked.
     Answer(Answer),
+    /// When the gateway answers what this menu has asked about machines that join.
+    Joining(JoinAnswer),
+    /// When this machine joins: how that stands, in place of what was said before.
+    Joins(String),
+}
+
+/// What is to be asked of the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Something of the cluster.
+    Cluster(Request),
+    /// Something of the gateway, about machines that join.
+    Join(JoinRequest),
 }
 
 /// The menu of one terminal.
@@ -62,7 +75,7 @@ pub(crate) struct Open {
 
 impl Open {
     fn at(page: Page) -> Self {
-        let typing = matches!(page, Page::Ask(Request::ConfirmOff { .. }));
+        let typing = page.asks() && page.types();
         Self { top: if page.follows() { usize::MAX } else { 0 }, page, marked: 0, number: 0, typing }
     }
 
@@ -86,7 +99,19 @@ impl Menu {
     }
 
     /// Takes what has happened; gives what is to be asked of the supervisor.
-    pub fn handle(&mut self, input: Input) -> Option<Request> {
+    pub fn handle(&mut self, input: Input) -> Option<Ask> {
+        // How machines that join stand is asked for when somebody begins to look, and with every status while he does.
+        let (looked, told) = (self.open.page.joins(), matches!(input, Input::Status(_)));
+        let asked = self.take(input);
+        let looks = self.open.page.joins() && (told || !looked);
+        if asked.is_none() && looks && self.facts.connected && !self.facts.listing {
+            self.facts.listing = true;
+            return Some(Ask::Join(JoinRequest::List));
+        }
+        asked
+    }
+
+    fn take(&mut self, input: Input) -> Option<Ask> {
         match input {
             Input::Key(key) => return self.press(key),
             Input::Connected => self.facts.begin(),
@@ -96,6 +121,8 @@ impl Menu {
             Input::Outlets(read) => self.facts.read(read),
             Input::Problem(text) => self.facts.problems.push(text),
             Input::Answer(answer) => self.facts.answer(answer),
+            Input::Joining(answer) => self.facts.joined(answer),
+            Input::Joins(text) => self.facts.joins = Some(text),
         }
         None
     }
@@ -106,24 +133,23 @@ impl Menu {
         draw::screen(&self.facts, &self.open)
     }
 
-    fn press(&mut self, key: Key) -> Option<Request> {
+    fn press(&mut self, key: Key) -> Option<Ask> {
         let number = core::mem::take(&mut self.open.number);
-        let open = matches!(&self.open.page, Page::Ask(request) if question::is_open(&self.facts, request));
+        let open = self.open.page.is_open(&self.facts);
         if self.open.typing && (open || matches!(self.open.page, Page::Log(_))) && self.type_in(key) {
             return None;
         }
-        if let Page::Ask(request) = &self.open.page
-            && open
-            && confirms(key, request)
-        {
-            let request = request.clone();
+        if open && let Some(ask) = confirmed(key, &self.open.page) {
             self.open.page.text().into_iter().for_each(String::clear);
-            self.facts.ask(request.clone());
-            return Some(request);
+            match &ask {
+                Ask::Cluster(request) => self.facts.ask(request.clone()),
+                Ask::Join(request) => self.facts.join_asked = Some((request.clone(), Reply::Awaited)),
+            }
+            return Some(ask);
         }
         match key {
             Key::Back | Key::Erase | Key::Left | Key::Char('q') => self.close(),
-            Key::Char('n' | 'N') if matches!(self.open.page, Page::Ask(_)) => self.close(),
+            Key::Char('n' | 'N') if self.open.page.asks() => self.close(),
             Key::Char('/') if matches!(self.open.page, Page::Log(_)) => self.open.typing = true,
             Key::Char(digit) => self.choose_number(number, digit),
             Key::Enter | Key::Right => self.choose(),
@@ -135,13 +161,13 @@ impl Menu {
 
     /// Types a text; whether the key was one of it.
     fn type_in(&mut self, key: Key) -> bool {
-        let asks = matches!(self.open.page, Page::Ask(_));
+        let asks = self.open.page.asks();
         let Some(text) = self.open.page.text() else { return false };
         match key {
             Key::Char(character) if text.chars().count() < TYPED => text.push(character),
             Key::Char(_) => {}
             Key::Erase => drop(text.pop()),
-            // The name of a node is only typed in a question: that is confirmed, or closed.
+            // In a question it is confirmed, or closed.
             Key::Enter | Key::Back if asks => return false,
             Key::Enter => self.open.typing = false,
             Key::Back => {
@@ -156,8 +182,21 @@ impl Menu {
 
     /// Opens the page behind a choice.
     fn enter(&mut self, page: Page) {
-        if let Page::Ask(request) = &page {
-            self.facts.forget(request);
+        match &page {
+            Page::Ask(request) => self.facts.forget(request),
+            Page::Join(_) if !self.facts.awaits_gateway() => self.facts.join_asked = None,
+            Page::First
+            | Page::Overview
+            | Page::Vms
+            | Page::Vm(_)
+            | Page::Targets(_)
+            | Page::Nodes
+            | Page::Node(_)
+            | Page::Fencing
+            | Page::Log(_)
+            | Page::Joining
+            | Page::About
+            | Page::Join(_) => {}
         }
         self.below.push(core::mem::replace(&mut self.open, Open::at(page)));
     }
@@ -248,6 +287,29 @@ impl Menu {
         let first = self.open.marked == 0 && row < draw::PAGE;
         let top = if first { 0 } else { self.open.top.min(row) };
         self.open.top = top.max((row + 1).saturating_sub(draw::PAGE));
+    }
+}
+
+/// What a key asks for on a page, if it confirms a question.
+fn confirmed(key: Key, page: &Page) -> Option<Ask> {
+    let yes = matches!(key, Key::Char('y' | 'Y'));
+    match page {
+        Page::Ask(request) => confirms(key, request).then(|| Ask::Cluster(request.clone())),
+        Page::Join(request @ (JoinRequest::Approve { code: typed, .. } | JoinRequest::Open { machines: typed })) => {
+            (key == Key::Enter && !typed.is_empty()).then(|| Ask::Join(request.clone()))
+        }
+        Page::Join(request) => yes.then(|| Ask::Join(request.clone())),
+        Page::First
+        | Page::Overview
+        | Page::Vms
+        | Page::Vm(_)
+        | Page::Targets(_)
+        | Page::Nodes
+        | Page::Node(_)
+        | Page::Fencing
+        | Page::Log(_)
+        | Page::Joining
+        | Page::About => None,
     }
 }
 

@@ -4,7 +4,10 @@ use cluster::event::Request;
 use cluster::words::{Slot, VmName};
 
 use crate::facts::Facts;
-use crate::pages::{about, fencing, first, log, node, nodes, overview, question, targets, vm, vms};
+use crate::joining::JoinRequest;
+use crate::pages::{
+    about, fencing, first, join_question, joining, log, node, nodes, overview, question, targets, vm, vms,
+};
 use crate::text::wrap;
 
 /// Characters in a line of a page.
@@ -28,9 +31,12 @@ pub(crate) enum Page {
     Fencing,
     /// Only lines with this text in them.
     Log(String),
+    Joining,
     About,
     /// What the operator may ask the supervisor for, once it is confirmed.
     Ask(Request),
+    /// The same of the gateway, about machines that join.
+    Join(JoinRequest),
 }
 
 /// One line of a page.
@@ -54,8 +60,10 @@ impl Page {
             Self::Node(slot) => format!("Node {}", facts.name(*slot)),
             Self::Fencing => "Fencing".to_owned(),
             Self::Log(filter) => log::title(filter),
+            Self::Joining => "Joining".to_owned(),
             Self::About => "About".to_owned(),
             Self::Ask(request) => question::title(facts, request),
+            Self::Join(request) => join_question::title(facts, request),
         }
     }
 
@@ -71,8 +79,10 @@ impl Page {
             Self::Node(slot) => node::rows(facts, *slot),
             Self::Fencing => fencing::rows(facts),
             Self::Log(filter) => log::rows(facts, filter),
+            Self::Joining => joining::rows(facts),
             Self::About => about::rows(),
             Self::Ask(request) => question::rows(facts, request),
+            Self::Join(request) => join_question::rows(facts, request),
         }
     }
 
@@ -81,10 +91,26 @@ impl Page {
         matches!(self, Self::Log(_))
     }
 
-    /// What the operator can type on it.
-    pub(crate) fn text(&mut self) -> Option<&mut String> {
+    /// Whether it is about machines that join.
+    pub(crate) fn joins(&self) -> bool {
+        matches!(self, Self::Joining | Self::Join(_))
+    }
+
+    /// Whether it is a question.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self, Self::Ask(_) | Self::Join(_))
+    }
+
+    /// Whether something can be typed on it.
+    pub(crate) fn types(&self) -> bool {
+        self.clone().text().is_some()
+    }
+
+    /// Whether it is a question that may be confirmed now.
+    pub(crate) fn is_open(&self, facts: &Facts) -> bool {
         match self {
-            Self::Log(text) | Self::Ask(Request::ConfirmOff { typed: text, .. }) => Some(text),
+            Self::Ask(request) => question::is_open(facts, request),
+            Self::Join(request) => join_question::is_open(facts, request),
             Self::First
             | Self::Overview
             | Self::Vms
@@ -93,7 +119,29 @@ impl Page {
             | Self::Nodes
             | Self::Node(_)
             | Self::Fencing
+            | Self::Log(_)
+            | Self::Joining
+            | Self::About => false,
+        }
+    }
+
+    /// What the operator can type on it.
+    pub(crate) fn text(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Log(text)
+            | Self::Ask(Request::ConfirmOff { typed: text, .. })
+            | Self::Join(JoinRequest::Approve { code: text, .. } | JoinRequest::Open { machines: text }) => Some(text),
+            Self::First
+            | Self::Overview
+            | Self::Vms
+            | Self::Vm(_)
+            | Self::Targets(_)
+            | Self::Nodes
+            | Self::Node(_)
+            | Self::Fencing
+            | Self::Joining
             | Self::About
+            | Self::Join(_)
             | Self::Ask(_) => None,
         }
     }
@@ -111,7 +159,7 @@ pub(crate) fn beside(text: &str) -> Row {
 
 /// What a page shows as long as there is no status.
 pub(crate) fn no_status(facts: &Facts) -> Vec<Row> {
-    let why = match (facts.connected, facts.problems.is_empty()) {
+    let why = match (facts.connected, facts.problems.is_empty() && facts.joins.is_none()) {
         (false, _) => "The supervisor does not answer. It is started again by itself.",
         (true, true) => "The supervisor has not said anything yet.",
         (true, false) => "This machine does not take part in the cluster: the menu's first page says why.",

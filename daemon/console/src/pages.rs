@@ -4,6 +4,8 @@ pub(crate) mod about;
 pub(crate) mod alarms;
 pub(crate) mod fencing;
 pub(crate) mod first;
+pub(crate) mod join_question;
+pub(crate) mod joining;
 pub(crate) mod leaving;
 pub(crate) mod log;
 pub(crate) mod node;

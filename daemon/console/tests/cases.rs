@@ -13,6 +13,10 @@
 //! said TEXT                            one more line of it
 //! read OUTLET as=READING               this node has read an outlet
 //! agreed | refused TEXT                the supervisor's answer
+//! joins TEXT                           this machine joins itself; a | is a line break
+//! asking ASK .. | let-in IDENTITY .. | window MACHINES left=S    what the gateway tells, one more or the same one changed
+//! gateway [forgets | fails TEXT]       it tells the same once more, or that there is nothing, or cannot be asked
+//! gateway-agreed | gateway-refused TEXT   its answer to what it was asked last
 //! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
@@ -24,7 +28,9 @@ use std::path::Path;
 use cluster::event::Answer;
 use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role, Supply};
-use console::{Input, Key, Line, Menu, OutletRead, Screen, Style};
+use console::{
+    Ask, Asking, Input, JoinAnswer, JoinRequest, Joining, Key, Line, Machine, Menu, OutletRead, Screen, Style, Window,
+};
 
 /// A cluster at work: a gateway and three nodes of which the third is dead.
 const RACK: &str = "\
@@ -67,6 +73,8 @@ fn every_case_comes_out_as_written() {
 fn run(commands: &str) -> String {
     let mut menu = Menu::new();
     let mut status = Status::default();
+    let mut joining = Joining::default();
+    let mut join = JoinRequest::List;
     let mut output = String::new();
     let commands = commands.lines().flat_map(|command| if command == "rack" { RACK.lines() } else { command.lines() });
     for command in commands {
@@ -81,6 +89,21 @@ fn run(commands: &str) -> String {
             "read" => vec![Input::Outlets(vec![words.read()])],
             "agreed" => vec![Input::Answer(Answer::Agreed)],
             "refused" => vec![Input::Answer(Answer::Refused(rest.to_owned()))],
+            "joins" => vec![Input::Joins(rest.replace('|', "\n"))],
+            "asking" | "let-in" | "window" | "gateway" | "gateway-agreed" => {
+                match word {
+                    "asking" => joining.asking.push(words.asking()),
+                    "let-in" => put(&mut joining.machines, words.machine(), |machine| machine.identity.clone()),
+                    "window" => joining.window = words.window(),
+                    "gateway" if rest == "forgets" => joining = Joining::default(),
+                    _ => {}
+                }
+                let to = if word == "gateway-agreed" { join.clone() } else { JoinRequest::List };
+                let fails = rest.strip_prefix("fails ").filter(|_| word == "gateway");
+                let outcome = fails.map_or_else(|| Ok(joining.clone()), |reason| Err(reason.to_owned()));
+                vec![Input::Joining(JoinAnswer { to, outcome })]
+            }
+            "gateway-refused" => vec![Input::Joining(JoinAnswer { to: join.clone(), outcome: Err(rest.to_owned()) })],
             "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
             "press" => rest.split(' ').map(|key| Input::Key(key_named(key))).collect(),
             "status" | "node" | "vm" | "ups" | "short" => {
@@ -101,7 +124,14 @@ fn run(commands: &str) -> String {
         };
         for input in inputs {
             if let Some(request) = menu.handle(input) {
-                writeln!(output, "asks: {request:?}").unwrap();
+                match request {
+                    Ask::Cluster(request) => writeln!(output, "asks: {request:?}").unwrap(),
+                    Ask::Join(JoinRequest::List) => {}
+                    Ask::Join(request) => {
+                        writeln!(output, "asks the gateway: {request:?}").unwrap();
+                        join = request;
+                    }
+                }
             }
         }
     }
@@ -200,6 +230,34 @@ impl<'a> Words<'a> {
             runtime_s: self.find("runtime").map(|seconds| seconds.parse().unwrap()),
             feeds: self.list("feeds"),
         }
+    }
+
+    fn asking(&self) -> Asking {
+        Asking {
+            ask: self.0.parse().unwrap(),
+            node: self.find("node"),
+            card: self.text("card"),
+            serial: self.text("serial"),
+            cpu: self.text("cpu"),
+            memory_mib: self.number("memory"),
+            age_s: self.number("age").into(),
+            warning: self.find("warning"),
+        }
+    }
+
+    fn machine(&self) -> Machine {
+        Machine {
+            identity: self.0.to_owned(),
+            node: self.text("node"),
+            card: self.text("card"),
+            at: self.text("at"),
+            revoked: self.find("revoked").is_some(),
+        }
+    }
+
+    fn window(&self) -> Option<Window> {
+        let machines = self.0.parse().unwrap();
+        (machines > 0).then(|| Window { machines, left_s: self.number("left").into() })
     }
 
     fn vm(&self) -> VmStatus {

@@ -49,7 +49,7 @@ const PHASES: [Phase; 22] = [
     ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
     ("domain 0", |_| xen::init_dom0()),
     ("domain 0's share", |_| xen::prefer_dom0()),
-    ("claims", Boot::find_claims),
+    ("state", Boot::find_state),
     ("shared file system", Boot::make_shared),
     ("exports", Boot::serve_disks),
     ("PXE", Boot::serve_boot),
@@ -92,9 +92,9 @@ impl Boot {
         filter::load(&mut self.services, &rules)
     }
 
-    fn find_claims(&mut self) -> Result<(), String> {
+    fn find_state(&mut self) -> Result<(), String> {
         match &self.site {
-            Some(site) if site.is_gateway() && !site.config.exports.is_empty() => gateway::find_state(),
+            Some(site) if site.is_gateway() => gateway::find_state(),
             _ => Ok(()),
         }
     }

@@ -41,14 +41,15 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks for them.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Finds the partition that the storage keeps its claims in.
+/// Finds the partition that the gateway keeps its tables in: of claims on disks, and of machines that were approved.
 ///
 /// # Errors
 /// There is none: then they are kept in memory.
 pub(super) fn find_state() -> Result<(), String> {
     let device = find_device(is_state);
     let device = device.ok_or(
-        "no partition for the claims on disks is there: they are kept in memory, and a restart of this gateway forgets them",
+        "no partition for the claims on disks and the approvals of machines is there: they are kept in memory, and a restart of \
+         this gateway forgets them",
     )?;
     symlink(&device, STATE).map_err(failed(STATE))
 }

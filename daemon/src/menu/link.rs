@@ -4,9 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use cluster::event::Request;
 use cluster::words::Instant;
-use console::{Input, Line, OutletRead};
+use console::{Ask, Input, Line, OutletRead};
 
 use crate::supervise::menu_link::{FromMenu, ToMenu};
 
@@ -47,8 +46,11 @@ impl Link {
     ///
     /// # Errors
     /// There is no supervisor any more; the connection is closed.
-    pub(super) fn ask(&mut self, request: Request) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&FromMenu::Request(request))?;
+    pub(super) fn ask(&mut self, ask: Ask) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&match ask {
+            Ask::Cluster(request) => FromMenu::Request(request),
+            Ask::Join(request) => FromMenu::Join(request),
+        })?;
         line.push(b'\n');
         let end = match &mut self.stream {
             Some(stream) => stream.write_all(&line),
@@ -106,6 +108,8 @@ fn input(message: ToMenu) -> Input {
     match message {
         ToMenu::Problem(text) => Input::Problem(text),
         ToMenu::Answer(answer) => Input::Answer(answer),
+        ToMenu::Joining(answer) => Input::Joining(answer),
+        ToMenu::Joins(text) => Input::Joins(text),
         ToMenu::Status(status) => Input::Status(status),
         ToMenu::Outlets(read) => Input::Outlets(
             read.into_iter()

@@ -136,13 +136,18 @@ impl Session {
             if key == Key::Redraw {
                 self.shown = None;
             }
-            if let Some(request) = self.menu.handle(console::Input::Key(key))
-                && self.link.ask(request).is_err()
-            {
-                self.menu.handle(console::Input::Lost);
-            }
+            self.tell(console::Input::Key(key));
         }
         Ok(())
+    }
+
+    /// Tells the menu, and asks for what it wants to have asked.
+    fn tell(&mut self, input: console::Input) {
+        if let Some(ask) = self.menu.handle(input)
+            && self.link.ask(ask).is_err()
+        {
+            self.menu.handle(console::Input::Lost);
+        }
     }
 
     /// Takes what the supervisor says.
@@ -150,7 +155,7 @@ impl Session {
         let mut news = Vec::new();
         let end = self.link.read(&mut news);
         for input in news {
-            self.menu.handle(input);
+            self.tell(input);
         }
         if end.is_err() {
             self.menu.handle(console::Input::Lost);

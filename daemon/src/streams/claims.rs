@@ -15,6 +15,8 @@ use std::fmt;
 use cluster::words::{Claim, Incarnation, VmName};
 use serde::{Deserialize, Serialize};
 
+use super::store::Table;
+
 /// Barred boots that are remembered; of the oldest, newer boots of their nodes were barred or heard long since.
 const BARRED: usize = 256;
 
@@ -103,6 +105,11 @@ pub(crate) struct Claims {
     epoch: u64,
     disks: BTreeMap<String, Entry>,
     barred: Vec<Boot>,
+}
+
+impl Table for Claims {
+    const PLACES: [u64; 2] = [4 << 10, 260 << 10];
+    const NAME: &str = "claims";
 }
 
 impl Claims {

@@ -68,7 +68,7 @@ pub(super) struct Storage {
 #[derive(Debug)]
 struct Desk {
     claims: Claims,
-    store: Store,
+    store: Store<Claims>,
     open: BTreeMap<u64, Connection>,
     next: u64,
 }
@@ -158,7 +158,12 @@ impl Desk {
 
 impl Storage {
     /// The disks of the configuration, as `server` serves them, with the claims of `store`.
-    pub(super) fn new(config: &Config, server: PathBuf, drain: Duration, (store, claims): (Store, Claims)) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        server: PathBuf,
+        drain: Duration,
+        (store, claims): (Store<Claims>, Claims),
+    ) -> Self {
         let desk = Desk { claims, store, open: BTreeMap::new(), next: 0 };
         let shared = (config.shared == FileSystem::Gfs2).then(|| SHARED.to_owned());
         Self { exports: config.exports.clone(), shared, server, drain, desk: Mutex::new(desk), drained: Condvar::new() }

@@ -1,9 +1,11 @@
-//! Where the table of claims outlives the gateway: two places that are written in turn.
+//! Where a table of the gateway's outlives it: two places for each, that are written in turn.
 //!
 //! ```text
 //! 0        the mark of this format, written when the medium is made (a plain file has none)
-//! 4 KiB    the first place    \  number, length and checksum, then the table
+//! 4 KiB    the first place    \  number, length and checksum, then the table of claims
 //! 260 KiB  the second place   /
+//! 516 KiB  the first place    \  the same of the machines that were approved
+//! 772 KiB  the second place   /  (its room ends with the medium)
 //! ```
 //!
 //! The place with the higher number counts. A write that a power cut tears spoils the place that did not count; what was
@@ -11,44 +13,52 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use blake2::{Blake2s256, Digest};
-
-use super::claims::Claims;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// What a medium for the table begins with; `image` writes it.
 pub(crate) const MARK: &[u8; 16] = b"HOLDFAST STATE 1";
-/// Where the places begin, in bytes.
-const PLACES: [u64; 2] = [4 << 10, 260 << 10];
 /// Bytes of a place.
-const ROOM: usize = 256 << 10;
+const ROOM: usize = 252 << 10;
 /// Bytes of number, length and checksum.
 const HEADER: usize = 8 + 4 + 32;
 
-/// A medium.
+/// A table that outlives the gateway.
+pub(crate) trait Table: Serialize + DeserializeOwned + Default {
+    /// Where its two places begin, in bytes.
+    const PLACES: [u64; 2];
+    /// What it is called when it cannot be read.
+    const NAME: &str;
+}
+
+/// A table's part of a medium.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct Store<T> {
     file: File,
     /// The number of the place that counts; 0 if there is none.
     number: u64,
+    table: PhantomData<T>,
 }
 
-impl Store {
+impl<T: Table> Store<T> {
     /// Opens the medium at `path`, a plain file being made if there is none, and reads the table.
     ///
     /// # Errors
     /// It cannot be read, or neither place is whole although one was written.
-    pub(crate) fn open(path: &Path) -> io::Result<(Self, Claims)> {
+    pub(crate) fn open(path: &Path) -> io::Result<(Self, T)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let places = [read_place(&file, 0)?, read_place(&file, 1)?];
+        let places = [read_place::<T>(&file, 0)?, read_place::<T>(&file, 1)?];
         let empty = places.iter().all(|bytes| bytes.iter().all(|byte| *byte == 0));
         let newest = places.iter().filter_map(|bytes| parse(bytes)).max_by_key(|(number, _)| *number);
         match newest {
-            Some((number, claims)) => Ok((Self { file, number }, claims)),
-            None if empty => Ok((Self { file, number: 0 }, Claims::default())),
-            None => Err(io::Error::new(io::ErrorKind::InvalidData, "the table of claims is damaged")),
+            Some((number, table)) => Ok((Self { file, number, table: PhantomData }, table)),
+            None if empty => Ok((Self { file, number: 0, table: PhantomData }, T::default())),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("the table of {} is damaged", T::NAME))),
         }
     }
 
@@ -56,26 +66,32 @@ impl Store {
     ///
     /// # Errors
     /// It does not fit, or the medium fails; then what was kept before still counts.
-    pub(crate) fn keep(&mut self, claims: &Claims) -> io::Result<()> {
+    pub(crate) fn keep(&mut self, table: &T) -> io::Result<()> {
         let number = self.number.saturating_add(1);
-        let bytes = format(number, claims)?;
-        self.file.write_all_at(&bytes, place(number))?;
+        let bytes = format(number, table)?;
+        self.file.write_all_at(&bytes, place::<T>(number))?;
         self.file.sync_data()?;
         self.number = number;
         Ok(())
     }
+
+    /// Writes to that file from now on: one that cannot be written to, in tests.
+    #[cfg(test)]
+    pub(crate) fn fail_with(&mut self, file: File) {
+        self.file = file;
+    }
 }
 
-fn place(number: u64) -> u64 {
-    let [first, second] = PLACES;
+fn place<T: Table>(number: u64) -> u64 {
+    let [first, second] = T::PLACES;
     if number.is_multiple_of(2) { first } else { second }
 }
 
-fn read_place(file: &File, number: u64) -> io::Result<Vec<u8>> {
+fn read_place<T: Table>(file: &File, number: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; ROOM];
     let mut read = 0;
     while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, place(number) + u64::try_from(read).map_err(io::Error::other)?) {
+        match file.read_at(rest, place::<T>(number) + u64::try_from(read).map_err(io::Error::other)?) {
             // A plain file ends where nothing was written yet.
             Ok(0) => break,
             Ok(length) => read += length,
@@ -86,10 +102,10 @@ fn read_place(file: &File, number: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn format(number: u64, claims: &Claims) -> io::Result<Vec<u8>> {
-    let table = postcard::to_allocvec(claims).map_err(io::Error::other)?;
+fn format<T: Table>(number: u64, table: &T) -> io::Result<Vec<u8>> {
+    let table = postcard::to_allocvec(table).map_err(io::Error::other)?;
     if table.len() > ROOM - HEADER {
-        return Err(io::Error::other("the table of claims has grown too large"));
+        return Err(io::Error::other(format!("the table of {} has grown too large", T::NAME)));
     }
     let length = u32::try_from(table.len()).map_err(io::Error::other)?;
     let mut bytes = [&number.to_be_bytes()[..], &length.to_be_bytes()].concat();
@@ -101,14 +117,14 @@ fn format(number: u64, claims: &Claims) -> io::Result<Vec<u8>> {
 }
 
 /// What a place holds, if it is whole.
-fn parse(bytes: &[u8]) -> Option<(u64, Claims)> {
+fn parse<T: Table>(bytes: &[u8]) -> Option<(u64, T)> {
     let (header, rest) = bytes.split_at_checked(HEADER)?;
     let number = u64::from_be_bytes(header.get(..8)?.try_into().ok()?);
     let length = u32::from_be_bytes(header.get(8..12)?.try_into().ok()?);
     let table = rest.get(..usize::try_from(length).ok()?)?;
     let whole = header.get(12..)? == checksum(header.get(..12)?, table);
-    let claims = postcard::from_bytes(table).ok().filter(|_| whole && number > 0)?;
-    Some((number, claims))
+    let table = postcard::from_bytes(table).ok().filter(|_| whole && number > 0)?;
+    Some((number, table))
 }
 
 fn checksum(header: &[u8], table: &[u8]) -> [u8; 32] {
@@ -121,7 +137,7 @@ mod tests {
 
     use cluster::words::{Claim, Generation, Incarnation, VmName};
 
-    use super::super::claims::{Boot, Claimant};
+    use super::super::claims::{Boot, Claimant, Claims};
     use super::*;
 
     fn claims(generation: u64) -> Claims {
@@ -154,12 +170,12 @@ mod tests {
     #[test]
     fn a_torn_write_leaves_what_was_kept_before() {
         let (_directory, path) = medium();
-        let (mut store, _) = Store::open(&path).unwrap();
+        let (mut store, _) = Store::<Claims>::open(&path).unwrap();
         store.keep(&claims(1)).unwrap();
         store.keep(&claims(2)).unwrap();
         let after = std::fs::read(&path).unwrap();
-        assert_eq!(Store::open(&path).unwrap().1, claims(2));
-        let start = usize::try_from(place(2)).unwrap();
+        assert_eq!(Store::<Claims>::open(&path).unwrap().1, claims(2));
+        let start = usize::try_from(place::<Claims>(2)).unwrap();
         let whole = HEADER + postcard::to_allocvec(&claims(2)).unwrap().len();
         for written in 0..whole {
             let mut bytes = after.clone();
@@ -167,23 +183,23 @@ mod tests {
             bytes[start + written..start + whole].fill(0);
             std::fs::write(&path, &bytes).unwrap();
             let survives = if bytes == after { 2 } else { 1 };
-            assert_eq!(Store::open(&path).unwrap().1, claims(survives), "{written} of {whole} bytes");
+            assert_eq!(Store::<Claims>::open(&path).unwrap().1, claims(survives), "{written} of {whole} bytes");
         }
     }
 
     #[test]
     fn a_damaged_medium_is_no_empty_one() {
         let (_directory, path) = medium();
-        let (mut store, _) = Store::open(&path).unwrap();
+        let (mut store, _) = Store::<Claims>::open(&path).unwrap();
         store.keep(&claims(1)).unwrap();
         let good = std::fs::read(&path).unwrap();
-        let start = usize::try_from(place(1)).unwrap();
+        let start = usize::try_from(place::<Claims>(1)).unwrap();
         let whole = HEADER + postcard::to_allocvec(&claims(1)).unwrap().len();
         for at in 0..whole {
             let mut bytes = good.clone();
             bytes[start + at] ^= 1 << (at % 8);
             std::fs::write(&path, bytes).unwrap();
-            assert!(Store::open(&path).is_err(), "byte {at}");
+            assert!(Store::<Claims>::open(&path).is_err(), "byte {at}");
         }
     }
 
@@ -197,7 +213,7 @@ mod tests {
                     seed.to_be_bytes()[0]
                 })
                 .collect();
-            assert_eq!(parse(&noise), None);
+            assert_eq!(parse::<Claims>(&noise), None);
         }
     }
 }

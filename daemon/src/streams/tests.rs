@@ -92,7 +92,7 @@ fn open(config: &Config, disks: &tests_server::Server, drain: Duration, state: &
     let kept = Store::open(&state.join("state")).unwrap();
     let storage = Storage::new(config, disks.socket(), drain, kept);
     let (key, cluster) = (tests_key(1), "lab".to_owned());
-    let server = Arc::new(Server { key, cluster, open: AtomicUsize::new(0), storage: Some(storage) });
+    let server = Arc::new(Server { key, cluster, open: AtomicUsize::new(0), storage: Some(storage), desk: None });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = Arc::clone(&server);

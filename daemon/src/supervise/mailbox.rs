@@ -11,7 +11,10 @@ use std::sync::mpsc::{Receiver, Sender, TryIter, channel};
 
 use cluster::event::Event;
 use cluster::words::Instant;
+use console::JoinAnswer;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+
+use super::menu_link::MenuId;
 
 /// What a servant tells the loop.
 #[derive(Debug)]
@@ -27,6 +30,13 @@ pub(super) enum Told {
     },
     /// Something for the event log.
     Said(String),
+    /// What the gateway answers to a menu's request about machines that join.
+    Joining {
+        /// Which menu has asked.
+        menu: MenuId,
+        /// The answer.
+        answer: JoinAnswer,
+    },
 }
 
 /// Where messages arrive.

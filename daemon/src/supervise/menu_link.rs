@@ -5,7 +5,9 @@
 //! and `{"log": [{"at_ms": 1234, "node": "node1", "text": ".."}, ..]}`, oldest first, as far as it is kept. After that it
 //! is told `status` when it has changed, and at least once a second, and `log` with the lines that are new. What this node
 //! has read of outlets is `{"outlets": [{"at_ms": 1234, "outlet": "pdu1 outlet 3", "reading": "off"}, ..]}`. It says
-//! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). A menu that does not read what it is sent is hung up on; so is one
+//! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). In the same way it says
+//! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`). A machine that
+//! joins itself tells its menus `{"joins": "text"}`: how that stands, in place of what it told before. A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +21,7 @@ use cluster::event::{Answer, Request, RequestId};
 use cluster::fencing::{Reading, Readings};
 use cluster::status::Status;
 use cluster::words::{Instant, Outlet};
+use console::{JoinAnswer, JoinRequest};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +45,10 @@ pub(crate) enum ToMenu {
     Outlets(Vec<OutletRead>),
     /// What became of the request that this menu made.
     Answer(Answer),
+    /// What the gateway answers to what this menu has asked about machines that join.
+    Joining(JoinAnswer),
+    /// This machine joins: how that stands, in place of what was said before.
+    Joins(String),
 }
 
 /// What an outlet was read as.
@@ -61,6 +68,8 @@ pub(crate) struct OutletRead {
 pub(crate) enum FromMenu {
     /// The operator asks for this.
     Request(Request),
+    /// The operator asks the gateway for this.
+    Join(JoinRequest),
 }
 
 /// Bytes that may wait for a menu that is slow to read.
@@ -172,6 +181,12 @@ impl Menus {
             }
             None => true,
         });
+    }
+
+    /// Tells one menu, if it is still there.
+    pub(crate) fn tell_one(&mut self, menu: MenuId, message: &ToMenu) {
+        let bytes = encoded(message);
+        self.menus.retain_mut(|other| other.id != menu || other.tell(&bytes).is_ok());
     }
 
     /// Outlets were read: every menu is told, and so is whoever comes later.

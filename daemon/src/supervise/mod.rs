@@ -9,12 +9,15 @@
 //! The loop never waits for anything but its next wake-up. What takes time is done by servant threads (`ops`, `watch`,
 //! `files`, `ups`), whose ends are messages in the mailbox. What must outlive the supervisor (`xl`, the network disks) is a
 //! process in a session of its own: a new life finds it again by what Xen and `/proc` say.
+//!
+//! A machine that has booted without the cluster's secrets joins first (`join`); then it is a node like any other.
 
 mod child;
 mod clock;
 pub(crate) mod events;
 mod files;
 mod import;
+mod joins;
 mod lines;
 mod lockspace;
 mod mailbox;
@@ -34,6 +37,7 @@ mod xen;
 
 use std::fs;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cluster::event::Request;
@@ -44,13 +48,18 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::rand::GetRandomFlags;
 
 use crate::init::PROBLEMS;
-use menu_link::{FromMenu, Menus, ToMenu};
+use crate::join;
+use mailbox::{Mailbox, Told};
+use menu_link::{FromMenu, MenuId, Menus, SOCKET, ToMenu};
 use site::Site;
 
 /// Runs for as long as the machine does.
 pub(crate) fn run() -> ExitCode {
     // Nothing here is ever fetched from a disk again. Where the kernel refuses, there is no disk to fetch it from either.
     let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
+    if let Err(problem) = join() {
+        return idle(&problem);
+    }
     let problem = match Site::read() {
         Ok(site) => match run::Supervisor::new(site) {
             Ok(supervisor) => return supervisor.run(),
@@ -59,6 +68,43 @@ pub(crate) fn run() -> ExitCode {
         Err(problem) => problem,
     };
     idle(&problem)
+}
+
+/// Joins, where this machine has to: meanwhile its menus show how that stands.
+///
+/// # Errors
+/// This machine cannot ask, in words for the operator.
+fn join() -> Result<(), String> {
+    if !join::ask::is_wanted() {
+        return Ok(());
+    }
+    let mut menus = Menus::open().map_err(|error| format!("{SOCKET}: {error}"))?;
+    let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
+    let (post, ended) = (mailbox.post(), Arc::new(OnceLock::new()));
+    let end = Arc::clone(&ended);
+    run::servant("join", move || {
+        let joined = join::ask::run(&|text| post.tell(Told::Said(text)));
+        // Nobody else sets it.
+        let _ = end.set(joined);
+        post.tell(Told::Said(String::new()));
+    })?;
+    let mut said = String::new();
+    loop {
+        for told in mailbox.take() {
+            if let Told::Said(text) = told {
+                said = text;
+                menus.tell(&ToMenu::Joins(said.clone()));
+            }
+        }
+        if let Some(joined) = ended.get() {
+            return joined.clone();
+        }
+        let greeting = || problems().into_iter().chain([ToMenu::Joins(said.clone())]).collect();
+        power_off_if_asked(&menus.serve(greeting));
+        let mut fds = vec![mailbox.waits()];
+        menus.waits(&mut fds);
+        wait(&mut fds, None);
+    }
 }
 
 /// Takes no part, and tells whoever looks why. Nothing but a restart ends this, since nothing but a boot can mend it.
@@ -75,13 +121,17 @@ fn idle(problem: &str) -> ExitCode {
         greeting
     };
     loop {
-        if menus.serve(greeting).iter().any(|(_, asked)| *asked == FromMenu::Request(Request::ShutDown)) {
-            // There is no cluster to leave.
-            let _ = kill(Pid::from_raw(1), Signal::SIGUSR2);
-        }
+        power_off_if_asked(&menus.serve(greeting));
         let mut fds = Vec::new();
         menus.waits(&mut fds);
         wait(&mut fds, None);
+    }
+}
+
+/// Has init power the machine off if a menu asks for it: there is no cluster to leave.
+fn power_off_if_asked(asked: &[(MenuId, FromMenu)]) {
+    if asked.iter().any(|(_, asked)| *asked == FromMenu::Request(Request::ShutDown)) {
+        let _ = kill(Pid::from_raw(1), Signal::SIGUSR2);
     }
 }
 

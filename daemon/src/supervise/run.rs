@@ -26,7 +26,7 @@ use super::shared::Shared;
 use super::site::{self, Site};
 use super::storage::Disks;
 use super::udp::Udp;
-use super::{files, ups, watch, xen};
+use super::{files, joins, ups, watch, xen};
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
@@ -187,6 +187,7 @@ impl Supervisor {
                 Told::Seen { began, .. } if began < self.settled => {}
                 Told::Seen { seen, .. } => self.handle(seen),
                 Told::Said(text) => self.say(text),
+                Told::Joining { menu, answer } => self.menus.tell_one(menu, &ToMenu::Joining(answer)),
             }
         }
     }
@@ -199,11 +200,16 @@ impl Supervisor {
             greeting.push(ToMenu::Log(log.kept()));
             greeting
         });
-        for (menu, FromMenu::Request(request)) in asked {
-            let id = RequestId(self.next_request);
-            self.next_request += 1;
-            self.menus.expect(menu, id);
-            self.handle(Event::Asked { id, request });
+        for (menu, asked) in asked {
+            match asked {
+                FromMenu::Request(request) => {
+                    let id = RequestId(self.next_request);
+                    self.next_request += 1;
+                    self.menus.expect(menu, id);
+                    self.handle(Event::Asked { id, request });
+                }
+                FromMenu::Join(request) => joins::ask(menu, request, self.mailbox.post()),
+            }
         }
         if self.menus.any() && self.next_status <= now() {
             self.next_status = now() + STATUS;

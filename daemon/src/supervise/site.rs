@@ -13,8 +13,6 @@ use cluster::words::{Incarnation, Instant, Slot};
 use crate::init;
 use crate::secrets::Secrets;
 
-/// The cluster's key and the like.
-const SECRETS: &str = "/etc/holdfast/secrets.toml";
 /// How many supervisors were started before in this boot.
 const STARTS: &str = "/run/holdfast/starts";
 /// Until when an earlier life would have petted the watchdog, in milliseconds since boot.
@@ -42,7 +40,7 @@ impl Site {
     /// What is wrong, in words for the operator.
     pub(super) fn read() -> Result<Self, String> {
         let init::Site { config, slot } = init::Site::find()?;
-        let secrets = Secrets::parse(&text(SECRETS)?, &config)?;
+        let secrets = Secrets::read(&config)?;
         Ok(Self {
             config: Arc::new(config),
             secrets,

@@ -19,6 +19,8 @@ use super::machine::Disk;
 const VM_DISK: u64 = 32 << 20;
 /// The size of the shared file system, in bytes.
 const SHARED: u64 = 512 << 20;
+/// The size of a node's own disk, in bytes.
+const OWN_DISK: u64 = 4 << 20;
 
 /// Builds the image, and in `run_dir` the disks of every machine.
 ///
@@ -47,7 +49,13 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     let shared = run_dir.join("shared.img");
     File::create_new(&shared)?.set_len(SHARED)?;
     disks.push(Disk { file: shared, serial: Some("shared".into()), read_only: false });
-    Ok(BTreeMap::from([(GATEWAY.to_owned(), disks)]))
+    let mut all = BTreeMap::from([(GATEWAY.to_owned(), disks)]);
+    for node in layout.machines.iter().filter(|machine| machine.name != GATEWAY) {
+        let file = run_dir.join(format!("{}.img", node.name));
+        File::create_new(&file)?.set_len(OWN_DISK)?;
+        all.insert(node.name.clone(), vec![Disk { file, serial: Some("own".into()), read_only: false }]);
+    }
+    Ok(all)
 }
 
 /// The file that is a VM's disk.

@@ -2,7 +2,8 @@
 //!
 //! A machine has two serial lines (`com1`: Xen's and dom0's console; `com2`: the monitor line), a card on the cluster
 //! network, and, unless it is the gateway, one on the public network. The one that holds the cable of the PDU's console, and the
-//! two at the ends of the null modem, have a third line (`com3`). A node has no disk: it boots by PXE.
+//! two at the ends of the null modem, have a third line (`com3`). A node boots by PXE; the one disk that it has is blank at
+//! first, and keeps who it is.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -93,7 +94,8 @@ fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&st
         put("-netdev", format!("tap,id={id},ifname={},script=no,downscript=no", nic.tap));
         put("-device", format!("virtio-net-pci,netdev={id},mac={},{role}", nic.mac));
     };
-    card("cluster", &machine.cluster, if disks.is_empty() { "bootindex=1" } else { "romfile=" });
+    let boots_from_disk = disks.iter().any(|disk| disk.serial.is_none());
+    card("cluster", &machine.cluster, if boots_from_disk { "romfile=" } else { "bootindex=1" });
     if let Some(public) = &machine.public {
         card("public", public, "romfile=");
     }

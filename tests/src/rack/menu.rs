@@ -14,6 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DEEPEST: usize = 4;
 /// How the entry that shuts a node down reads.
 const SHUT_DOWN: &str = "Shut down this node";
+/// How the entry reads behind which machines join, and there the one that opens a window.
+const JOINING: &str = "Joining";
+const WINDOW: &str = "Open a window";
 
 /// A node's console with its menu.
 #[derive(Debug)]
@@ -38,10 +41,35 @@ impl Menu {
         self.press("y")
     }
 
-    /// The key of the entry `N) text`.
+    /// Opens a window for so many machines that join.
+    ///
+    /// # Errors
+    /// The menu does not come, has no such entry, or the gateway refuses; the text shows the screen.
+    pub fn open_window(&self, machines: usize) -> Result<()> {
+        let key = self.entry(JOINING)?;
+        self.press(&key)?;
+        let key = self.shown(WINDOW)?;
+        self.press(&key)?;
+        self.until("how many machines", |screen| screen.contains("How many machines?").then_some(()))?;
+        self.press(&format!("{machines}\r"))?;
+        self.until("that the window is open", |screen| screen.contains("The window is open").then_some(()))?;
+        self.back()
+    }
+
+    /// The key of the entry `N) text` of the first page.
     fn entry(&self, text: &str) -> Result<String> {
-        // Escapes lead back to the menu from wherever somebody left it; Ctrl-L paints over what the kernel wrote.
-        self.press(&format!("{}\u{c}", "\u{1b}".repeat(DEEPEST)))?;
+        self.back()?;
+        self.shown(text)
+    }
+
+    /// Back to the first page, from wherever somebody left the menu.
+    fn back(&self) -> Result<()> {
+        // Ctrl-L paints over what the kernel wrote.
+        self.press(&format!("{}\u{c}", "\u{1b}".repeat(DEEPEST)))
+    }
+
+    /// The key of the entry `N) text` of the page that is open.
+    fn shown(&self, text: &str) -> Result<String> {
         self.until(text, |screen| {
             screen.lines().filter(|line| line.contains(text)).find_map(|line| {
                 let (before, _) = line.split_once(')')?;

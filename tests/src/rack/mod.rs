@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use accel::Accel;
 use events::{Event, Log, Mark, What};
-use layout::{Layout, NULL_MODEM, PDU_CABLE, PDU_NAME};
+use layout::{GATEWAY, Layout, NULL_MODEM, PDU_CABLE, PDU_NAME};
 use menu::Menu;
 use monitor::Monitor;
 use power::{BY_HAND, Power, Room, Stand};
@@ -44,6 +44,11 @@ use status::Status;
 use ups::{Supply, Upses};
 
 use crate::pdu::{Pdu, SerialLine};
+
+/// How long the gateway may take to let the nodes in: as a cluster may boot.
+const WINDOW: Duration = Duration::from_mins(15);
+/// Between two looks at a console on which nobody is yet.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a rack is started.
 #[derive(Debug, Clone)]
@@ -123,7 +128,27 @@ impl Rack {
         for machine in &rack.layout.machines {
             rack.power.outlet(machine.outlet, true, BY_HAND)?;
         }
+        rack.let_nodes_in(usize::from(options.nodes))?;
         Ok(rack)
+    }
+
+    /// An operator at the gateway's console, who opens a window for the nodes as soon as there is a menu.
+    fn let_nodes_in(&self, nodes: usize) -> Result<()> {
+        let (menu, log) = (self.menu(GATEWAY)?, Arc::clone(&self.log));
+        std::thread::Builder::new().name("operator".into()).spawn(move || {
+            let deadline = log.now() + WINDOW;
+            loop {
+                match menu.open_window(nodes) {
+                    Ok(()) => return log.note(format!("the gateway's menu lets the next {nodes} machines in")),
+                    Err(error) if log.now() > deadline => {
+                        return log.note(format!("no window for the nodes: {error:#}"));
+                    }
+                    // It still boots.
+                    Err(_) => std::thread::sleep(LOOK),
+                }
+            }
+        })?;
+        Ok(())
     }
 
     /// How everything stands.

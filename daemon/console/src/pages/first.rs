@@ -8,7 +8,7 @@ use crate::pages::{alarms, question};
 use crate::text::list;
 
 /// The entries, in the order of their numbers.
-fn entries() -> [(&'static str, Page); 7] {
+fn entries() -> [(&'static str, Page); 8] {
     [
         ("Status", Page::Overview),
         ("VMs", Page::Vms),
@@ -16,6 +16,7 @@ fn entries() -> [(&'static str, Page); 7] {
         ("Fencing", Page::Fencing),
         ("Log", Page::Log(String::new())),
         ("Shut down this node", Page::Ask(Request::ShutDown)),
+        ("Joining", Page::Joining),
         ("About", Page::About),
     ]
 }
@@ -30,9 +31,11 @@ pub(crate) fn rows(facts: &Facts) -> Vec<Row> {
             rows.extend(paragraph(&format!("{members} of {} nodes are members.", status.nodes.len())));
             rows.extend(paragraph(&format!("VMs on this node: {}.", list(&vms))));
         }
+        (None, _) if facts.joins.is_some() => {}
         (None, _) if facts.problems.is_empty() => rows.extend(no_status(facts)),
         (None, _) => rows.extend(paragraph("This machine does not take part in the cluster:")),
     }
+    rows.extend(facts.joins.iter().flat_map(|text| paragraph(text)));
     rows.extend(last(facts).iter().flat_map(|text| paragraph(text)));
     rows.extend(alarms::rows(facts));
     rows

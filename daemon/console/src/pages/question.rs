@@ -34,7 +34,7 @@ pub(crate) fn is_open(facts: &Facts, request: &Request) -> bool {
 }
 
 fn stage(facts: &Facts, request: &Request) -> Stage {
-    let alone = *request == Request::ShutDown && !facts.problems.is_empty();
+    let alone = *request == Request::ShutDown && (!facts.problems.is_empty() || facts.joins.is_some());
     let leaves = *request == Request::ShutDown && facts.status.as_ref().is_some_and(|status| status.leaving);
     if !facts.connected || facts.status.is_none() && !alone {
         return Stage::Nobody;

@@ -1,0 +1,325 @@
+//! The gateway's desk: decides who is let in.
+//!
+//! A machine is let in if it was approved before and still has its card; if the operator has typed its code; or if a window
+//! is open and nothing about it is strange. Every approval is kept before it counts.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use cluster::config::{Config, Mac};
+use cluster::words::Role;
+use console::{Asking, JoinRequest, Joining, Window};
+
+use super::table::{Machine, Table};
+use super::{Hello, code};
+use crate::stream::joiner::{Binding, Identity};
+use crate::streams::store::Store;
+
+/// Machines that may ask at a time.
+const ASKING: usize = 32;
+/// Wrong codes after which a machine is sent away.
+const WRONG: u8 = 3;
+/// Machines that a window may let in.
+const MACHINES: u8 = 16;
+/// How long a window stays open.
+const OPEN: Duration = Duration::from_mins(15);
+
+/// The desk.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    config: Config,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug)]
+struct Books {
+    table: Table,
+    store: Store<Table>,
+    asking: BTreeMap<u64, Waiter>,
+    next: u64,
+    window: Option<Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    machines: u8,
+    until: Instant,
+}
+
+/// A machine that waits to be let in.
+#[derive(Debug)]
+struct Waiter {
+    identity: Identity,
+    hello: Hello,
+    code: String,
+    since: Instant,
+    wrong: u8,
+    /// Its node, and the card by which it is known; of what `cluster.toml` does not name, its first card.
+    place: (Option<Place>, [u8; 6]),
+    decided: Sender<Decision>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    node: String,
+    role: Role,
+}
+
+/// What was decided about a machine that waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It is let in.
+    In,
+    /// It is sent away, and why.
+    Out(String),
+}
+
+/// What a machine is told at first.
+#[derive(Debug)]
+pub(crate) enum Admission<'a> {
+    /// It was approved before.
+    In,
+    /// It is sent away, and why.
+    Out(String),
+    /// It waits.
+    Waits(Waiting<'a>),
+}
+
+/// A machine's place among those that wait, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
+    desk: &'a Desk,
+    ask: u64,
+    /// What whoever stands at that machine should know; may be empty.
+    pub(crate) note: String,
+    /// What is decided arrives here; it ends without where the machine has asked once more.
+    pub(crate) decided: Receiver<Decision>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.desk.books().asking.remove(&self.ask);
+    }
+}
+
+impl Desk {
+    /// With what was kept.
+    pub(crate) fn new(config: Config, (store, table): (Store<Table>, Table)) -> Self {
+        let books = Books { table, store, asking: BTreeMap::new(), next: 1, window: None };
+        Self { config, books: Mutex::new(books) }
+    }
+
+    /// A machine asks, over a connection with this binding, with these random bytes in its code.
+    pub(crate) fn ask(
+        &self,
+        identity: Identity,
+        hello: Hello,
+        salt: &[u8; 32],
+        binding: &Binding,
+        now: Instant,
+    ) -> Admission<'_> {
+        let place = self.place(&hello);
+        let mut books = self.books();
+        if let Some(machine) = books.table.of(identity) {
+            if machine.revoked {
+                return Admission::Out(
+                    "its approval was taken back, or given to another machine with its card".to_owned(),
+                );
+            }
+            if place.0.is_some() && hello.cards.contains(&machine.card) {
+                return Admission::In;
+            }
+        }
+        // Its connection from before is gone, or it would not ask again.
+        books.asking.retain(|_, other| other.identity != identity);
+        if books.asking.len() >= ASKING {
+            return Admission::Out(format!("{ASKING} machines ask to join already"));
+        }
+        let ask = books.next;
+        books.next += 1;
+        let (decided, decision) = channel();
+        let code = code(salt, binding);
+        books.asking.insert(ask, Waiter { identity, hello, code, since: now, wrong: 0, place, decided });
+        books.let_in(now);
+        let note = books.asking.get(&ask).and_then(|waiter| books.warning(ask, waiter)).unwrap_or_default();
+        Admission::Waits(Waiting { desk: self, ask, note, decided: decision })
+    }
+
+    /// Does what the operator asks for, and says how things are then.
+    ///
+    /// # Errors
+    /// Why not, in words for the operator.
+    pub(crate) fn order(&self, request: &JoinRequest, now: Instant) -> Result<Joining, String> {
+        let mut books = self.books();
+        let identity = |text: &str| Identity::parse(text).ok_or_else(|| "that is no identity".to_owned());
+        match request {
+            JoinRequest::List => {}
+            JoinRequest::Approve { ask, code } => books.approve(*ask, code)?,
+            JoinRequest::Open { machines } => {
+                let machines = machines.trim().parse().ok().filter(|machines| (1..=MACHINES).contains(machines));
+                let machines = machines.ok_or_else(|| format!("a number from 1 to {MACHINES} is wanted"))?;
+                books.window = Some(Open { machines, until: now + OPEN });
+                books.let_in(now);
+            }
+            JoinRequest::Close => books.window = None,
+            JoinRequest::Revoke { identity: text } => {
+                let identity = identity(text)?;
+                books.change(|table| table.revoke(identity).then_some(()).ok_or_else(|| unknown(text)))?;
+            }
+            JoinRequest::Forget { identity: text } => {
+                let identity = identity(text)?;
+                books.change(|table| table.forget(identity).then_some(()).ok_or_else(|| unknown(text)))?;
+            }
+        }
+        Ok(books.listing(now))
+    }
+
+    /// The node that a machine's cards make it, and the card that does.
+    fn place(&self, hello: &Hello) -> (Option<Place>, [u8; 6]) {
+        let macs = hello.macs();
+        let first = hello.cards.first().copied().unwrap_or_default();
+        let Some(node) = self.config.find(&macs).map(|slot| self.config.node(slot)) else { return (None, first) };
+        let card = node.nics.iter().find(|nic| macs.contains(&nic.mac)).map_or(first, |nic| nic.mac.0);
+        (Some(Place { node: node.name.clone(), role: node.role }), card)
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unknown(identity: &str) -> String {
+    format!("no machine has the identity {}", identity.get(..8).unwrap_or(identity))
+}
+
+impl Books {
+    /// The operator has typed a code for one of those that ask.
+    fn approve(&mut self, ask: u64, typed: &str) -> Result<(), String> {
+        let waiter = self.asking.get_mut(&ask).ok_or("it does not ask any more")?;
+        match &waiter.place.0 {
+            None => return Err("cluster.toml names none of its cards: add one of them to its node first".to_owned()),
+            Some(Place { role: Role::Gateway, .. }) => {
+                return Err("there is one gateway, and this is not it".to_owned());
+            }
+            Some(Place { role: Role::Node, .. }) => {}
+        }
+        if typed.trim() == waiter.code {
+            return self.admit(ask);
+        }
+        waiter.wrong += 1;
+        let left = WRONG.saturating_sub(waiter.wrong);
+        if left > 0 {
+            return Err(format!("that is not the code on its console; {left} more may be tried"));
+        }
+        let decided = Decision::Out("three wrong codes were typed for it; the next time it shows another".to_owned());
+        if let Some(waiter) = self.asking.remove(&ask) {
+            // It may have hung up.
+            let _ = waiter.decided.send(decided);
+        }
+        Err("that is not the code on its console, for the third time: it was sent away, and asks anew".to_owned())
+    }
+
+    /// Lets in whom the window lets in, the first one first.
+    fn let_in(&mut self, now: Instant) {
+        let asking: Vec<u64> = self.asking.keys().copied().collect();
+        for ask in asking {
+            let Some(open) = self.window.filter(|open| open.machines > 0 && open.until > now) else {
+                self.window = None;
+                return;
+            };
+            let plain = self.asking.get(&ask).is_some_and(|waiter| self.warning(ask, waiter).is_none());
+            if plain && self.admit(ask).is_ok() {
+                self.window = Some(Open { machines: open.machines - 1, ..open });
+            }
+        }
+    }
+
+    fn admit(&mut self, ask: u64) -> Result<(), String> {
+        let waiter = self.asking.get(&ask).ok_or("it does not ask any more")?;
+        let (Some(place), card) = &waiter.place else { return Err("it is no node's".to_owned()) };
+        let at_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let machine =
+            Machine { identity: waiter.identity, card: *card, node: place.node.clone(), at_s, revoked: false };
+        self.change(|table| table.approve(machine))?;
+        if let Some(waiter) = self.asking.remove(&ask) {
+            // It may have hung up; then it asks again, and is known.
+            let _ = waiter.decided.send(Decision::In);
+        }
+        Ok(())
+    }
+
+    /// Changes the table, if the change can be kept.
+    fn change(&mut self, change: impl FnOnce(&mut Table) -> Result<(), String>) -> Result<(), String> {
+        let mut table = self.table.clone();
+        change(&mut table)?;
+        self.store.keep(&table).map_err(|error| format!("it cannot be kept: {error}"))?;
+        self.table = table;
+        Ok(())
+    }
+
+    /// What is strange about a machine.
+    fn warning(&self, ask: u64, waiter: &Waiter) -> Option<String> {
+        let (place, card) = &waiter.place;
+        let mac = Mac(*card);
+        let Some(place) = place else { return Some("it is not in cluster.toml".to_owned()) };
+        if place.role == Role::Gateway {
+            return Some("it has the gateway's own card".to_owned());
+        }
+        if let Some(machine) = self.table.of(waiter.identity) {
+            return Some(format!("it was approved as {} with another card, {}", machine.node, Mac(machine.card)));
+        }
+        if self.table.with_card(*card).is_some() {
+            return Some(format!("another machine with its card {mac} is approved, or it has lost its identity"));
+        }
+        let twice = self.asking.iter().any(|(other, waiter)| *other != ask && waiter.place.1 == *card);
+        twice.then(|| format!("another machine that asks has the same card {mac}"))
+    }
+
+    fn listing(&mut self, now: Instant) -> Joining {
+        self.window = self.window.filter(|open| open.machines > 0 && open.until > now);
+        let asking = |(ask, waiter): (&u64, &Waiter)| Asking {
+            ask: *ask,
+            node: waiter.place.0.as_ref().map(|place| place.node.clone()),
+            card: Mac(waiter.place.1).to_string(),
+            serial: waiter.hello.serial.clone(),
+            cpu: waiter.hello.cpu.clone(),
+            memory_mib: waiter.hello.memory_mib,
+            age_s: now.saturating_duration_since(waiter.since).as_secs(),
+            warning: self.warning(*ask, waiter),
+        };
+        let machine = |machine: &Machine| console::Machine {
+            identity: machine.identity.to_string(),
+            node: machine.node.clone(),
+            card: Mac(machine.card).to_string(),
+            at: date(machine.at_s),
+            revoked: machine.revoked,
+        };
+        let window = |open: Open| Window {
+            machines: open.machines,
+            left_s: open.until.saturating_duration_since(now).as_secs(),
+        };
+        Joining {
+            asking: self.asking.iter().map(asking).collect(),
+            machines: self.table.machines().iter().map(machine).collect(),
+            window: self.window.map(window),
+        }
+    }
+}
+
+/// A time in UTC, to the minute. Years count from 1 March, so that the odd day is the last (Howard Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms").
+fn date(at_s: u64) -> String {
+    let (days, minutes) = (at_s / 86_400 + 719_468, at_s % 86_400 / 60);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, turn) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    format!("{:04}-{month:02}-{day:02} {:02}:{:02} UTC", era * 400 + year + turn, minutes / 60, minutes % 60)
+}
+
+#[cfg(test)]
+mod tests;

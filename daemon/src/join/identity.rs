@@ -1,0 +1,223 @@
+//! Who this machine is: a private key (X25519) that it draws once and keeps on a disk of its own.
+//!
+//! ```text
+//! byte 0   the mark    \
+//! 16       the key      > one sector, which a disk writes whole
+//! 48       a checksum  /
+//! ```
+//!
+//! The disk is one that bears the mark, or a blank one: one whose first and last MiB are all zero. A disk with data is never
+//! written to. Without either, the identity lasts as long as this boot, and the machine must be let in at every boot.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use blake2::{Blake2s256, Digest};
+use zeroize::Zeroizing;
+
+use crate::secrets::Key;
+
+/// What the disk begins with.
+const MARK: &[u8; 16] = b"HOLDFAST SELF  1";
+/// Bytes at either end that are looked at.
+const END: usize = 1 << 20;
+/// A sector, in bytes.
+const SECTOR: usize = 512;
+/// How long the disk may take to be found.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// An identity.
+#[derive(Debug)]
+pub(super) struct Own {
+    /// Its private key.
+    pub(super) key: Key,
+    /// Whether it outlives this boot; if not, why.
+    pub(super) kept: Result<PathBuf, String>,
+}
+
+/// This machine's identity: what is kept on the disks that `sys` (as `/sys/block`) lists and `dev` has, or a fresh one.
+///
+/// # Errors
+/// The kernel gives no random numbers.
+pub(super) fn own(sys: &Path, dev: &Path) -> io::Result<Own> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let disks = disks(sys, dev);
+        if let Some((disk, key)) = disks.iter().find_map(|disk| Some((disk, read(disk)?))) {
+            match key {
+                Some(key) => return Ok(Own { key, kept: Ok(disk.clone()) }),
+                // It bears the mark, so it is ours; what was on it is lost.
+                None => return fresh(Some(disk)),
+            }
+        }
+        if Instant::now() >= deadline {
+            return fresh(disks.iter().find(|disk| is_blank(disk).unwrap_or(false)));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Draws an identity, and keeps it on that disk.
+fn fresh(disk: Option<&PathBuf>) -> io::Result<Own> {
+    let key = Key::random()?;
+    let kept = match disk {
+        None => Err("no local disk is blank".to_owned()),
+        Some(disk) => match write(disk, &key) {
+            Ok(()) => Ok(disk.clone()),
+            Err(error) => Err(format!("{}: {error}", disk.display())),
+        },
+    };
+    Ok(Own { key, kept })
+}
+
+/// The machine's own disks, whole ones, that can be written to and do not come and go.
+fn disks(sys: &Path, dev: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(sys).into_iter().flatten().flatten();
+    let own = |entry: &fs::DirEntry| {
+        let is = |name: &str| fs::read_to_string(entry.path().join(name)).is_ok_and(|text| text.trim() == "1");
+        entry.path().join("device").exists() && !is("ro") && !is("removable")
+    };
+    let mut disks: Vec<PathBuf> = entries.filter(own).map(|entry| dev.join(entry.file_name())).collect();
+    disks.sort();
+    disks
+}
+
+/// What a disk that bears the mark holds; no key if that is damaged.
+fn read(disk: &Path) -> Option<Option<Key>> {
+    let mut sector = Zeroizing::new([0; SECTOR]);
+    File::open(disk).and_then(|file| file.read_exact_at(&mut *sector, 0)).ok()?;
+    parse(&*sector)
+}
+
+fn parse(sector: &[u8]) -> Option<Option<Key>> {
+    let (mark, rest) = sector.split_at_checked(MARK.len())?;
+    let (key, rest) = rest.split_first_chunk::<32>()?;
+    let whole = rest.get(..32)? == checksum(key);
+    (mark == MARK).then(|| whole.then(|| Key::of(*key)))
+}
+
+fn checksum(key: &[u8; 32]) -> [u8; 32] {
+    Blake2s256::new().chain_update(MARK).chain_update(key).finalize().into()
+}
+
+fn write(disk: &Path, key: &Key) -> io::Result<()> {
+    let mut sector = Zeroizing::new([&MARK[..], key.bytes(), &checksum(key.bytes())].concat());
+    sector.resize(SECTOR, 0);
+    let file = OpenOptions::new().write(true).open(disk)?;
+    file.write_all_at(&sector, 0)?;
+    file.sync_all()
+}
+
+/// Whether there is nothing at a disk's either end.
+fn is_blank(disk: &Path) -> io::Result<bool> {
+    let mut file = File::open(disk)?;
+    let length = file.seek(SeekFrom::End(0))?;
+    let end = u64::try_from(END).map_err(io::Error::other)?;
+    if length < 2 * end {
+        return Ok(false);
+    }
+    for place in [0, length - end] {
+        let mut bytes = vec![1; END];
+        file.read_exact_at(&mut bytes, place)?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine with disks: names, and what is on them.
+    struct Machine(tempfile::TempDir);
+
+    impl Machine {
+        fn new() -> Self {
+            let machine = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(machine.dev()).unwrap();
+            machine
+        }
+
+        fn dev(&self) -> PathBuf {
+            self.0.path().join("dev")
+        }
+
+        fn with(&self, name: &str, content: &[u8]) -> PathBuf {
+            let sys = self.0.path().join("block").join(name);
+            fs::create_dir_all(sys.join("device")).unwrap();
+            fs::write(sys.join("removable"), "0\n").unwrap();
+            fs::write(self.dev().join(name), content).unwrap();
+            self.dev().join(name)
+        }
+
+        fn own(&self) -> Own {
+            own(&self.0.path().join("block"), &self.dev()).unwrap()
+        }
+    }
+
+    static BLANK: [u8; 4 << 20] = [0; 4 << 20];
+
+    #[test]
+    fn an_identity_is_drawn_once_and_kept_on_the_blank_disk() {
+        let machine = Machine::new();
+        let mut data = BLANK.to_vec();
+        *data.last_mut().unwrap() = 1;
+        let with_data = machine.with("sda", &data);
+        let blank = machine.with("sdb", &BLANK);
+        let first = machine.own();
+        assert_eq!(first.kept.as_ref(), Ok(&blank));
+        for _ in 0..2 {
+            let again = machine.own();
+            assert_eq!(again.key.bytes(), first.key.bytes());
+            assert_eq!(again.kept.as_ref(), Ok(&blank));
+        }
+        assert!(fs::read(with_data).unwrap() == data, "a disk with data is not touched");
+    }
+
+    #[test]
+    fn without_a_blank_disk_it_does_not_last() {
+        let machine = Machine::new();
+        let mut other = BLANK.to_vec();
+        other[70_000] = 1;
+        let disk = machine.with("sda", &other);
+        machine.with("sdb", &BLANK[..1 << 20]);
+        let stick = machine.with("sdc", &BLANK);
+        fs::write(machine.0.path().join("block/sdc/removable"), "1\n").unwrap();
+        fs::create_dir(machine.0.path().join("block/nbd0")).unwrap();
+        fs::write(machine.dev().join("nbd0"), &BLANK[..]).unwrap();
+        let first = machine.own();
+        assert_eq!(first.kept, Err("no local disk is blank".to_owned()));
+        assert_ne!(machine.own().key.bytes(), first.key.bytes());
+        assert!(fs::read(disk).unwrap() == other && fs::read(stick).unwrap() == BLANK[..]);
+    }
+
+    #[test]
+    fn a_damaged_one_is_drawn_anew_on_the_disk_that_bears_the_mark() {
+        let machine = Machine::new();
+        let disk = machine.with("vda", &BLANK);
+        let first = machine.own();
+        let good = fs::read(&disk).unwrap();
+        for at in 0..80 {
+            let mut sector = good[..SECTOR].to_vec();
+            sector[at] ^= 1 << (at % 8);
+            match parse(&sector) {
+                // Whose it is cannot be seen any more.
+                None => assert!(at < MARK.len()),
+                Some(key) => assert!(key.is_none() && at >= MARK.len(), "byte {at}"),
+            }
+            assert!(parse(&good[..at]).is_none());
+        }
+        fs::write(&disk, [&good[..20], &[1], &good[21..]].concat()).unwrap();
+        let second = machine.own();
+        assert_ne!(second.key.bytes(), first.key.bytes());
+        assert_eq!(machine.own().key.bytes(), second.key.bytes());
+    }
+}
