@@ -258,6 +258,8 @@ impl Shared {
             if let Some(result) = ended {
                 let mut desk = self.desk();
                 if result.is_ok() {
+                    // Whatever was to run has gone with it.
+                    desk.ticket += 1;
                     drop(fs::remove_file(RECORD));
                 }
                 self.tell(&mut desk);
