@@ -4,6 +4,8 @@ use core::time::Duration;
 
 /// Nodes in a cluster. DLM and the heartbeat frame set it.
 pub const NODES: usize = 16;
+/// Bytes of a `cluster.toml`. It is part of the agreed state, which must fit a datagram as a snapshot.
+pub const CONFIGURATION_BYTES: usize = 16_000;
 /// Votes of one node.
 pub const VOTES: u8 = 7;
 /// UPSes of a cluster.
