@@ -41,6 +41,8 @@ pub const DEFINED_AT_ONCE: usize = 32;
 /// VMs whose end for want of power is proposed at once: each command is a datagram to everybody.
 pub const STOPS_AT_ONCE: usize = 4;
 
+/// Heartbeats between two words of what `cluster.toml` says, to a node that has another edition.
+pub const TELL_EDITION: u64 = 4;
 /// Between two words about the same thing that does not change.
 pub const SAY_AGAIN: Duration = Duration::from_secs(60);
 

@@ -1,6 +1,7 @@
 //! Which node this machine is: the slot of `cluster.toml` that names one of its network cards.
 
 use std::fs;
+use std::path::Path;
 
 use cluster::config::{Config, Mac, NodeConfig};
 use cluster::words::{Incarnation, Role, Slot};
@@ -34,6 +35,15 @@ impl Site {
         let macs: Vec<Mac> = netsetup::cards().into_iter().map(|(mac, _)| mac).collect();
         let slot = config.find(&macs).ok_or_else(|| stranger(&macs))?;
         Ok(Self { config, slot })
+    }
+
+    /// Keeps another edition of the configuration, for the next life of this boot's programs.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) fn keep(text: &str) -> Result<(), String> {
+        let fresh = Path::new(FILE).with_extension("new");
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, FILE)).map_err(failed(FILE))
     }
 
     /// What the configuration says of this machine.
