@@ -344,10 +344,10 @@ impl Node {
         self.tick(now);
         if !self.removed {
             self.seek(now, actions);
+            self.settle(now, actions);
+            self.act(now, actions);
+            self.settle(now, actions);
         }
-        self.settle(now, actions);
-        self.act(now, actions);
-        self.settle(now, actions);
         self.operator.expire(now, &self.config, actions);
         self.order_upses(now, actions);
         self.leave(now, actions);

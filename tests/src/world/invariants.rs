@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cluster::config::Config;
 use cluster::event::{Action, Domain, Path, Work};
 use cluster::node::Node;
 use cluster::trace::Trace;
@@ -226,14 +227,14 @@ impl World {
 
     /// Everybody who is configured goes by the edition that is agreed, and the DC has exactly its slots vote. To be asked of
     /// a world that has come right again.
-    pub(super) fn one_roster_everywhere(&self, at: usize) -> Result<(), String> {
-        let (own, agreed) = (self.edition(at), self.agreed());
+    pub(super) fn one_roster_everywhere(&self, at: usize, agreed: &Config, is_dc: bool) -> Result<(), String> {
+        let own = self.edition(at);
         if own.edition != agreed.edition {
             return Err(format!("{} goes by edition {} and not by {}", self.name(at), own.edition, agreed.edition));
         }
         let voters = self.machines.get(at).and_then(|machine| machine.node.as_ref()).map(Node::voters);
         let configured: Vec<Slot> = agreed.slots().map(|(slot, _)| slot).collect();
-        if self.dc() == Some(at) && voters != Some(configured) {
+        if is_dc && voters != Some(configured) {
             return Err(format!("{} does not have exactly the configured slots vote", self.name(at)));
         }
         Ok(())

@@ -336,7 +336,10 @@ impl World {
     /// # Errors
     /// What is not.
     pub fn converged(&self) -> Result<(), String> {
-        for (at, machine) in self.machines.iter().enumerate().filter(|(at, _)| self.is_configured(*at)) {
+        let agreed = self.agreed();
+        for (at, machine) in
+            self.machines.iter().enumerate().filter(|(_, machine)| agreed.named(&machine.name).is_some())
+        {
             let Some(node) = machine.node.as_ref().filter(|_| machine.on) else {
                 return Err(format!("{} does not run", self.name(at)));
             };
@@ -344,7 +347,8 @@ impl World {
             if !status.quorate {
                 return Err(format!("{} is inquorate", status.node));
             }
-            self.one_roster_everywhere(at)?;
+            let is_dc = status.dc.as_ref() == Some(&machine.name);
+            self.one_roster_everywhere(at, agreed, is_dc)?;
             let here =
                 status.nodes.get(usize::from(self.slot(at).0)).map(|node| node.state.clone()).unwrap_or_default();
             if here != "member" {

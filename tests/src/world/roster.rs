@@ -28,7 +28,9 @@ impl World {
 
     /// The machine that another means by a slot.
     pub(super) fn seat(&self, at: usize, slot: Slot) -> Option<usize> {
-        self.find(&self.edition(at).node_name(slot))
+        let index = usize::from(slot.0);
+        let name = &self.edition(at).nodes.get(index)?.name;
+        if self.name(index) == name { Some(index) } else { self.find(name) }
     }
 
     /// The slot of a machine, as it knows itself.

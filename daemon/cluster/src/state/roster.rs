@@ -58,7 +58,7 @@ impl State {
             (Some(slot), None) if added.next().is_none() && usize::from(slot.0) + 1 == next.nodes.len() => {
                 Some(Change::Added(slot))
             }
-            (None, Some(slot)) if removed.next().is_none() => Some(Change::Removed(slot)),
+            (None, Some(slot)) if removed.next().is_none() && next.has_removed(slot) => Some(Change::Removed(slot)),
             _ => None,
         }
     }
@@ -124,5 +124,136 @@ impl State {
                 Trace::Removed { node: next.node_name(slot), edition, majority, votes }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::VmSpec;
+    use crate::event::VmFile;
+    use crate::state::{Command, Duty, Phase};
+    use crate::words::{ClusterGeneration, Incarnation, Life, Mebibytes, VmName};
+
+    const NODE3: &str = "name = \"node3\"\noutlets = [{ pdu = \"pdu1\", outlet = 4 }]\n\
+                         nics = [{ mac = \"52:54:00:77:00:13\", network = \"cluster\", address = \"10.77.0.13\" }]";
+
+    fn identity(slot: u8) -> Identity {
+        Identity {
+            slot: Slot(slot),
+            incarnation: Incarnation::new(u64::from(slot) + 1).unwrap(),
+            life: Life::default(),
+        }
+    }
+
+    /// A gateway and two nodes, all of them members.
+    fn formed() -> (Config, State) {
+        let config = Config::parse(include_str!("../config/good.toml")).unwrap();
+        let present: Vec<Identity> = (0..3).map(identity).collect();
+        let state = State::formed(&config, ClusterGeneration(1), &present);
+        (config, state)
+    }
+
+    /// With node2 standing so.
+    fn standing(standing: Standing) -> (Config, State) {
+        let (config, mut state) = formed();
+        state.members.get_mut(&Slot(2)).unwrap().standing = standing;
+        (config, state)
+    }
+
+    #[test]
+    fn a_node_that_is_added_is_absent_and_off_and_its_votes_count() {
+        let (config, mut state) = formed();
+        let next = config.with_node(NODE3).unwrap();
+        let said = state.apply(&config, Command::Configure(next.text.clone()));
+        assert_eq!(said.len(), 1);
+        let member = &state.members[&Slot(3)];
+        assert_eq!((member.identity, member.standing), (Identity::absent(Slot(3)), Standing::Off));
+        assert_eq!((&state.roster, state.view), (&Roster::of(&next), View(2)));
+        assert!(state.fits(&next) && !state.fits(&config));
+        assert!(state.apply(&next, Command::Configure(next.text.clone())).is_empty(), "the same again");
+        let said = state.fill(&next, identity(3));
+        assert_eq!(said.len(), 1, "nobody has died: {said:?}");
+        assert_eq!(state.members[&Slot(3)].standing, Standing::Member);
+    }
+
+    #[test]
+    fn a_node_is_removed_only_when_it_is_off_for_good() {
+        let rows = [
+            (Standing::Member, Some("put it in standby")),
+            (Standing::Leaving, Some("wait until it is off")),
+            (Standing::Waking, Some("is being woken")),
+            (Standing::Unclean, Some("not proven off")),
+            (Standing::Off, None),
+            (Standing::Fenced, None),
+            (Standing::Booting, None),
+        ];
+        for (stands, refused) in rows {
+            let (config, mut state) = standing(stands);
+            state.duties.insert(Slot(2), Duty { standby: true, ..Duty::default() });
+            let next = config.without_node(Slot(2)).unwrap();
+            let reason = state.no_change(&config, &next);
+            assert_eq!(reason.is_some(), refused.is_some(), "{stands:?}: {reason:?}");
+            assert!(reason.unwrap_or_default().contains(refused.unwrap_or_default()), "{stands:?}");
+            let said = state.apply(&config, Command::Configure(next.text.clone()));
+            assert_eq!(said.is_empty(), refused.is_some(), "{stands:?}: {said:?}");
+            assert_eq!(state.members.contains_key(&Slot(2)), refused.is_some());
+            if refused.is_none() {
+                assert!(state.fits(&next) && state.duties.is_empty() && state.deaths.is_empty());
+                assert_eq!(state.fill(&next, identity(2)), [], "nobody fills a slot that is gone");
+            }
+        }
+    }
+
+    #[test]
+    fn what_must_not_change_now_is_refused() {
+        let (config, state) = formed();
+        let refuses = |state: &State, next: &Config, expected: &str| {
+            let reason = state.no_change(&config, next).unwrap_or_default();
+            assert!(reason.contains(expected), "{expected}: {reason}");
+            let mut changed = state.clone();
+            assert_eq!(changed.apply(&config, Command::Configure(next.text.clone())), []);
+            assert_eq!(changed, *state);
+        };
+        refuses(&state, &config, "meanwhile");
+        let two = config.with_node(NODE3).unwrap();
+        refuses(
+            &state,
+            &two.with_node(&NODE3.replace('3', "4").replace("outlet = 4", "outlet = 5")).unwrap(),
+            "meanwhile",
+        );
+        let text = two.text.replacen("name = \"node1\"", "name = \"node1\"\nremoved = true", 1);
+        refuses(&state, &Config::parse(&text).unwrap(), "one node is added or removed at a time");
+        let (_, mut alone) = formed();
+        alone.members.get_mut(&Slot(1)).unwrap().standing = Standing::Fenced;
+        refuses(&alone, &two, "2 of the 3 votes");
+        alone.members.remove(&Slot(2));
+        let text = config.without_node(Slot(2)).unwrap().without_node(Slot(1)).unwrap().text;
+        let text = text.replacen("edition = 3", "edition = 2", 1);
+        refuses(&alone, &Config::parse(&text).unwrap(), "the last node");
+        let (_, mut busy) = standing(Standing::Off);
+        let vm = VmName::new("x0").unwrap();
+        busy.define(vec![VmFile { name: vm.clone(), memory: Mebibytes(1), spec: VmSpec::default() }]);
+        busy.vms.get_mut(&vm).unwrap().phase = Phase::Landing(identity(2));
+        refuses(&busy, &config.without_node(Slot(2)).unwrap(), "VM x0 is not settled");
+        let mut garbage = state.clone();
+        assert_eq!(garbage.apply(&config, Command::Configure("[cluster]".to_owned())), []);
+        assert_eq!(garbage, state);
+    }
+
+    #[test]
+    fn a_snapshot_carries_the_edition_and_one_of_version_2_has_none() {
+        let (config, mut state) = formed();
+        let next = config.with_node(NODE3).unwrap();
+        state.apply(&config, Command::Configure(next.text.clone()));
+        let bytes = state.to_bytes();
+        assert_eq!(State::from_bytes(&bytes, &config), Some(state.clone()));
+        let old = postcard::to_allocvec(&state).unwrap();
+        assert_eq!(State::from_bytes(&old, &next), Some(state.clone()), "everybody has the same file then");
+        assert_eq!(postcard::from_bytes::<State>(&bytes).unwrap().vms, state.vms, "as version 2 reads it");
+        for length in 0..bytes.len() {
+            let part = State::from_bytes(&bytes[..length], &config);
+            assert_eq!(part.is_some(), length == old.len(), "{length}");
+        }
     }
 }
