@@ -179,6 +179,11 @@ impl Agreement {
         self.own.draw_timeout();
     }
 
+    /// Whether somebody votes for that slot, if only whoever never comes.
+    pub(crate) fn has_seat(&self, slot: Slot) -> bool {
+        self.voters().flatten().any(|voter| voter.slot == slot)
+    }
+
     /// The leader has every configured slot vote and no other, by one joint change: a slot that was added is filled by
     /// nobody until its node comes.
     pub(crate) fn reseat(&mut self, config: &Config) {
@@ -200,7 +205,7 @@ impl Agreement {
         let mut change = ConfChangeV2::default();
         // As in bring_in: a joint change that nobody has left is left first.
         if !log.is_joint() {
-            change.changes = changes.into();
+            change.changes = changes;
         }
         let _no_leader = self.own.raw.propose_conf_change(Vec::new(), change);
         self.own.draw_timeout();

@@ -57,10 +57,10 @@ impl Dc {
     }
 
     fn bring_in(&self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {
-        if !is_kept(desk, hearing) {
-            return;
+        let kept = is_kept(desk, hearing);
+        if kept {
+            agreement.reseat(desk.config);
         }
-        agreement.reseat(desk.config);
         for peer in hearing.alive(desk.now, desk.config.timing.deadtime) {
             let slot = peer.identity.slot;
             let ours = peer.beat.generation.is_none_or(|generation| generation == desk.state.generation);
@@ -72,6 +72,7 @@ impl Dc {
             if let Some(member) = desk.state.members.get(&slot)
                 && ours
                 && goes_by(desk, peer)
+                && (kept || agreement.has_seat(slot))
                 && member.identity != peer.identity
                 && !dead(member)
             {

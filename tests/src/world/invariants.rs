@@ -313,11 +313,17 @@ impl World {
         };
         let there: Vec<usize> = (0..self.size()).filter(|other| *other == at || recent(other)).collect();
         let config = self.edition(at);
-        let votes = |other: &usize| config.votes(config.named(self.name(*other)).into_iter());
+        // Who was added votes from the joint change on, a moment after the others go by the new edition.
+        let voters = self.machines.get(at)?.node.as_ref()?.voters();
+        let majority = config.votes(voters.iter().copied()) / 2 + 1;
+        let votes = |other: &usize| {
+            let slot = config.named(self.name(*other));
+            config.votes(slot.filter(|slot| voters.contains(slot)).into_iter())
+        };
         let friends = |leader: usize| there.iter().filter(move |other| self.linked(leader, **other)).map(votes).sum();
         let best = there.iter().filter(|leader| self.linked(at, **leader)).map(|leader| friends(*leader)).max();
         let best: usize = best.unwrap_or(0);
-        (best < config.majority())
+        (best < majority)
             .then(|| format!("nothing starts inquorate: {} with {best} votes began {work:?}", self.name(at)))
     }
 

@@ -279,6 +279,7 @@ impl World {
     }
 
     pub(super) fn start(&mut self, at: usize, boot: u64) {
+        let (now, seed) = (self.now, self.chance.number());
         let machine = self.machine(at);
         if machine.boot != boot || machine.node.is_some() || !machine.on {
             return;
@@ -287,7 +288,6 @@ impl World {
             // It says so on its screen, until somebody has added it.
             return self.plan(BOOT, Happening::Start { at, boot });
         };
-        let (now, seed) = (self.now, self.chance.number());
         let files = self.files();
         let machine = self.machine(at);
         if !core::mem::replace(&mut machine.up, true) && machine.watchdog {

@@ -1,10 +1,12 @@
 //! Which slots there are: the edition of `cluster.toml` that holds, and how the next one comes to hold.
 //!
 //! What is agreed is the whole text of the next edition, and it differs from the present one by one node: so whoever
-//! applies it, or is sent the state later, goes by the very same file. From then on a majority is one of the votes of
-//! that edition. A node that was added counts as absent until it joins, and is not unclean: it never ran anything. Because
-//! the members that are present must be a majority of the new votes as well as of the old ones, enough of them keep the new file
-//! for no majority to form a generation by the old one.
+//! applies it, or is sent the state later, goes by the very same file. The votes follow by one joint change, as soon as
+//! members that are heard to go by the new file, and so keep it, are a majority of its votes; a new slot is filled by
+//! nobody then, and a quorum is one of the votes of that edition. It is not unclean: it never ran anything.
+//!
+//! Because the members that are present must be a majority of the new votes as well as of the old ones, enough of them
+//! keep the new file for no majority to form a generation by the old one.
 
 use serde::{Deserialize, Serialize};
 
