@@ -129,7 +129,7 @@ impl World {
         match step.order.clone() {
             LockspaceOrder::Hold { epoch, .. } => self.kernel_holds(step, epoch),
             LockspaceOrder::Run { epoch, members, mount } => {
-                let members = members.into_iter().map(|(slot, _)| usize::from(slot.0)).collect();
+                let members = members.into_iter().filter_map(|(slot, _)| self.seat(step.caller.at, slot)).collect();
                 if self.kernel_starts(&step, epoch, members) {
                     self.kernel_mounts(step, mount);
                 }

@@ -99,6 +99,9 @@ impl State {
         if let Some((vm, _)) = self.vms.iter().find(|(_, vm)| vm.concerns(member.identity)) {
             return Some(format!("VM {vm} is not settled yet"));
         }
+        if !self.lockspace.is_out(slot) || self.lockspace.members.contains(&slot) {
+            return Some(format!("{node} still counts as one who has the shared file system: wait a moment"));
+        }
         let is_last = !next.slots().any(|(_, node)| node.role == Role::Node);
         is_last.then(|| format!("{node} is the last node: nobody would run VMs"))
     }
@@ -117,10 +120,12 @@ impl State {
         Some(match change {
             Change::Added(slot) => {
                 self.members.insert(slot, Member::new(Identity::absent(slot), Standing::Off));
+                self.lockspace.add(&next, Identity::absent(slot));
                 Trace::Added { node: next.node_name(slot), edition, majority, votes }
             }
             Change::Removed(slot) => {
                 self.members.remove(&slot);
+                self.lockspace.remove(slot);
                 self.deaths.remove(&slot);
                 self.duties.remove(&slot);
                 Trace::Removed { node: next.node_name(slot), edition, majority, votes }
