@@ -116,6 +116,28 @@ fn canary_no_action_from_a_dead_incarnation() {
 }
 
 #[test]
+fn canary_the_removed_do_not_count() {
+    canary("the removed do not count: node1", 1, |world| world.pretend_removed(1));
+}
+
+#[test]
+fn canary_the_removed_run_nothing() {
+    canary("the removed run nothing: ", 0, |world| {
+        let host = world.host_of("x0").unwrap();
+        world.pretend_removed(host);
+        world.pretend_begin(host, 1_000);
+    });
+}
+
+#[test]
+fn canary_one_roster() {
+    canary("one roster: ", 10, |world| {
+        world.pretend_other_roster(0);
+        world.restart_supervisor(1);
+    });
+}
+
+#[test]
 fn canary_memory_is_never_oversubscribed() {
     canary("memory is never oversubscribed: ", 1, |world| {
         let host = world.host_of("x0").unwrap();

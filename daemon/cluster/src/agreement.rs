@@ -9,12 +9,14 @@
 //! only what passes the gate (`gate.rs`). Its election timeouts come from the thread's random source; they are
 //! overwritten after every call with values drawn from the node's seed, so that a simulated world repeats exactly.
 
+use std::collections::BTreeSet;
+
 use prost::Message as _;
 use raft::StateRole;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, Message};
 
 use crate::config::Config;
-use crate::words::Identity;
+use crate::words::{Identity, Slot};
 
 mod gate;
 mod log;
@@ -84,6 +86,11 @@ impl Agreement {
         let votes: Vec<u8> = config.nodes.iter().map(|node| node.votes).collect();
         let others = (1..config.node(me.slot).votes).map(|seat| Seat::new(me, seat, seed, log())).collect();
         Self { me, votes, own: Seat::new(me, 0, seed, log()), others, resigned: false }
+    }
+
+    /// Another edition of the configuration holds from now on. The votes of a slot never change.
+    pub(crate) fn configured(&mut self, config: &Config) {
+        self.votes = config.nodes.iter().map(|node| node.votes).collect();
     }
 
     fn seats(&mut self) -> impl Iterator<Item = &mut Seat> {
@@ -167,6 +174,38 @@ impl Agreement {
             } else {
                 change.changes.extend(ids.iter().map(|id| single(ConfChangeType::AddLearnerNode, *id)));
             }
+        }
+        let _no_leader = self.own.raw.propose_conf_change(Vec::new(), change);
+        self.own.draw_timeout();
+    }
+
+    /// Whether somebody votes for that slot, if only whoever never comes.
+    pub(crate) fn has_seat(&self, slot: Slot) -> bool {
+        self.voters().flatten().any(|voter| voter.slot == slot)
+    }
+
+    /// The leader has every configured slot vote and no other, by one joint change: a slot that was added is filled by
+    /// nobody until its node comes.
+    pub(crate) fn reseat(&mut self, config: &Config) {
+        if !self.is_leader() || self.own.raw.raft.has_pending_conf() {
+            return;
+        }
+        let log = self.own.raw.store();
+        let slot = |id: u64| Identity::of_voter(id).map(|(identity, _)| identity.slot);
+        let empty = |wanted: &Slot| !log.voters().any(|id| slot(id) == Some(*wanted));
+        let added = config.slots().map(|(slot, _)| slot).filter(empty);
+        let added = added.flat_map(|slot| voters_of(&self.votes, Identity::absent(slot)).collect::<Vec<_>>());
+        let everybody: BTreeSet<u64> = log.voters().chain(log.learners().iter().copied()).collect();
+        let removed = everybody.into_iter().filter(|id| slot(*id).is_none_or(|slot| !config.has(slot)));
+        let removed = removed.map(|id| single(ConfChangeType::RemoveNode, id));
+        let changes: Vec<_> = added.map(|id| single(ConfChangeType::AddNode, id)).chain(removed).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let mut change = ConfChangeV2::default();
+        // As in bring_in: a joint change that nobody has left is left first.
+        if !log.is_joint() {
+            change.changes = changes;
         }
         let _no_leader = self.own.raw.propose_conf_change(Vec::new(), change);
         self.own.draw_timeout();

@@ -10,14 +10,16 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
-use crate::words::{LinkId, Outlet, Role, Slot, UpsId};
+use crate::words::{Edition, LinkId, Outlet, Role, Slot, UpsId};
 
+mod edit;
 mod file;
 mod serial;
 mod shared;
 mod ups;
 mod vm;
 
+pub use edit::name_of;
 pub use shared::{FileSystem, SHARED};
 pub use ups::{Ups, UpsWay};
 pub use vm::{Contract, VmSpec};
@@ -164,6 +166,8 @@ pub struct NodeConfig {
     pub name: String,
     /// What it is for.
     pub role: Role,
+    /// Whether it was removed while the cluster ran. Its slot stays empty: it has no votes, no cards and no outlets.
+    pub removed: bool,
     /// Its votes; a majority of all votes is a quorum.
     pub votes: u8,
     /// Every outlet that feeds it.
@@ -253,6 +257,10 @@ pub struct Export {
 /// A configuration that can work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The file that it was read from.
+    pub text: String,
+    /// Which edition of it this is.
+    pub edition: Edition,
     /// The cluster's name.
     pub name: String,
     /// The time limits.
@@ -269,7 +277,7 @@ pub struct Config {
     pub lines: Vec<Line>,
     /// The power switches.
     pub pdus: Vec<Pdu>,
-    /// The slots, in order.
+    /// The slots, in order, with those that were removed: [`Config::slots`] leaves these out.
     pub nodes: Vec<NodeConfig>,
     /// The UPSes.
     pub upses: Vec<Ups>,
@@ -297,9 +305,15 @@ impl Config {
         self.slots().find(|(_, node)| here(node)).map(|(slot, _)| slot)
     }
 
-    /// The slots in order.
+    /// The slots in order, without those that were removed.
     pub fn slots(&self) -> impl Iterator<Item = (Slot, &NodeConfig)> {
-        (0..).map(Slot).zip(&self.nodes)
+        (0..).map(Slot).zip(&self.nodes).filter(|(_, node)| !node.removed)
+    }
+
+    /// The slot of that name. One that was removed has none.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Slot> {
+        self.slots().find(|(_, node)| node.name == name).map(|(slot, _)| slot)
     }
 
     /// The links that each other node shares with the node in `slot`.
@@ -326,10 +340,38 @@ impl Config {
         node
     }
 
-    /// Whether `slot` is one of this configuration's.
+    /// The slots of these names. Those that were removed have none.
+    ///
+    /// # Errors
+    /// The first name that no node has or had.
+    pub(crate) fn all_named<'a>(&self, names: &'a [String]) -> Result<Vec<Slot>, &'a str> {
+        let mut slots = Vec::new();
+        for name in names {
+            match self.named(name) {
+                Some(slot) => slots.push(slot),
+                None if self.nodes.iter().any(|node| node.name == *name) => {}
+                None => return Err(name),
+            }
+        }
+        Ok(slots)
+    }
+
+    /// Whether `slot` is one of this configuration's, and was not removed.
     #[must_use]
     pub fn has(&self, slot: Slot) -> bool {
-        usize::from(slot.0) < self.nodes.len()
+        self.nodes.get(usize::from(slot.0)).is_some_and(|node| !node.removed)
+    }
+
+    /// Whether `slot` was removed.
+    #[must_use]
+    pub fn has_removed(&self, slot: Slot) -> bool {
+        self.nodes.get(usize::from(slot.0)).is_some_and(|node| node.removed)
+    }
+
+    /// The name of a slot, whether or not it is one of this configuration's: another edition may have more.
+    #[must_use]
+    pub fn node_name(&self, slot: Slot) -> String {
+        self.nodes.get(usize::from(slot.0)).map_or_else(|| format!("slot {}", slot.0), |node| node.name.clone())
     }
 
     /// The gateway, if there is one.
@@ -353,7 +395,8 @@ impl Config {
     /// node where there is none.
     #[must_use]
     pub fn last_to_go(&self) -> Slot {
-        self.gateway().map_or(Slot(0), |(slot, _)| slot)
+        let first = || self.slots().next().map(|(slot, _)| slot);
+        self.gateway().map(|(slot, _)| slot).or_else(first).unwrap_or(Slot(0))
     }
 
     /// How many votes are a majority.
@@ -362,9 +405,9 @@ impl Config {
         self.votes(self.slots().map(|(slot, _)| slot)) / 2 + 1
     }
 
-    /// The votes of these slots together.
+    /// The votes of these slots together. Those that are not of this configuration have none.
     pub fn votes(&self, slots: impl Iterator<Item = Slot>) -> usize {
-        slots.map(|slot| usize::from(self.node(slot).votes)).sum()
+        slots.filter_map(|slot| self.nodes.get(usize::from(slot.0))).map(|node| usize::from(node.votes)).sum()
     }
 
     /// Who carries out an attempt at fencing `slot` at that level; `None` if nobody can.
@@ -401,7 +444,7 @@ impl Config {
     /// The primary cluster network's address and prefix: the one of every node's first address.
     #[must_use]
     pub fn cluster_network(&self) -> (Ipv4Addr, u8) {
-        let primary = self.nodes.first().and_then(|node| node.links.first());
+        let primary = self.slots().next().and_then(|(_, node)| node.links.first());
         let network = primary.and_then(|(id, _)| self.links().find(|link| link.id == *id));
         network.map_or((Ipv4Addr::UNSPECIFIED, 0), |link| (link.subnet, link.prefix))
     }

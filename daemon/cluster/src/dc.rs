@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::agreement::Agreement;
 use crate::drill::Drill;
 use crate::fencing::Cause;
-use crate::hearing::Hearing;
+use crate::hearing::{Hearing, Peer};
 use crate::host::{Desk, Host};
 use crate::limits;
 use crate::mover::Mover;
@@ -17,7 +17,7 @@ use crate::scene::Sight;
 use crate::shared::Remounts;
 use crate::state::{Command, Member, Standing};
 use crate::trace::Trace;
-use crate::words::{Failing, Identity, Instant, Role};
+use crate::words::{Failing, Identity, Instant, Role, Slot};
 
 /// The office.
 #[derive(Clone, Debug)]
@@ -57,6 +57,10 @@ impl Dc {
     }
 
     fn bring_in(&self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {
+        let kept = is_kept(desk, hearing);
+        if kept {
+            agreement.reseat(desk.config);
+        }
         for peer in hearing.alive(desk.now, desk.config.timing.deadtime) {
             let slot = peer.identity.slot;
             let ours = peer.beat.generation.is_none_or(|generation| generation == desk.state.generation);
@@ -67,6 +71,8 @@ impl Dc {
             };
             if let Some(member) = desk.state.members.get(&slot)
                 && ours
+                && goes_by(desk, peer)
+                && (kept || agreement.has_seat(slot))
                 && member.identity != peer.identity
                 && !dead(member)
             {
@@ -153,4 +159,19 @@ impl Dc {
             }
         }
     }
+}
+
+/// Whether a node goes by the edition of `cluster.toml` that holds. Who tells none is of a version that knows the first only.
+fn goes_by(desk: &Desk<'_>, peer: &Peer) -> bool {
+    let edition = desk.state.roster.edition;
+    peer.beat.edition.map_or(edition.number <= 1, |told| told == edition)
+}
+
+/// Whether the present members that go by it, and so keep it for their next boot, are a majority of the votes. Before that a
+/// slot is not filled, and nothing else is changed: or a majority could boot that has never heard of it.
+pub(crate) fn is_kept(desk: &Desk<'_>, hearing: &Hearing) -> bool {
+    let member = |slot: Slot| desk.state.members.get(&slot).is_some_and(Member::is_present);
+    let peers = hearing.alive(desk.now, desk.config.timing.deadtime).filter(|peer| goes_by(desk, peer));
+    let slots = peers.map(|peer| peer.identity.slot).filter(|slot| member(*slot)).chain([desk.me.slot]);
+    desk.config.votes(slots) >= desk.config.majority()
 }

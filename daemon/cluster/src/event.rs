@@ -247,6 +247,18 @@ pub enum Request {
         /// Its name, as the operator has typed it.
         typed: String,
     },
+    /// The cluster gets one node more.
+    AddNode {
+        /// Its table of `cluster.toml`: what stands below `[[node]]`.
+        table: String,
+    },
+    /// The cluster gets one node less. It is off, and does not come back.
+    RemoveNode {
+        /// Which.
+        node: Slot,
+        /// Its name, as the operator has typed it.
+        typed: String,
+    },
     /// Fence a node that is in standby, to see that it falls silent and that nobody else does.
     Drill {
         /// Which.
@@ -346,6 +358,14 @@ pub enum Action {
         id: RequestId,
         /// What.
         answer: Answer,
+    },
+    /// This node goes by another edition of `cluster.toml` from now on. Its medium is to keep it, so that its next boot does so
+    /// too, unless it has a newer one; and the addresses of the nodes are those of this text.
+    Configured {
+        /// The edition's number.
+        edition: u32,
+        /// The whole text.
+        text: String,
     },
     /// Power this machine off: it runs nothing any more and has left.
     PowerOff,

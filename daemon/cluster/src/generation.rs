@@ -6,6 +6,9 @@
 //! seeking, and so two forms cannot both find a majority of the configured slots. A node that hears a living generation
 //! waits to be brought in by its DC and takes part as soon as the first message of the agreement reaches it.
 //!
+//! Only seekers of one edition of `cluster.toml` form a generation: the voters must be the same for all of them. Whoever has an
+//! older one is told the newer first ([`crate::node`]).
+//!
 //! A node that has begun never seeks again under the same identity: it would have forgotten what it voted. It gives the
 //! generation up ([`Belonging::verdict`]) when so many of its voters were heard in a new life that the rest is no
 //! majority, or when it never became quorate in `initdead`, or when it is elected while the state holds it for unclean (a
@@ -52,25 +55,30 @@ pub(crate) fn formation(
     hearing: &Hearing,
 ) -> Option<Form> {
     let mut present = vec![me];
-    let mut living = false;
+    let (mut living, mut newer) = (false, false);
     for peer in hearing.alive(now, config.timing.warntime) {
+        let other = peer.beat.edition.filter(|edition| *edition != config.edition);
         match peer.beat.generation {
+            // Whoever has a newer edition is about to tell it; whoever has an older one, to be told.
+            None if other.is_some() => newer |= other > Some(config.edition),
+            None if !config.has(peer.identity.slot) => {}
             None => present.push(peer.identity),
             Some(_) => living |= peer.beat.quorate,
         }
     }
     present.sort();
     let slots = || present.iter().map(|identity| identity.slot);
-    if living || config.votes(slots()) < config.majority() {
+    if living || newer || config.votes(slots()) < config.majority() {
         seeking.majority_since = None;
         return None;
     }
     let since = *seeking.majority_since.get_or_insert(now);
-    let complete = present.len() == config.nodes.len();
+    let complete = present.len() == config.slots().count();
     let waited = now.since(since) >= config.timing.initdead;
     let first = present.first() == Some(&me);
     let number = mix(seed ^ mix(me.voter(0) ^ mix(now.millis())));
-    (first && (complete || waited)).then_some(Form { generation: ClusterGeneration(number), present })
+    let edition = Some(config.edition);
+    (first && (complete || waited)).then_some(Form { generation: ClusterGeneration(number), present, edition })
 }
 
 impl Belonging {
@@ -84,7 +92,7 @@ impl Belonging {
             })
             .collect();
         let state = State::formed(config, form.generation, &form.present);
-        let agreement = Agreement::form(me, seed, config, &members, &encode(&state));
+        let agreement = Agreement::form(me, seed, config, &members, &state.to_bytes());
         let generation = form.generation;
         Self { state: Some(state), form: Some(form), ..Self::new(now, generation, agreement) }
     }
@@ -176,13 +184,5 @@ impl Belonging {
         };
         let lost = |set: Vec<Identity>| set.iter().filter(left).count() <= set.len() / 2;
         self.agreement.voters().any(lost).then_some("it can never again be quorate")
-    }
-}
-
-/// Encodes the state for a snapshot.
-pub(crate) fn encode(state: &State) -> Vec<u8> {
-    match postcard::to_allocvec(state) {
-        Ok(bytes) => bytes,
-        Err(error) => panic!("the state is plain data and always encodes: {error}"),
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::report::{Gathering, Part, Told};
-use crate::words::{ClusterGeneration, Failing, Identity, Instant, LinkId, Mebibytes, Slot};
+use crate::words::{ClusterGeneration, Edition, Failing, Identity, Instant, LinkId, Mebibytes, Slot};
 
 mod reception;
 
@@ -42,6 +42,9 @@ pub(crate) struct Heartbeat {
     pub(crate) part: Part,
     /// Why it is about to die, if it is.
     pub(crate) failing: Option<Failing>,
+    /// The edition of `cluster.toml` that it goes by; `None` if it was said in a version that tells none.
+    #[serde(skip)]
+    pub(crate) edition: Option<Edition>,
 }
 
 /// A node that is heard.
@@ -149,6 +152,18 @@ impl Hearing {
     /// This node speaks under another identity from now on.
     pub(crate) fn renamed(&mut self, me: Identity) {
         self.me = me;
+    }
+
+    /// Other links are shared with the others from now on, or others are there to share them.
+    pub(crate) fn configured(&mut self, now: Instant, links: BTreeMap<Slot, Vec<LinkId>>) {
+        self.links = links;
+        for (slot, peer) in &mut self.peers {
+            let shared = self.links.get(slot).map(Vec::as_slice).unwrap_or_default();
+            peer.links.retain(|link, _| shared.contains(link));
+            for link in shared {
+                peer.links.entry(*link).or_insert_with(|| Reception::new(now));
+            }
+        }
     }
 
     /// Takes note of a datagram from another slot, on one link. `beat` is its heartbeat, if it is one.

@@ -20,6 +20,8 @@ use crate::words::{Claim, ClusterGeneration, Generation, Identity, Instant, Mebi
 pub(crate) struct Desk<'a> {
     pub(crate) now: Instant,
     pub(crate) me: Identity,
+    /// The version of the wire format that is spoken.
+    pub(crate) version: u8,
     pub(crate) config: &'a Config,
     pub(crate) state: &'a State,
     pub(crate) ops: &'a mut Ops,
@@ -47,7 +49,7 @@ impl Desk<'_> {
     }
 
     pub(crate) fn name(&self, slot: Slot) -> String {
-        self.config.node(slot).name.clone()
+        self.config.node_name(slot)
     }
 
     /// How long a VM may take to be moved away from a node that leaves.

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 /// Nodes in a cluster. DLM and the heartbeat frame set it.
 pub const NODES: usize = 16;
+/// Bytes of a `cluster.toml`. It is part of the agreed state, which must fit a datagram as a snapshot.
+pub const CONFIGURATION_BYTES: usize = 16_000;
 /// Votes of one node.
 pub const VOTES: u8 = 7;
 /// UPSes of a cluster.
@@ -39,6 +41,8 @@ pub const DEFINED_AT_ONCE: usize = 32;
 /// VMs whose end for want of power is proposed at once: each command is a datagram to everybody.
 pub const STOPS_AT_ONCE: usize = 4;
 
+/// Heartbeats between two words of what `cluster.toml` says, to a node that has another edition.
+pub const TELL_EDITION: u64 = 4;
 /// Between two words about the same thing that does not change.
 pub const SAY_AGAIN: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use crate::agreement::{Committed, Output, mix};
+use crate::agreement::{Output, mix};
 use crate::config::Config;
 use crate::dc::Dc;
 use crate::event::{Action, Actions, Event, Outcome, To, Work};
@@ -21,13 +21,14 @@ use crate::operator::Operator;
 use crate::ops::Ops;
 use crate::report::Telling;
 use crate::shared::Shared;
-use crate::state::{Command, State};
+use crate::state::Command;
 use crate::trace::Trace;
 use crate::ups::Watch;
 use crate::wire::{self, Body, Form, Frame};
 use crate::words::{ClusterGeneration, Failing, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
 
 mod leave;
+mod roster;
 mod view;
 
 pub use crate::wire::VERSION;
@@ -93,6 +94,10 @@ pub struct Node {
     self_fencing: bool,
     /// Why this node is about to die. It does not lead any more, so that another can become DC.
     failing: Option<(Failing, Instant)>,
+    /// Whether its slot is not its own any more: it takes no part, and says nothing to the others.
+    removed: bool,
+    /// The last boots of removed nodes that were heard all the same.
+    shunned: BTreeMap<Slot, Identity>,
 }
 
 impl Node {
@@ -133,6 +138,8 @@ impl Node {
             lease,
             self_fencing: false,
             failing: None,
+            removed: false,
+            shunned: BTreeMap::new(),
         }
     }
 
@@ -211,23 +218,29 @@ impl Node {
                 return false;
             }
         };
-        if frame.from.slot == self.me.slot || !self.config.has(frame.from.slot) {
+        let slot = frame.from.slot;
+        if slot == self.me.slot || usize::from(slot.0) >= limits::NODES || self.removed || self.shuns(&frame, actions) {
             return false;
         }
         let beat = match &frame.body {
             Body::Heartbeat(beat) => Some(beat),
-            Body::Form(_) | Body::Agreement { .. } => None,
+            Body::Form(_) | Body::Agreement { .. } | Body::Configuration(_) => None,
         };
-        let node = || self.config.node(frame.from.slot).name.clone();
+        let node = || self.config.node_name(slot);
         let mut is_new = false;
         match self.hearing.hear(now, link, frame.from, frame.sequence, beat) {
-            News::Nothing => return false,
+            News::Nothing => {
+                if let Body::Configuration(text) = &frame.body {
+                    self.told_edition(now, None, text, actions);
+                }
+                return false;
+            }
             News::New => {
                 is_new = true;
                 actions.push(Action::Trace(Trace::Heard { node: node(), incarnation: frame.from.incarnation }));
             }
             News::Known(silence) => {
-                if self.hearing.back(frame.from.slot) {
+                if self.hearing.back(slot) {
                     actions.push(Action::Trace(Trace::Back { node: node(), silence }));
                 }
             }
@@ -235,6 +248,7 @@ impl Node {
         match frame.body {
             Body::Heartbeat(beat) => return is_new || beat.failing.is_some(),
             Body::Form(form) => self.asked_to_form(now, form, actions),
+            Body::Configuration(text) => self.told_edition(now, Some(frame.from), &text, actions),
             Body::Agreement { generation, to, message } => {
                 self.agreement_message(now, frame.from, generation, to, &message, actions);
             }
@@ -244,6 +258,7 @@ impl Node {
 
     fn asked_to_form(&mut self, now: Instant, form: Form, actions: &mut Actions) {
         let fits = form.present.contains(&self.me)
+            && form.edition.is_none_or(|edition| edition == self.config.edition)
             && form.present.iter().all(|identity| self.config.has(identity.slot))
             && self.config.votes(form.present.iter().map(|identity| identity.slot)) >= self.config.majority();
         if self.belonging.is_err() && fits {
@@ -317,7 +332,8 @@ impl Node {
                 self.host.reserved(state.generation, epoch);
             }
             let (ops, config) = (&mut self.ops, &*self.config);
-            let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
+            let (me, version) = (self.me, self.version);
+            let mut desk = Desk { now, me, version, config, state, ops, actions, proposals: &mut proposals };
             self.fencer.done(&mut desk, op, &work, outcome);
         }
         self.propose(now, proposals);
@@ -326,10 +342,12 @@ impl Node {
     /// Looks at everything once, after every event.
     fn turn(&mut self, now: Instant, actions: &mut Actions) {
         self.tick(now);
-        self.seek(now, actions);
-        self.settle(now, actions);
-        self.act(now, actions);
-        self.settle(now, actions);
+        if !self.removed {
+            self.seek(now, actions);
+            self.settle(now, actions);
+            self.act(now, actions);
+            self.settle(now, actions);
+        }
         self.operator.expire(now, &self.config, actions);
         self.order_upses(now, actions);
         self.leave(now, actions);
@@ -352,7 +370,7 @@ impl Node {
             Err(seeking) => {
                 let form = generation::formation(seeking, now, self.me, self.seed, &self.config, &self.hearing);
                 let Some(form) = form else { return };
-                let names = form.present.iter().map(|identity| self.config.node(identity.slot).name.clone());
+                let names = form.present.iter().map(|identity| self.config.node_name(identity.slot));
                 let trace = Trace::Forming { generation: form.generation, nodes: names.collect() };
                 actions.push(Action::Trace(trace));
                 actions.extend(view::absent(&self.config, &form.present).map(Action::Trace));
@@ -388,15 +406,17 @@ impl Node {
         belonging.agreement.resign(resigns);
         let Output { messages, committed } = belonging.agreement.take();
         let says = belonging.agreement.is_leader();
+        let mut config = Arc::clone(&self.config);
         for step in committed {
-            let said = commit(&mut belonging.state, &self.config, step);
+            let said = roster::commit(&mut belonging.state, &mut config, step);
             if says {
                 actions.extend(said.into_iter().map(Action::Trace));
             }
         }
         if let Some(state) = &belonging.state {
-            belonging.agreement.compact(|| generation::encode(state));
+            belonging.agreement.compact(|| state.to_bytes());
         }
+        self.configure(now, config, actions);
         for (to, message) in messages {
             self.send(To::Node(to.slot), Body::Agreement { generation, to, message }, actions);
         }
@@ -427,14 +447,14 @@ impl Node {
     /// What the committed state asks of this node, as host and as DC. Inquorate, it asks nothing: freeze.
     fn act(&mut self, now: Instant, actions: &mut Actions) {
         for (slot, silence) in self.hearing.fallen_quiet(now, self.config.timing.warntime) {
-            let node = self.config.node(slot).name.clone();
+            let node = self.config.node_name(slot);
             actions.push(Action::Trace(Trace::Quiet { node, silence }));
         }
         for (slot, link, news) in self.hearing.changed_links(now, self.config.timing.warntime) {
             actions.push(Action::Trace(view::link_news(&self.config, slot, link, news)));
         }
         for (slot, reason) in self.hearing.begun_to_fail() {
-            let node = self.config.node(slot).name.clone();
+            let node = self.config.node_name(slot);
             actions.push(Action::Trace(Trace::SaysFailing { node, reason }));
         }
         let goes = self.is_emptied();
@@ -446,7 +466,8 @@ impl Node {
         let may_act = belonging.may_act(self.me);
         let mut proposals = Vec::new();
         let (ops, config) = (&mut self.ops, &*self.config);
-        let mut desk = Desk { now, me: self.me, config, state, ops, actions, proposals: &mut proposals };
+        let (me, version) = (self.me, self.version);
+        let mut desk = Desk { now, me, version, config, state, ops, actions, proposals: &mut proposals };
         self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
         self.ups.review(&mut desk, may_act && self.dc.is_some());
         self.shared.review(&mut desk, goes);
@@ -486,6 +507,9 @@ impl Node {
         let (keepalive, deadtime) = (self.config.timing.keepalive, self.config.timing.deadtime);
         self.next_beat = now + keepalive;
         self.pet(now, actions);
+        if self.removed {
+            return;
+        }
         let belonging = self.belonging.as_ref().ok();
         let state = belonging.and_then(|belonging| belonging.state.as_ref());
         let mut hears = self.hearing.named(now, deadtime);
@@ -510,12 +534,14 @@ impl Node {
             free: self.host.free(),
             part: self.telling.next(|| self.host.vms()),
             failing: self.failing.map(|(reason, _)| reason).or(self.self_fencing.then_some(Failing::Watchdog)),
+            edition: Some(self.config.edition),
         };
         let form = belonging.and_then(|belonging| belonging.form.clone().filter(|_| !belonging.is_quorate()));
         self.send(To::All, Body::Heartbeat(beat), actions);
         if let Some(form) = form {
             self.send(To::All, Body::Form(form), actions);
         }
+        self.tell_edition(now, actions);
     }
 
     /// Pets the watchdog, unless this boot was quorate or has VMs, and the majority has been gone for the whole lease; or
@@ -551,22 +577,10 @@ impl Node {
 
     fn send(&mut self, to: To, body: Body, actions: &mut Actions) {
         self.sequence = self.sequence.saturating_add(1);
-        let datagram = wire::encode(&Frame { from: self.me, sequence: self.sequence, body }, self.version);
+        let datagram = wire::encode(Frame { from: self.me, sequence: self.sequence, body }, self.version);
+        // Of whom this edition does not know, the shell knows no address.
+        let known = |to| if let To::Node(slot) = to { self.config.has(slot) } else { true };
+        let to = if known(to) { to } else { To::All };
         actions.push(Action::Send { to, datagram });
-    }
-}
-
-/// One committed step, applied. What is not understood changes nothing, on every node alike.
-fn commit(state: &mut Option<State>, config: &Config, step: Committed) -> Vec<Trace> {
-    match (step, state) {
-        (Committed::Snapshot(bytes), state) => {
-            *state = postcard::from_bytes(&bytes).ok().filter(|state: &State| state.fits(config));
-            Vec::new()
-        }
-        (Committed::Command(bytes), Some(state)) => {
-            postcard::from_bytes(&bytes).map_or_else(|_| Vec::new(), |command| state.apply(config, command))
-        }
-        (Committed::Fill(identity), Some(state)) if config.has(identity.slot) => state.fill(config, identity),
-        (Committed::Command(_) | Committed::Fill(_), _) => Vec::new(),
     }
 }

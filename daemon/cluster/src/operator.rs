@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::dc;
 use crate::event::{Action, Actions, Answer, Request, RequestId, Transfer};
 use crate::fencing::{Cause, Proven};
 use crate::hearing::Hearing;
@@ -14,6 +15,7 @@ use crate::limits;
 use crate::placement;
 use crate::state::{Command, Duty, Phase, Standing};
 use crate::trace::Trace;
+use crate::wire;
 use crate::words::{Identity, Instant, Mebibytes, Role, Slot, VmName};
 
 /// A question that is not answered yet.
@@ -37,10 +39,12 @@ pub(crate) struct Operator {
 enum Judgement {
     Agreed,
     Propose(Command),
+    /// It is judged again when more is known.
+    Wait,
     Refuse(String),
 }
 
-use Judgement::{Agreed, Propose, Refuse};
+use Judgement::{Agreed, Propose, Refuse, Wait};
 
 impl Operator {
     /// A question has come.
@@ -95,6 +99,7 @@ impl Operator {
                     open.proposed = true;
                     self.open.push(open);
                 }
+                Wait => self.open.push(open),
             }
         }
     }
@@ -132,6 +137,8 @@ fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, dc: Option<Identity>, 
         Request::Migrate { vm, to } => migrate(desk, hearing, host, vm, *to),
         Request::ConfirmOff { node, typed } => confirm(desk, *node, typed, open.proposed),
         Request::Drill { node } => drill(desk, hearing, dc, *node),
+        Request::AddNode { table } => add(desk, hearing, table),
+        Request::RemoveNode { node, typed } => remove(desk, hearing, *node, typed),
     }
 }
 
@@ -199,6 +206,49 @@ fn confirm(desk: &Desk<'_>, node: Slot, typed: &str, proposed: bool) -> Judgemen
     }
 }
 
+fn add(desk: &Desk<'_>, hearing: &Hearing, table: &str) -> Judgement {
+    let config = desk.config;
+    if config.has_table(table) && config::name_of(table).is_some_and(|name| config.named(&name).is_some()) {
+        return Agreed;
+    }
+    config.with_node(table).map_or_else(|error| Refuse(error.text), |next| change(desk, hearing, &next))
+}
+
+fn remove(desk: &Desk<'_>, hearing: &Hearing, node: Slot, typed: &str) -> Judgement {
+    let (config, name) = (desk.config, desk.name(node));
+    if config.has_removed(node) {
+        return Agreed;
+    }
+    let Some(member) = desk.state.members.get(&node) else { return Refuse("there is no such node".to_owned()) };
+    if typed != name {
+        return Refuse(format!("\"{typed}\" is not its name"));
+    }
+    if config.node(node).role == Role::Gateway {
+        return Refuse("the gateway cannot be removed: all storage is there".to_owned());
+    }
+    let next = match config.without_node(node) {
+        Ok(next) => next,
+        Err(error) => return Refuse(format!("the others cannot do without it: {}", error.text)),
+    };
+    let heard = hearing.alive(desk.now, desk.config.timing.warntime).any(|peer| peer.identity.slot == node);
+    if heard && !member.is_present() && member.standing != Standing::Unclean {
+        return Refuse(format!("{name} is still heard: wait until it is off"));
+    }
+    change(desk, hearing, &next)
+}
+
+/// The next edition of `cluster.toml`.
+fn change(desk: &Desk<'_>, hearing: &Hearing, next: &Config) -> Judgement {
+    if desk.version < wire::EDITIONS {
+        return Refuse("a node runs an older program, which knows nothing of that: upgrade it first".to_owned());
+    }
+    match desk.state.no_change(desk.config, next) {
+        Some(reason) => Refuse(reason),
+        None if !dc::is_kept(desk, hearing) => Wait,
+        None => Propose(Command::Configure(next.text.clone())),
+    }
+}
+
 /// A node is only fenced as a test while nothing but the node itself depends on it.
 fn drill(desk: &Desk<'_>, hearing: &Hearing, dc: Option<Identity>, node: Slot) -> Judgement {
     let Some(member) = desk.state.members.get(&node) else { return Refuse("there is no such node".to_owned()) };
@@ -251,5 +301,7 @@ fn in_words(config: &Config, request: &Request) -> String {
         Request::Migrate { vm, to } => format!("migrate VM {vm} to {}", name(to)),
         Request::ConfirmOff { node, .. } => format!("take {} for off", name(node)),
         Request::Drill { node } => format!("test the fencing of {}", name(node)),
+        Request::AddNode { table } => format!("add {}", config::name_of(table).unwrap_or_else(|| "a node".to_owned())),
+        Request::RemoveNode { node, .. } => format!("remove {}", config.node_name(*node)),
     }
 }

@@ -9,6 +9,9 @@ use crate::words::{Mebibytes, Role, Supply};
 pub struct Status {
     /// The cluster's name.
     pub cluster: String,
+    /// The edition of `cluster.toml` that this node goes by.
+    #[serde(default)]
+    pub edition: u32,
     /// This node's name.
     pub node: String,
     /// This boot, in hexadecimal.
@@ -30,7 +33,7 @@ pub struct Status {
     /// Whether the operator has disarmed the whole cluster: nobody is fenced.
     #[serde(default)]
     pub disarmed: bool,
-    /// The slots, in their order: the first one's is 0.
+    /// The slots, in their order: the first one's is 0. Those that were removed are among them.
     pub nodes: Vec<NodeStatus>,
     /// The VMs.
     pub vms: Vec<VmStatus>,
@@ -75,7 +78,7 @@ pub struct NodeStatus {
     pub name: String,
     /// Its role.
     pub role: Role,
-    /// `member`, `leaving`, `off`, `waking`, `unclean`, `fenced`, `booting` or `unknown`.
+    /// `member`, `leaving`, `off`, `waking`, `unclean`, `fenced`, `booting` or `unknown`; `removed` if the slot is empty for good.
     pub state: String,
     /// Its boot, in hexadecimal.
     pub incarnation: String,

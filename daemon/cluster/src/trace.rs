@@ -8,7 +8,9 @@ use core::time::Duration;
 
 use crate::event::{Path, Transfer};
 use crate::fencing::{Death, Method};
-use crate::words::{ClusterGeneration, Failing, Generation, Incarnation, Mebibytes, Outlet, Supply, View, VmName};
+use crate::words::{
+    ClusterGeneration, Edition, Failing, Generation, Incarnation, Mebibytes, Outlet, Supply, View, VmName,
+};
 
 /// One thing worth saying. Nodes are named as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,11 @@ pub enum Trace {
     Inquorate,
     Recalled { node: String, death: Death },
     Filled { node: String, incarnation: Incarnation, view: View },
+    Added { node: String, edition: Edition, majority: usize, votes: usize },
+    Removed { node: String, edition: Edition, majority: usize, votes: usize },
+    Configured { edition: Edition },
+    Shunned { node: String, incarnation: Incarnation },
+    WasRemoved { edition: Edition },
     Absent { node: String },
     Suspected { node: String, silence: Duration },
     SuspectedFailing { node: String },
@@ -138,6 +145,25 @@ impl fmt::Display for Trace {
             Self::Recalled { node, death } => write!(f, "{node} is back; its last boot ended so: {death}"),
             Self::Filled { node, incarnation, view } => {
                 write!(f, "view {}: {node} is a member, incarnation {incarnation}", view.0)
+            }
+            Self::Added { node, edition, majority, votes } => {
+                write!(
+                    f,
+                    "{node} is added by edition {edition} of cluster.toml: {majority} of {votes} votes are a quorum"
+                )
+            }
+            Self::Removed { node, edition, majority, votes } => {
+                write!(
+                    f,
+                    "{node} is removed by edition {edition} of cluster.toml: {majority} of {votes} votes are a quorum"
+                )
+            }
+            Self::Configured { edition } => write!(f, "goes by edition {edition} of cluster.toml, as the others do"),
+            Self::Shunned { node, incarnation } => {
+                write!(f, "{node} is heard, incarnation {incarnation}: it was removed, and is not taken in")
+            }
+            Self::WasRemoved { edition } => {
+                write!(f, "is none of the nodes of edition {edition} of cluster.toml: takes no part")
             }
             Self::Absent { node } => write!(f, "{node} is absent at formation: unclean until proven otherwise"),
             Self::Suspected { node, silence } => write!(f, "suspects {node}: silent for {}", seconds(*silence)),

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::hearing::Heartbeat;
 use crate::limits;
-use crate::words::{ClusterGeneration, Identity};
+use crate::words::{ClusterGeneration, Edition, Identity};
 
 /// The version of the wire format that this program speaks at best.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// The oldest that it still speaks. Version 1 was never released.
 const OLDEST: u8 = 2;
+/// The first that knows editions of `cluster.toml`: nodes are added and removed by it.
+pub(crate) const EDITIONS: u8 = 3;
 
 /// The version to speak, at `best`, with peers that speak these at best.
 pub(crate) fn common(best: u8, peers: impl Iterator<Item = u8>) -> u8 {
@@ -48,6 +50,19 @@ pub(crate) enum Body {
         /// The message, as the `raft` crate encodes it.
         message: Vec<u8>,
     },
+    /// The text of the `cluster.toml` that the sender goes by, for a node that has another edition.
+    Configuration(String),
+}
+
+impl Body {
+    /// Where it tells an edition: what version 3 has added at its end.
+    fn edition(&mut self) -> Option<&mut Option<Edition>> {
+        match self {
+            Self::Heartbeat(beat) => Some(&mut beat.edition),
+            Self::Form(form) => Some(&mut form.edition),
+            Self::Agreement { .. } | Self::Configuration(_) => None,
+        }
+    }
 }
 
 /// A generation that is to be formed.
@@ -57,19 +72,27 @@ pub(crate) struct Form {
     pub(crate) generation: ClusterGeneration,
     /// Who is present.
     pub(crate) present: Vec<Identity>,
+    /// The edition of `cluster.toml` that they all have; `None` if it was said in a version that tells none.
+    #[serde(skip)]
+    pub(crate) edition: Option<Edition>,
 }
 
 /// Encodes a datagram in that version, which is one that [`common`] gave.
 ///
 /// # Panics
 /// If a heartbeat is longer than one Ethernet frame: the limits exclude it.
-pub(crate) fn encode(frame: &Frame, version: u8) -> Vec<u8> {
+pub(crate) fn encode(mut frame: Frame, version: u8) -> Vec<u8> {
     let mut bytes = vec![version];
-    match postcard::to_allocvec(frame) {
-        Ok(rest) => bytes.extend(rest),
-        Err(error) => panic!("a frame is plain data and always encodes: {error}"),
+    let edition = frame.body.edition().and_then(|edition| *edition).filter(|_| version >= EDITIONS);
+    let encoded =
+        [postcard::to_allocvec(&frame), edition.map_or(Ok(Vec::new()), |edition| postcard::to_allocvec(&edition))];
+    for part in encoded {
+        match part {
+            Ok(part) => bytes.extend(part),
+            Err(error) => panic!("a frame is plain data and always encodes: {error}"),
+        }
     }
-    assert!(fits(frame, bytes.len()), "a heartbeat of {} bytes", bytes.len());
+    assert!(fits(&frame, bytes.len()), "a heartbeat of {} bytes", bytes.len());
     bytes
 }
 
@@ -77,7 +100,7 @@ pub(crate) fn encode(frame: &Frame, version: u8) -> Vec<u8> {
 fn fits(frame: &Frame, bytes: usize) -> bool {
     match frame.body {
         Body::Heartbeat(_) => bytes <= limits::HEARTBEAT_BYTES,
-        Body::Form(_) | Body::Agreement { .. } => true,
+        Body::Form(_) | Body::Agreement { .. } | Body::Configuration(_) => true,
     }
 }
 
@@ -94,12 +117,15 @@ pub(crate) fn decode(bytes: &[u8], best: u8) -> Result<Frame, &'static str> {
         Some(_) => return Err("another version of the protocol"),
         None => return Err("empty"),
     };
-    match postcard::take_from_bytes(rest) {
-        Ok((frame, _)) if !fits(&frame, bytes.len()) => Err("too long"),
-        Ok((frame, after)) if after.is_empty() || version > best => Ok(frame),
-        Ok(_) => Err("bytes after its end"),
-        Err(_) => Err("not a frame"),
+    let (mut frame, mut after) = postcard::take_from_bytes::<Frame>(rest).map_err(|_| "not a frame")?;
+    if !fits(&frame, bytes.len()) {
+        return Err("too long");
     }
+    if let Some(edition) = frame.body.edition().filter(|_| version >= EDITIONS && best >= EDITIONS) {
+        let (told, rest) = postcard::take_from_bytes(after).map_err(|_| "not a frame")?;
+        (*edition, after) = (Some(told), rest);
+    }
+    if after.is_empty() || version > best { Ok(frame) } else { Err("bytes after its end") }
 }
 
 #[cfg(test)]
@@ -124,6 +150,7 @@ mod tests {
             quorate: true,
             free: Some(Mebibytes(u32::MAX)),
             failing: Some(Failing::Watchdog),
+            edition: Some(Edition { number: u32::MAX, sum: u32::MAX }),
             part: telling.next(|| (0..limits::VMS).map(|n| (name(n), true)).collect()),
         };
         Frame { from, sequence: u64::MAX, body: Body::Heartbeat(beat) }
@@ -131,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_largest_heartbeat_is_one_ethernet_frame() {
-        let bytes = encode(&heartbeat(0), VERSION);
+        let bytes = encode(heartbeat(0), VERSION);
         assert!((1_250..=limits::HEARTBEAT_BYTES).contains(&bytes.len()), "{}", bytes.len());
         assert_eq!(decode(&bytes, VERSION), Ok(heartbeat(0)));
     }
@@ -139,7 +166,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a heartbeat of")]
     fn a_larger_heartbeat_is_never_sent() {
-        encode(&heartbeat(40), VERSION);
+        encode(heartbeat(40), VERSION);
     }
 
     #[test]
@@ -151,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_next_version_is_understood_and_what_it_adds_is_ignored() {
-        let mut next = encode(&heartbeat(0), VERSION);
+        let mut next = encode(heartbeat(0), VERSION);
         next[0] = VERSION + 1;
         next.extend(*b"a field of the next version");
         assert_eq!(decode(&next, VERSION), Ok(heartbeat(0)));
@@ -159,6 +186,18 @@ mod tests {
         assert_eq!(decode(&next, VERSION), Err("another version of the protocol"));
         next[0] = VERSION;
         assert_eq!(decode(&next, VERSION), Err("bytes after its end"));
+    }
+
+    #[test]
+    fn version_2_tells_no_edition_and_understands_what_version_3_says() {
+        let mut untold = heartbeat(0);
+        *untold.body.edition().unwrap() = None;
+        let old = encode(heartbeat(0), 2);
+        assert_eq!(decode(&old, 2), Ok(untold.clone()));
+        assert_eq!(decode(&old, 3), Ok(untold.clone()));
+        assert_eq!(decode(&encode(heartbeat(0), 3), 2), Ok(untold));
+        let text = Frame { body: Body::Configuration("[cluster]".to_owned()), ..heartbeat(0) };
+        assert_eq!(decode(&encode(text.clone(), 3), 3), Ok(text));
     }
 
     #[test]
@@ -172,9 +211,10 @@ mod tests {
 
     #[test]
     fn a_frame_survives_and_anything_else_is_an_error() {
-        let form = Form { generation: ClusterGeneration(7), present: vec![Identity::absent(Slot(3))] };
+        let edition = Some(Edition { number: 7, sum: 1 });
+        let form = Form { generation: ClusterGeneration(7), present: vec![Identity::absent(Slot(3))], edition };
         let frame = Frame { from: Identity::absent(Slot(1)), sequence: 9, body: Body::Form(form) };
-        let bytes = encode(&frame, VERSION);
+        let bytes = encode(frame.clone(), VERSION);
         assert_eq!(decode(&bytes, VERSION), Ok(frame));
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length], VERSION).is_err());

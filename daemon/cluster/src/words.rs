@@ -67,6 +67,30 @@ pub enum Supply {
     Low,
 }
 
+/// An edition of `cluster.toml`. Of two that differ, the greater is the newer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Edition {
+    /// Grows by one with every change that the cluster has agreed, from 1.
+    pub number: u32,
+    /// Of the text: it tells files apart that somebody has edited by hand without counting.
+    pub sum: u32,
+}
+
+impl Edition {
+    /// Of a text that says to be of this number. The sum is FNV-1a (Fowler, Noll and Vo).
+    #[must_use]
+    pub fn of(number: u32, text: &str) -> Self {
+        let step = |sum: u32, byte: u8| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        Self { number, sum: text.bytes().fold(0x811c_9dc5, step) }
+    }
+}
+
+impl fmt::Display for Edition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number)
+    }
+}
+
 /// A way on which datagrams come and go: the cluster networks in the order of `cluster.toml`, counted from 0, then any
 /// serial lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

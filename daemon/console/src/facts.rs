@@ -127,7 +127,9 @@ impl Facts {
             | Request::Stop { .. }
             | Request::Migrate { .. }
             | Request::ConfirmOff { .. }
-            | Request::Drill { .. } => None,
+            | Request::Drill { .. }
+            | Request::AddNode { .. }
+            | Request::RemoveNode { .. } => None,
         }
     }
 
@@ -196,7 +198,8 @@ impl Facts {
 
     /// Every node and its slot: the status has them in the order of their slots.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (Slot, &NodeStatus)> {
-        (0..).map(Slot).zip(self.status.iter().flat_map(|status| &status.nodes))
+        let slots = (0..).map(Slot).zip(self.status.iter().flat_map(|status| &status.nodes));
+        slots.filter(|(_, node)| node.state != "removed")
     }
 
     /// The node in that slot.

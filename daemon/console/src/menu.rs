@@ -324,6 +324,8 @@ fn confirms(key: Key, request: &Request) -> bool {
         | Request::Start { .. }
         | Request::Stop { .. }
         | Request::Migrate { .. }
-        | Request::Drill { .. } => matches!(key, Key::Char('y' | 'Y')),
+        | Request::Drill { .. }
+        | Request::AddNode { .. }
+        | Request::RemoveNode { .. } => matches!(key, Key::Char('y' | 'Y')),
     }
 }

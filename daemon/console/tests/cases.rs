@@ -176,6 +176,7 @@ impl<'a> Words<'a> {
 
     fn status(&self) -> Status {
         Status {
+            edition: 1,
             cluster: "rack".to_owned(),
             node: self.0.to_owned(),
             incarnation: self.text("incarnation"),

@@ -1,6 +1,7 @@
 //! Which node this machine is: the slot of `cluster.toml` that names one of its network cards.
 
 use std::fs;
+use std::path::Path;
 
 use cluster::config::{Config, Mac, NodeConfig};
 use cluster::words::{Incarnation, Role, Slot};
@@ -10,6 +11,9 @@ use crate::netsetup;
 
 /// The configuration, the same on every node.
 const FILE: &str = "/etc/holdfast/cluster.toml";
+
+/// The edition of it that the cluster has agreed since this machine has booted. The root is read-only.
+const AGREED: &str = "/run/holdfast/cluster.toml";
 
 /// This boot's random number, in 16 hexadecimal digits: every process finds it here.
 pub(super) const INCARNATION: &str = "/run/holdfast/incarnation";
@@ -29,11 +33,20 @@ impl Site {
     /// # Errors
     /// A file that is missing or refused, and a machine that it does not name.
     pub(crate) fn find() -> Result<Self, String> {
-        let text = fs::read_to_string(FILE).map_err(failed(FILE))?;
+        let text = fs::read_to_string(AGREED).or_else(|_| fs::read_to_string(FILE)).map_err(failed(FILE))?;
         let config = Config::parse(&text).map_err(|error| error.to_string())?;
         let macs: Vec<Mac> = netsetup::cards().into_iter().map(|(mac, _)| mac).collect();
         let slot = config.find(&macs).ok_or_else(|| stranger(&macs))?;
         Ok(Self { config, slot })
+    }
+
+    /// Keeps another edition of the configuration, for the next life of this boot's programs.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) fn keep(text: &str) -> Result<(), String> {
+        let fresh = Path::new(AGREED).with_extension("new");
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, AGREED)).map_err(failed(AGREED))
     }
 
     /// What the configuration says of this machine.

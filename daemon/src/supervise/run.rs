@@ -27,6 +27,7 @@ use super::site::{self, Site};
 use super::storage::Disks;
 use super::udp::Udp;
 use super::{files, joins, ups, watch, xen};
+use crate::init;
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
@@ -238,6 +239,11 @@ impl Supervisor {
                 Action::Refuse { stream, reason } => self.pulls.refuse(stream, &reason),
                 Action::Pet { lease } => self.pet(lease),
                 Action::Answer { id, answer } => self.menus.answer(id, &answer),
+                Action::Configured { edition, text } => {
+                    if let Err(error) = init::Site::keep(&text) {
+                        self.say(format!("edition {edition} of cluster.toml cannot be kept: {error}"));
+                    }
+                }
                 // Init is asked, and ends us with the rest. Where it cannot be asked there is nobody left to ask.
                 Action::PowerOff => drop(kill(Pid::from_raw(1), Signal::SIGUSR2)),
             }

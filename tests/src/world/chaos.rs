@@ -51,9 +51,13 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
     let mut shared = Chance::new(seed ^ 0x0d15_7c0c_1057_093c);
     let gfs2 = shared.happens(35);
     let word = if gfs2 { " gfs2" } else { "" };
+    let mut roster = Chance::new(seed ^ 0x0add_ed0d);
+    let spare = if nodes <= 13 && roster.happens(25) { 1 + roster.below(2) } else { 0 };
+    let spares = if spare > 0 { format!(" {spare} spare") } else { String::new() };
+    let mut changes = Changes { roster, nodes, spare, removals: u64::from(nodes >= 3), weighted: !votes.is_empty() };
     let mut faults = Faults { dice, power, shared, upses, nodes, vms: vms.max(1), links };
-    let mut lines =
-        vec![format!("world {nodes} nodes {vms} vms {links} links seed {seed}{votes}{fed}{word} fencing {fencing}")];
+    let world = format!("world {nodes} nodes {vms} vms {links} links{spares} seed {seed}");
+    let mut lines = vec![format!("{world}{votes}{fed}{word} fencing {fencing}")];
     faults.set_up(&mut lines);
     for _ in 0..3 + faults.dice.below(12) {
         let fault = faults.fault();
@@ -72,6 +76,7 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
             }
         }
         lines.push(format!("run {}ms", 1 + faults.dice.below(15_000)));
+        changes.draw(&mut lines);
     }
     lines.extend(["heal".to_owned(), format!("settle {PATIENCE}")]);
     lines.join("\n") + "\n"
@@ -96,6 +101,46 @@ fn feeds(power: &mut Chance, n: u64, nodes: u64) -> String {
         fed.push(name(power.below(nodes + 1)));
     }
     format!(" u{n}:{}", fed.join(","))
+}
+
+/// Nodes that are added and removed. Their dice are their own as well.
+struct Changes {
+    roster: Chance,
+    nodes: u64,
+    spare: u64,
+    /// How many of the first nodes may still be removed: the others must have room for all VMs.
+    removals: u64,
+    weighted: bool,
+}
+
+impl Changes {
+    fn draw(&mut self, lines: &mut Vec<String>) {
+        if self.spare == 0 || !self.roster.happens(40) {
+            return;
+        }
+        let spare = name(self.nodes + 1 + self.roster.below(self.spare));
+        match self.roster.below(9) {
+            0..3 => lines.extend([format!("add {spare}"), format!("power on {spare}")]),
+            3 => lines.push(format!("add {spare}")),
+            4 => lines.push(format!("power on {spare}")),
+            5 => lines.extend([format!("shut down {spare}"), self.pause(), format!("remove {spare}")]),
+            6 => lines.extend([format!("power off {spare}"), self.pause(), format!("remove {spare}")]),
+            // With votes of different weight those of one machine might be a majority by its old file.
+            7 if !self.weighted => {
+                lines.push(format!("old cluster.toml at {}", name(self.roster.below(self.nodes + 1))))
+            }
+            _ if self.removals > 0 => {
+                let gone = name(self.roster.below(self.nodes + 1));
+                lines.extend([format!("shut down {gone}"), self.pause(), format!("remove {gone}")]);
+                self.removals -= 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn pause(&mut self) -> String {
+        format!("run {}ms", 1 + self.roster.below(25_000))
+    }
 }
 
 struct Faults {

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cluster::config::Config;
 use cluster::event::{Action, Domain, Path, Work};
+use cluster::node::Node;
 use cluster::trace::Trace;
-use cluster::words::{Claim, ClusterGeneration, Generation, Incarnation, Instant, Slot, VmName};
+use cluster::words::{Claim, ClusterGeneration, Edition, Generation, Incarnation, Instant, Slot, VmName};
 
 use super::World;
 
@@ -41,6 +43,11 @@ pub(super) struct History {
     dcs: BTreeMap<ClusterGeneration, (usize, u64, Instant)>,
     /// What a machine said in the present second.
     lines: BTreeMap<usize, (u64, u32)>,
+    /// The nodes that were removed in a generation, and when.
+    removed: BTreeMap<(ClusterGeneration, String), Instant>,
+    /// Which edition of `cluster.toml` went with each step of a generation's agreement, and who was last seen at which.
+    rosters: BTreeMap<(ClusterGeneration, u64), Edition>,
+    at_step: BTreeMap<usize, (ClusterGeneration, u64)>,
 }
 
 impl History {
@@ -62,7 +69,7 @@ impl World {
         if let Some((_, (Some(generation), _))) = self.position(at) {
             self.history.seen_in.insert((generation, at), self.now);
         }
-        let breach = self.evacuations_end(at);
+        let breach = self.evacuations_end(at).or_else(|| self.the_removed_do_not_count(at));
         self.breaks(breach);
     }
 
@@ -104,6 +111,8 @@ impl World {
 
     /// After a supervisor has taken a turn: the generation and the view of an identity never fall.
     pub(super) fn check_positions(&mut self, at: usize) {
+        let breach = self.one_roster(at);
+        self.breaks(breach);
         let Some((life, (generation, view))) = self.position(at) else { return };
         let Some(position) = self.history.positions.get_mut(at) else { return };
         let (lived, was, last) = core::mem::replace(position, (life, generation, view));
@@ -155,6 +164,7 @@ impl World {
     /// A node says something.
     pub(super) fn note_trace(&mut self, at: usize, trace: &Trace) {
         self.log_is_bounded(at);
+        self.note_roster(at, trace);
         if let Trace::Heard { incarnation, .. } = trace {
             self.the_dead_are_not_heard(at, *incarnation);
         }
@@ -168,6 +178,66 @@ impl World {
         {
             self.history.dcs.insert(generation, (at, life, self.now));
         }
+    }
+
+    /// A node was added, or removed: said by the leader that has committed it.
+    fn note_roster(&mut self, at: usize, trace: &Trace) {
+        let Some((_, (Some(generation), _))) = self.position(at) else { return };
+        if let Trace::Added { node, .. } = trace {
+            self.history.removed.remove(&(generation, node.clone()));
+        }
+        if let Trace::Removed { node, .. } = trace {
+            self.history.removed.insert((generation, node.clone()), self.now);
+        }
+    }
+
+    /// Since when a machine is removed, as its own generation has agreed.
+    fn removed_since(&self, at: usize) -> Option<Instant> {
+        let (_, (generation, _)) = self.position(at)?;
+        self.history.removed.get(&(generation?, self.name(at).to_owned())).copied()
+    }
+
+    /// Nobody who was removed is quorate, or long believes to be.
+    fn the_removed_do_not_count(&self, at: usize) -> Option<String> {
+        let since = self.removed_since(at)?;
+        let long = self.now.since(since) > BELIEF && self.status(at)?.quorate;
+        long.then(|| format!("the removed do not count: {} is quorate", self.name(at)))
+    }
+
+    /// Nobody who was removed runs or switches anything.
+    fn the_removed_run_nothing(&self, at: usize, work: &Work) -> Option<String> {
+        let ends = matches!(work, Work::Shutdown { .. } | Work::Suspend { .. } | Work::Destroy { .. });
+        let removed = self.removed_since(at).filter(|_| !ends);
+        removed.map(|_| format!("the removed run nothing: {} begins {work:?}", self.name(at)))
+    }
+
+    /// Whoever has applied as much of the same agreement goes by the same edition of cluster.toml.
+    fn one_roster(&mut self, at: usize) -> Option<String> {
+        let (applied, edition) = self.machines.get(at)?.node.as_ref()?.roster()?;
+        let (_, (generation, _)) = self.position(at)?;
+        let step = (generation?, applied);
+        if self.history.at_step.insert(at, step) == Some(step) {
+            return None;
+        }
+        let agreed = *self.history.rosters.entry(step).or_insert(edition);
+        (agreed != edition).then(|| {
+            format!("one roster: {} goes by edition {edition} after step {applied}, others by {agreed}", self.name(at))
+        })
+    }
+
+    /// Everybody who is configured goes by the edition that is agreed, and the DC has exactly its slots vote. To be asked of
+    /// a world that has come right again.
+    pub(super) fn one_roster_everywhere(&self, at: usize, agreed: &Config, is_dc: bool) -> Result<(), String> {
+        let own = self.edition(at);
+        if own.edition != agreed.edition {
+            return Err(format!("{} goes by edition {} and not by {}", self.name(at), own.edition, agreed.edition));
+        }
+        let voters = self.machines.get(at).and_then(|machine| machine.node.as_ref()).map(Node::voters);
+        let configured: Vec<Slot> = agreed.slots().map(|(slot, _)| slot).collect();
+        if is_dc && voters != Some(configured) {
+            return Err(format!("{} does not have exactly the configured slots vote", self.name(at)));
+        }
+        Ok(())
     }
 
     /// A node does not fill its log.
@@ -198,7 +268,8 @@ impl World {
             .or_else(|| self.one_dc_acts(at, work))
             .or_else(|| self.generations_never_fall(at, work))
             .or_else(|| self.fenced_before_recovered(at, work))
-            .or_else(|| self.memory_is_not_oversubscribed(at, work));
+            .or_else(|| self.memory_is_not_oversubscribed(at, work))
+            .or_else(|| self.the_removed_run_nothing(at, work));
         self.breaks(breach);
     }
 
@@ -206,16 +277,17 @@ impl World {
     fn no_fencing_of_who_left(&self, at: usize, work: &Work) -> Option<String> {
         let Work::OutletsOff { slot, .. } = work else { return None };
         let (_, (generation, _)) = self.position(at)?;
-        let left = self.machines.get(usize::from(slot.0))?.left?;
+        let fenced = self.seat(at, *slot)?;
+        let left = self.machines.get(fenced)?.left?;
         let wakes = self.status(at)?.nodes.get(usize::from(slot.0)).is_some_and(|node| node.state == "waking");
-        (Some(left) == generation && !wakes).then(|| {
-            format!("no fencing of a planned power-down: {} fences {}", self.name(at), self.name(usize::from(slot.0)))
-        })
+        (Some(left) == generation && !wakes)
+            .then(|| format!("no fencing of a planned power-down: {} fences {}", self.name(at), self.name(fenced)))
     }
 
     /// A machine powers itself off: whether its cluster had agreed.
     pub(super) fn note_power_off(&mut self, at: usize) {
-        let agreed = self.status(at).and_then(|status| status.nodes.get(at).map(|node| node.state == "off"));
+        let slot = usize::from(self.slot(at).0);
+        let agreed = self.status(at).and_then(|status| status.nodes.get(slot).map(|node| node.state == "off"));
         let generation = self.position(at).and_then(|(_, (generation, _))| generation);
         self.machine(at).left = generation.filter(|_| agreed == Some(true));
     }
@@ -223,7 +295,7 @@ impl World {
     /// No node switches its own outlets.
     fn nobody_fences_itself(&self, at: usize, work: &Work) -> Option<String> {
         let Work::OutletsOff { slot, .. } = work else { return None };
-        (usize::from(slot.0) == at).then(|| format!("nobody fences itself: {}", self.name(at)))
+        (self.seat(at, *slot) == Some(at)).then(|| format!("nobody fences itself: {}", self.name(at)))
     }
 
     /// Nobody begins anything for the cluster unless a moment ago somebody could talk with it and with a majority.
@@ -240,11 +312,18 @@ impl World {
             seen.is_some_and(|seen| self.now.since(*seen) < BELIEF)
         };
         let there: Vec<usize> = (0..self.size()).filter(|other| *other == at || recent(other)).collect();
-        let votes = |other: &usize| self.config.nodes.get(*other).map_or(0, |node| usize::from(node.votes));
+        let config = self.edition(at);
+        // Who was added votes from the joint change on, a moment after the others go by the new edition.
+        let voters = self.machines.get(at)?.node.as_ref()?.voters();
+        let majority = config.votes(voters.iter().copied()) / 2 + 1;
+        let votes = |other: &usize| {
+            let slot = config.named(self.name(*other));
+            config.votes(slot.filter(|slot| voters.contains(slot)).into_iter())
+        };
         let friends = |leader: usize| there.iter().filter(move |other| self.linked(leader, **other)).map(votes).sum();
         let best = there.iter().filter(|leader| self.linked(at, **leader)).map(|leader| friends(*leader)).max();
         let best: usize = best.unwrap_or(0);
-        (best < self.config.majority())
+        (best < majority)
             .then(|| format!("nothing starts inquorate: {} with {best} votes began {work:?}", self.name(at)))
     }
 
@@ -359,7 +438,7 @@ impl World {
 
     /// As if that machine commanded another off.
     pub fn pretend_to_fence(&mut self, at: usize, other: usize) {
-        let slot = Slot(u8::try_from(other).unwrap_or(u8::MAX));
+        let slot = self.slot(other);
         self.note_begin(at, &Work::OutletsOff { slot, outlets: Vec::new(), path: Path::Snmp });
     }
 
@@ -373,6 +452,22 @@ impl World {
     pub fn pretend_domain(&mut self, at: usize, name: &str) {
         self.machine(at).domains.insert(name.to_owned(), Domain::Running);
         VmName::new(name).iter().for_each(|vm| self.note_running(vm));
+    }
+
+    /// As if a machine had long been removed.
+    pub fn pretend_removed(&mut self, at: usize) {
+        if let Some((_, (Some(generation), _))) = self.position(at) {
+            self.history.removed.insert((generation, self.name(at).to_owned()), Instant::ZERO);
+        }
+    }
+
+    /// As if others had gone by another edition of cluster.toml in its next steps.
+    pub fn pretend_other_roster(&mut self, at: usize) {
+        let roster = self.machines.get(at).and_then(|machine| machine.node.as_ref()?.roster());
+        if let (Some((applied, _)), Some((_, (Some(generation), _)))) = (roster, self.position(at)) {
+            let steps = (applied + 1..applied + 9).map(|step| ((generation, step), Edition::default()));
+            self.history.rosters.extend(steps);
+        }
     }
 
     /// As if a machine said far too much.

@@ -10,6 +10,7 @@ use cluster::config::FileSystem;
 use cluster::event::{Event, LockspaceOrder, Outcome, SharedState};
 use cluster::words::{Instant, LockEpoch};
 
+use super::machine::Machine;
 use super::{Caller, Happening, World};
 
 /// How long a kernel takes to stop or to start a lockspace.
@@ -129,7 +130,7 @@ impl World {
         match step.order.clone() {
             LockspaceOrder::Hold { epoch, .. } => self.kernel_holds(step, epoch),
             LockspaceOrder::Run { epoch, members, mount } => {
-                let members = members.into_iter().map(|(slot, _)| usize::from(slot.0)).collect();
+                let members = members.into_iter().filter_map(|(slot, _)| self.seat(step.caller.at, slot)).collect();
                 if self.kernel_starts(&step, epoch, members) {
                     self.kernel_mounts(step, mount);
                 }
@@ -275,11 +276,14 @@ impl World {
         if !self.gfs2() {
             return None;
         }
-        let nodes = || self.machines.iter().enumerate().skip(1).map(|(at, machine)| (at, &machine.kernel));
+        let agreed = self.agreed();
+        let machines = || self.machines.iter().enumerate().skip(1);
+        let named = |machine: &Machine| agreed.named(&machine.name).is_some();
+        let nodes = || machines().filter(|(_, machine)| named(machine)).map(|(at, machine)| (at, &machine.kernel));
         let epoch = nodes().next()?.1.epoch;
         let well = |at: usize, kernel: &Kernel| self.is_recovered(at) && kernel.mounted && kernel.epoch == epoch;
         let (at, kernel) =
-            nodes().find(|(at, kernel)| !well(*at, kernel) || kernel.members.len() + 1 != self.size())?;
+            nodes().find(|(at, kernel)| !well(*at, kernel) || kernel.members.len() != nodes().count())?;
         Some(format!("the shared file system of {} is not well: {kernel:?}", self.name(at)))
     }
 }

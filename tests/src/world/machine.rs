@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::config::VmSpec;
+use cluster::config::{Config, VmSpec};
 use cluster::event::{Domain, Event, Request, RequestId, VmFile};
 use cluster::node::{Boot, Node, VERSION};
-use cluster::words::{ClusterGeneration, Failing, Incarnation, Instant, LinkId, Slot, VmName};
+use cluster::words::{ClusterGeneration, Failing, Incarnation, Instant, LinkId, VmName};
 
 use super::clock::Clock;
 use super::lockspace::Kernel;
@@ -34,6 +34,10 @@ pub enum Dies {
 /// One machine.
 #[derive(Debug)]
 pub(super) struct Machine {
+    pub(super) name: String,
+    /// The `cluster.toml` on its medium, and the one that its supervisor goes by.
+    pub(super) medium: Arc<Config>,
+    pub(super) config: Arc<Config>,
     pub(super) outlet: bool,
     /// The last command to its outlet.
     pub(super) commanded: u64,
@@ -74,8 +78,11 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(name: String, config: &Arc<Config>) -> Self {
         Self {
+            name,
+            medium: Arc::clone(config),
+            config: Arc::clone(config),
             outlet: false,
             commanded: 0,
             on: false,
@@ -160,6 +167,11 @@ impl World {
     /// The machine's clock runs wrong by so many parts in a million, from its next boot on.
     pub fn drift(&mut self, at: usize, ppm: i32) {
         self.machine(at).drift = ppm;
+    }
+
+    /// An older program is installed, that speaks one version less; it runs from the next boot on.
+    pub fn downgrade(&mut self, at: usize) {
+        self.machine(at).installed -= 1;
     }
 
     /// A program is installed that speaks one version more; it runs from the next boot on.
@@ -267,18 +279,22 @@ impl World {
     }
 
     pub(super) fn start(&mut self, at: usize, boot: u64) {
-        let config = Arc::clone(&self.config);
         let (now, seed) = (self.now, self.chance.number());
-        let files = self.files();
         let machine = self.machine(at);
         if machine.boot != boot || machine.node.is_some() || !machine.on {
             return;
         }
+        let Some((config, slot)) = self.boots_by(at) else {
+            // It says so on its screen, until somebody has added it.
+            return self.plan(BOOT, Happening::Start { at, boot });
+        };
+        let files = self.files();
+        let machine = self.machine(at);
         if !core::mem::replace(&mut machine.up, true) && machine.watchdog {
             self.plan(WATCHDOG, Happening::Watchdog { at, boot });
         }
         let machine = self.machine(at);
-        let slot = Slot(u8::try_from(at).unwrap_or(u8::MAX));
+        machine.config = Arc::clone(&config);
         let mut actions = Vec::new();
         let Machine { incarnation, start, lease, watchdog, version, .. } = *machine;
         let told = Boot { config, slot, incarnation, start, seed, watchdog, lease, version };

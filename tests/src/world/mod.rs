@@ -25,6 +25,7 @@ mod machine;
 mod network;
 mod operator;
 mod power;
+mod roster;
 pub mod script;
 mod shell;
 pub mod shrink;
@@ -98,6 +99,8 @@ enum Happening {
 /// A world.
 #[derive(Debug)]
 pub struct World {
+    shape: Shape,
+    /// The first edition of `cluster.toml`.
     config: Arc<Config>,
     now: Instant,
     order: u64,
@@ -155,12 +158,15 @@ impl World {
     pub fn of(shape: &Shape) -> Self {
         let text = shape.configuration();
         let config = Config::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let config = Arc::new(config);
+        let size = usize::from(shape.nodes) + usize::from(shape.spare) + 1;
         Self {
-            machines: config.nodes.iter().map(|_| Machine::new()).collect(),
+            machines: (0..size).map(|at| Machine::new(machine_name(at), &config)).collect(),
+            shape: shape.clone(),
             upses: vec![ups::Ups::GOOD; config.upses.len()],
-            history: invariants::History::new(config.nodes.len()),
+            history: invariants::History::new(size),
             links: shape.links,
-            config: Arc::new(config),
+            config,
             now: Instant::from_millis(1_000),
             order: 0,
             queue: BTreeMap::new(),
@@ -217,11 +223,11 @@ impl World {
 
     /// The machine of that name.
     pub fn find(&self, name: &str) -> Option<usize> {
-        self.config.nodes.iter().position(|node| node.name == name)
+        self.machines.iter().position(|machine| machine.name == name)
     }
 
     fn name(&self, at: usize) -> &str {
-        self.config.nodes.get(at).map_or("?", |node| &node.name)
+        self.machines.get(at).map_or("?", |machine| &machine.name)
     }
 
     fn say(&mut self, at: usize, text: &str) {
@@ -330,7 +336,10 @@ impl World {
     /// # Errors
     /// What is not.
     pub fn converged(&self) -> Result<(), String> {
-        for (at, machine) in self.machines.iter().enumerate() {
+        let agreed = self.agreed();
+        for (at, machine) in
+            self.machines.iter().enumerate().filter(|(_, machine)| agreed.named(&machine.name).is_some())
+        {
             let Some(node) = machine.node.as_ref().filter(|_| machine.on) else {
                 return Err(format!("{} does not run", self.name(at)));
             };
@@ -338,7 +347,10 @@ impl World {
             if !status.quorate {
                 return Err(format!("{} is inquorate", status.node));
             }
-            let here = status.nodes.get(at).map(|node| node.state.clone()).unwrap_or_default();
+            let is_dc = status.dc.as_ref() == Some(&machine.name);
+            self.one_roster_everywhere(at, agreed, is_dc)?;
+            let here =
+                status.nodes.get(usize::from(self.slot(at).0)).map(|node| node.state.clone()).unwrap_or_default();
             if here != "member" {
                 return Err(format!("{} is {here}", status.node));
             }
@@ -394,6 +406,8 @@ impl World {
 pub struct Shape {
     /// Machines beside the gateway.
     pub nodes: u8,
+    /// Machines that are there and that no `cluster.toml` names, until they are added.
+    pub spare: u8,
     /// VMs on the shared storage.
     pub vms: u8,
     /// Cluster networks.
@@ -418,6 +432,7 @@ impl Default for Shape {
     fn default() -> Self {
         Self {
             nodes: 3,
+            spare: 0,
             vms: 1,
             links: 1,
             lines: Vec::new(),
@@ -431,7 +446,35 @@ impl Default for Shape {
     }
 }
 
+fn machine_name(at: usize) -> String {
+    if at == 0 { "gateway".to_owned() } else { format!("node{at}") }
+}
+
+fn network(link: u8) -> String {
+    if link == 0 { "cluster".to_owned() } else { format!("cluster{}", link + 1) }
+}
+
 impl Shape {
+    /// The table of one machine in it.
+    fn node(&self, n: u8, votes: &str) -> String {
+        let (name, role) = (machine_name(n.into()), if n == 0 { "gateway" } else { "node" });
+        let outlets = format!("outlets = [{{ pdu = \"pdu1\", outlet = {} }}]", n + 1);
+        let mut text = format!("name = \"{name}\"\nrole = \"{role}\"\n{outlets}\n{votes}");
+        if n > 0 {
+            text += &format!("fencing = {:?}\n", self.fencing);
+        }
+        text += "nics = [";
+        for link in 0..self.links {
+            text += &format!(
+                "{{ mac = \"52:54:00:00:{link:02x}:{:02x}\", network = \"{}\", address = \"10.0.{link}.{}\" }}, ",
+                n + 1,
+                network(link),
+                n + 1
+            );
+        }
+        text + "]\n"
+    }
+
     /// Its cluster.toml.
     fn configuration(&self) -> String {
         let [keepalive, warntime, deadtime, initdead] = self.timing_ms;
@@ -443,7 +486,6 @@ impl Shape {
         if self.fencing.iter().any(|level| level == "serial") {
             text += "serial = { node = \"gateway\", device = \"ttyS0\" }\n";
         }
-        let network = |link: u8| if link == 0 { "cluster".to_owned() } else { format!("cluster{}", link + 1) };
         for link in 0..self.links {
             text += &format!("[network.{}]\nsubnet = \"10.0.{link}.0/24\"\n", network(link));
         }
@@ -452,27 +494,9 @@ impl Shape {
                 &format!("[serial.line{n}]\nnodes = [\"{one}\", \"{other}\"]\ndevices = [\"ttyS{n}\", \"ttyS{n}\"]\n");
         }
         for n in 0..=self.nodes {
-            let (name, role) = if n == 0 { ("gateway".into(), "gateway") } else { (format!("node{n}"), "node") };
-            text += &format!(
-                "[[node]]\nname = \"{name}\"\nrole = \"{role}\"\noutlets = [{{ pdu = \"pdu1\", outlet = {} }}]\n",
-                n + 1
-            );
-            if let Some(votes) = self.votes.get(usize::from(n)) {
-                text += &format!("votes = {votes}\n");
-            }
-            if n > 0 {
-                text += &format!("fencing = {:?}\n", self.fencing);
-            }
-            text += "nics = [";
-            for link in 0..self.links {
-                text += &format!(
-                    "{{ mac = \"52:54:00:00:{link:02x}:{:02x}\", network = \"{}\", address = \"10.0.{link}.{}\" }}, ",
-                    n + 1,
-                    network(link),
-                    n + 1
-                );
-            }
-            text += "]\n";
+            let votes = self.votes.get(usize::from(n)).map(|votes| format!("votes = {votes}\n"));
+            text += "[[node]]\n";
+            text += &self.node(n, &votes.unwrap_or_default());
         }
         for (name, feeds) in &self.upses {
             // A world that was made smaller feeds fewer.

@@ -129,10 +129,11 @@ impl World {
     }
 
     pub(super) fn send(&mut self, from: usize, to: To, datagram: &[u8]) {
+        let meant_one = if let To::Node(slot) = to { self.seat(from, slot) } else { None };
         for at in 0..self.size() {
             let meant = match to {
                 To::All => at != from,
-                To::Node(slot) => usize::from(slot.0) == at,
+                To::Node(_) => meant_one == Some(at),
             };
             for link in self.all_links().filter(|_| meant) {
                 self.carry(from, at, link, datagram);

@@ -14,7 +14,8 @@ pub(super) fn requests(world: &World, words: &[&str]) -> Result<Option<Vec<Reque
     let vm = |name: &str| VmName::new(name).context("a VM's name");
     let nodes = |who: &[&str], request: &dyn Fn(Slot) -> Request| -> Result<Option<Vec<Request>>> {
         let found = script::machines(world, who)?.into_iter();
-        Ok(Some(found.filter_map(|at| u8::try_from(at).ok()).map(|at| request(Slot(at))).collect()))
+        let slots = found.filter_map(|at| world.agreed().named(world.name(at)));
+        Ok(Some(slots.map(request).collect()))
     };
     match words {
         ["start", "VM", name] => Ok(Some(vec![Request::Start { vm: vm(name)? }])),
@@ -34,12 +35,18 @@ pub(super) fn requests(world: &World, words: &[&str]) -> Result<Option<Vec<Reque
         ["test", "the", "fencing", "of", who @ ..] => nodes(who, &|node| Request::Drill { node }),
         ["take", who @ .., "for", "off"] => {
             // Whoever confirms that a machine is off has looked.
-            let off = |node: &Slot| world.machines.get(usize::from(node.0)).is_some_and(|machine| !machine.on);
-            let name = |node: Slot| world.name(usize::from(node.0)).to_owned();
+            let name = |node: Slot| world.agreed().node_name(node);
+            let machine = |node: Slot| world.machines.iter().find(|machine| machine.name == name(node));
+            let off = |node: &Slot| machine(*node).is_some_and(|machine| !machine.on);
             let all = nodes(who, &|node| Request::ConfirmOff { node, typed: name(node) })?;
             let honest = |request: &Request| matches!(request, Request::ConfirmOff { node, .. } if off(node));
             Ok(all.map(|all| all.into_iter().filter(honest).collect()))
         }
+        ["add", name] => Ok(Some(vec![world.addition(script::machine(world, name)?, None)])),
+        ["add", name, "votes", votes] => {
+            Ok(Some(vec![world.addition(script::machine(world, name)?, Some(votes.parse()?))]))
+        }
+        ["remove", name] => Ok(Some(vec![world.removal(script::machine(world, name)?)])),
         _ => Ok(None),
     }
 }
@@ -62,7 +69,7 @@ impl World {
             requests.push(Request::Disarm { node: None, on: false });
         }
         for (slot, node) in (0..).map(Slot).zip(&status.nodes) {
-            let named = self.config.node(slot).role == cluster::words::Role::Node;
+            let named = node.role == cluster::words::Role::Node;
             if node.standby {
                 requests.push(Request::Standby { node: slot, on: false });
             }

@@ -46,7 +46,7 @@ impl World {
         let deaf = self.no_way(caller, switching.path) || faults.refuses || faults.sticks;
         if !deaf && (switching.on || !faults.lies) {
             let (on, order) = (switching.on, self.order);
-            for fed in self.fed_by(switching.slot) {
+            for fed in self.fed_by(caller.at, switching.slot) {
                 self.machine(fed).commanded = order;
                 self.plan(SWITCH / 2 + faults.lag, Happening::Relay { fed, on, order });
             }
@@ -54,10 +54,11 @@ impl World {
         self.plan(SWITCH, Happening::ReadBack(caller, switching));
     }
 
-    /// The machines that the outlets of that slot really feed.
-    fn fed_by(&self, slot: Slot) -> Vec<usize> {
-        let own = usize::from(slot.0);
-        self.wiring.get(&own).cloned().unwrap_or_else(|| vec![own])
+    /// The machines that the outlets really feed of what a machine means by that slot.
+    fn fed_by(&self, at: usize, slot: Slot) -> Vec<usize> {
+        let own = self.seat(at, slot);
+        let fed = own.and_then(|own| self.wiring.get(&own).cloned());
+        fed.unwrap_or_else(|| own.into_iter().collect())
     }
 
     /// Whether the switch cannot be spoken to; a serial line needs no network.
@@ -87,7 +88,7 @@ impl World {
             return self.done(caller, failed("pdu1 refuses the command"));
         }
         let lies = self.power_faults.lies && !switching.on;
-        let is_on = !lies && self.fed_by(switching.slot).into_iter().any(|fed| self.machine(fed).outlet);
+        let is_on = !lies && self.fed_by(caller.at, switching.slot).into_iter().any(|fed| self.machine(fed).outlet);
         if is_on != switching.on && self.now + POLL < switching.until && self.lives(caller.at, caller.life) {
             return self.plan(POLL, Happening::ReadBack(caller, switching));
         }

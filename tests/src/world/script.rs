@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! world 3 nodes 2 vms [2 links] [seed 7] [votes 1,3,1,1] [formed] [fencing snmp storage]   a gateway and three nodes; the
-//!       [serial NODE NODE]                     first line; the gateway's votes first; a serial line between two of them
+//!       [serial NODE NODE] [1 spare]           first line; the gateway's votes first; a serial line between two of them;
+//!                                              a machine more that no cluster.toml names yet
 //!       [u1:gateway,node1] [gfs2]              a UPS and what it feeds; what the shared file system is
 //! power on|off WHO         power fails WHO after 9 actions         reset WHO
 //! kill supervisor WHO      kill supervisor WHO after 9 actions     shut down WHO
@@ -15,7 +16,8 @@
 //! pass the power of NODE on to NODE                                     the outlets of the one switch both, for good
 //! storage gone             storage back        fail storage WHO    hang VM             free VM     migrations fail 40
 //! shared withdraws|refuses|is deaf|clings|is well WHO                   it gives up, is not mounted, not held, not let go of
-//! upgrade WHO              no watchdog WHO                              from its next boot on
+//! upgrade WHO              downgrade WHO       no watchdog WHO          from its next boot on
+//! add node4 [votes 2]      remove node4        old cluster.toml at WHO  node4 is one of the world's `1 spare` at first
 //! ups u1 battery           ups u1 lasts 400s   ups u1 low          ups u1 mains               ups u1 unreachable|answers
 //! kill VM x0               start VM x0         stop VM x0          migrate VM x0 to NODE      the operator's, from here on
 //! put NODE into standby    take NODE out of standby                (or maintenance)           take NODE for off
@@ -92,6 +94,7 @@ fn begin(line: &str) -> Result<World> {
     while !words.is_empty() {
         words = match words {
             [nodes, "nodes", rest @ ..] => (shape.nodes = nodes.parse()?, rest).1,
+            [spare, "spare", rest @ ..] => (shape.spare = spare.parse()?, rest).1,
             [vms, "vms", rest @ ..] => (shape.vms = vms.parse()?, rest).1,
             [links, "links", rest @ ..] => (shape.links = links.parse()?, rest).1,
             ["seed", seed, rest @ ..] => (shape.seed = seed.parse()?, rest).1,
@@ -116,7 +119,7 @@ fn begin(line: &str) -> Result<World> {
             }
             [word, ..] => {
                 bail!(
-                    "{word}: a world has nodes, vms, links, serial lines, a seed, votes, UPSes, gfs2; it is formed; fencing comes last"
+                    "{word}: a world has nodes, spare ones, vms, links, serial lines, a seed, votes, UPSes, gfs2; it is formed; fencing comes last"
                 )
             }
             [] => &[],
@@ -124,7 +127,11 @@ fn begin(line: &str) -> Result<World> {
     }
     let mut world = World::of(&shape);
     if formed {
-        (0..world.size()).for_each(|at| world.power_on(at));
+        (0..world.size())
+            .filter(|at| world.is_configured(*at))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|at| world.power_on(at));
         world.run(Duration::from_secs(30));
         world.forget_log();
     }
@@ -218,6 +225,8 @@ fn to_machines(world: &mut World, words: &[&str]) -> Result<()> {
         ["shared", "clings", who @ ..] => each(world, who, |world, at| world.trouble_shared(at, Trouble::Clings)),
         ["shared", "is", "well", who @ ..] => each(world, who, |world, at| world.trouble_shared(at, Trouble::None)),
         ["upgrade", who @ ..] => each(world, who, World::upgrade),
+        ["downgrade", who @ ..] => each(world, who, World::downgrade),
+        ["old", "cluster.toml", "at", who @ ..] => each(world, who, World::forget_edition),
         ["no", "watchdog", who @ ..] => each(world, who, World::take_watchdog),
         ["reset", who @ ..] => each(world, who, World::reset),
         ["cut", who @ .., "link", link] => {
@@ -297,7 +306,7 @@ fn each(world: &mut World, names: &[&str], mut act: impl FnMut(&mut World, usize
 /// Machines by their names. Where there is no DC, or a VM runs nowhere, nobody is meant.
 pub(super) fn machines(world: &World, names: &[&str]) -> Result<Vec<usize>> {
     match names {
-        ["all"] => Ok((0..world.size()).collect()),
+        ["all"] => Ok((0..world.size()).filter(|at| world.is_configured(*at)).collect()),
         ["the", "host", "of", vm] => Ok(world.host_of(vm).into_iter().collect()),
         ["the", "DC"] => Ok(world.dc().into_iter().collect()),
         _ => {
@@ -307,7 +316,7 @@ pub(super) fn machines(world: &World, names: &[&str]) -> Result<Vec<usize>> {
     }
 }
 
-fn machine(world: &World, name: &str) -> Result<usize> {
+pub(super) fn machine(world: &World, name: &str) -> Result<usize> {
     world.find(name).with_context(|| format!("there is no {name}"))
 }
 

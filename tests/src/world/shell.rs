@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster::event::{Action, Actions, Domain, Event, Outcome, StreamId, Work};
-use cluster::words::{Instant, Slot, VmName};
+use cluster::words::{Instant, VmName};
 
 use super::power::Switching;
 use super::{Caller, Happening, World};
@@ -73,6 +73,7 @@ impl World {
                     (machine.petted, machine.lease) = (now, lease);
                 }
                 Action::Answer { id, answer } => drop(self.answers.insert(id, answer)),
+                Action::Configured { text, .. } => self.keep(at, &text),
                 Action::PowerOff => {
                     self.note_power_off(at);
                     self.lose(at);
@@ -93,8 +94,10 @@ impl World {
                 self.create(caller, vm, resume, until);
             }
             Work::Receive { vm, from, claim } => {
-                let source = usize::from(from.0);
-                let by = Slot(u8::try_from(at).unwrap_or(u8::MAX));
+                let by = self.slot(at);
+                let Some(source) = self.seat(at, from) else {
+                    return self.done(caller, failed("there is no such node"));
+                };
                 if let Err(reason) = self.claim(at, &vm, claim, false) {
                     return self.done(caller, Outcome::Failed(reason));
                 }

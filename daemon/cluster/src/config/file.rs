@@ -15,7 +15,7 @@ use super::{
     By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Snmp, Timing, doubled,
 };
 use crate::limits;
-use crate::words::{LinkId, Outlet, Role, Slot};
+use crate::words::{Edition, LinkId, Outlet, Role, Slot};
 
 /// How long requests to a disk wait for the gateway if the file does not say: as an operator may need to mend it.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -46,6 +46,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct ClusterTable {
     name: Spanned<String>,
+    edition: Option<Spanned<u32>>,
     keepalive: Option<Spanned<String>>,
     warntime: Option<Spanned<String>>,
     deadtime: Option<Spanned<String>>,
@@ -80,6 +81,8 @@ pub(super) struct PduTable {
 #[serde(deny_unknown_fields)]
 struct NodeTable {
     name: String,
+    #[serde(default)]
+    removed: bool,
     role: Option<Role>,
     #[serde(default = "one")]
     votes: u8,
@@ -137,6 +140,12 @@ fn one() -> u8 {
 }
 
 pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
+    if text.len() > limits::CONFIGURATION_BYTES {
+        return Err(whole(&format!(
+            "the file is longer than {} bytes; shorten its comments",
+            limits::CONFIGURATION_BYTES
+        )));
+    }
     let source = Source(text);
     let file: File = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
     let timing = source.timing(&file.cluster)?;
@@ -145,7 +154,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     source.outlet_names(&file.node, &mut pdus)?;
     let nodes = source.nodes(&file.node, &networks, &pdus)?;
     let exports = source.exports(&file.export)?;
-    let gateways = nodes.iter().filter(|node| node.role == Role::Gateway).count();
+    let gateways = nodes.iter().filter(|node| node.role == Role::Gateway && !node.removed).count();
     if gateways == 0 && (file.gateway.pxe || !exports.is_empty()) {
         return Err(whole("[gateway] and [[export]] need a node with role = \"gateway\""));
     }
@@ -156,7 +165,13 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     if !is_name(name.get_ref()) {
         return Err(source.refuse(name.span(), NAME_RULE));
     }
+    let edition = file.cluster.edition.as_ref().map_or(1, |edition| *edition.get_ref());
+    if let Some(written) = file.cluster.edition.filter(|_| edition == 0) {
+        return Err(source.refuse(written.span(), "edition counts the changes of this file, from 1"));
+    }
     let mut config = Config {
+        text: text.to_owned(),
+        edition: Edition::of(edition, text),
         name: name.into_inner(),
         patience: source.patience(&file.storage, &timing)?,
         timing,
@@ -317,7 +332,8 @@ impl Source<'_> {
     /// What the power switches are to call their outlets.
     fn outlet_names(&self, tables: &[Spanned<NodeTable>], pdus: &mut [Pdu]) -> Result<(), ConfigError> {
         for table in tables {
-            for OutletTable { pdu, outlet, name } in &table.get_ref().outlets {
+            for OutletTable { pdu, outlet, name } in table.get_ref().outlets.iter().filter(|_| !table.get_ref().removed)
+            {
                 let Some(name) = name else { continue };
                 let is_plain = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
                 if !is_plain || !(1..=limits::OUTLET_NAME_BYTES).contains(&name.len()) {
@@ -339,13 +355,17 @@ impl Source<'_> {
         pdus: &[Pdu],
     ) -> Result<Vec<NodeConfig>, ConfigError> {
         if tables.is_empty() || tables.len() > limits::NODES {
-            return Err(whole(&format!("a cluster has 1 to {} [[node]]", limits::NODES)));
+            return Err(whole(&format!("a cluster has 1 to {} [[node]], removed ones included", limits::NODES)));
         }
         let mut nodes: Vec<NodeConfig> = Vec::new();
         for table in tables {
             let refuse = |text: &str| self.refuse(table.span(), text);
+            if table.get_ref().removed {
+                nodes.push(removed(table.get_ref()));
+                continue;
+            }
             let node = node(table.get_ref(), networks, pdus).map_err(|text| refuse(&text))?;
-            for other in &nodes {
+            for other in nodes.iter().filter(|other| !other.removed) {
                 if let Some(text) = clash(&node, other).or_else(|| other_primary(&node, other)) {
                     return Err(refuse(&text));
                 }
@@ -357,7 +377,7 @@ impl Source<'_> {
 
     /// The levels of fencing: those that are written, or else SNMP, and the serial lines where there are any.
     fn fencing(&self, tables: &[Spanned<NodeTable>], config: &mut Config) -> Result<(), ConfigError> {
-        for (at, table) in (0..).zip(tables) {
+        for (at, table) in (0..).zip(tables).filter(|(_, table)| !table.get_ref().removed) {
             let slot = Slot(at);
             let refuse = |text: &str| Err(self.refuse(table.span(), text));
             if config.node(slot).role == Role::Gateway {
@@ -457,6 +477,22 @@ fn overlap(one: &NetworkKind, other: &NetworkKind) -> bool {
     }
 }
 
+/// What is left of a node that was removed: its name, and the place of its slot.
+fn removed(table: &NodeTable) -> NodeConfig {
+    NodeConfig {
+        name: table.name.clone(),
+        role: table.role.unwrap_or(Role::Node),
+        removed: true,
+        votes: 0,
+        outlets: Vec::new(),
+        fencing: Vec::new(),
+        nics: Vec::new(),
+        monitor: None,
+        address: Ipv4Addr::UNSPECIFIED,
+        links: Vec::new(),
+    }
+}
+
 fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeConfig, String> {
     let name = &table.name;
     if !is_name(name) {
@@ -493,7 +529,7 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
     if !(1..=limits::VOTES).contains(&votes) {
         return Err(format!("node \"{name}\": votes = {votes} is not one of 1 to {}", limits::VOTES));
     }
-    Ok(NodeConfig { name, role, votes, outlets, fencing, nics, monitor, address, links })
+    Ok(NodeConfig { name, role, removed: false, votes, outlets, fencing, nics, monitor, address, links })
 }
 
 fn nic(table: &NicTable, networks: &[Network]) -> Result<(Nic, Option<(LinkId, Ipv4Addr)>), String> {

@@ -96,8 +96,8 @@ pub(super) fn serial_line(
     device_key: &str,
     node_key: &str,
 ) -> Result<SerialLine, String> {
-    let holder = config.slots().find(|(_, known)| known.name == node).map(|(slot, _)| slot);
-    let holder = holder.ok_or_else(|| format!("{node_key} is the name of a node, and \"{node}\" is none"))?;
+    let holder =
+        config.named(node).ok_or_else(|| format!("{node_key} is the name of a node, and \"{node}\" is none"))?;
     if device.is_empty() || !device.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(format!("{device_key} is a line's name below /dev, such as \"ttyS0\""));
     }

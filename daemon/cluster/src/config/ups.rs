@@ -81,12 +81,9 @@ pub(super) fn ups(table: &UpsTable, config: &Config) -> Result<Ups, String> {
     if config.upses.len() >= limits::UPSES {
         return Err(format!("a cluster has at most {} [[ups]]", limits::UPSES));
     }
-    let slot = |node: &String| {
-        let found = config.slots().find(|(_, known)| known.name == *node).map(|(slot, _)| slot);
-        found.ok_or_else(|| format!("ups \"{name}\": \"{node}\" is not one of the nodes"))
-    };
-    let feeds: Vec<Slot> = table.feeds.iter().map(slot).collect::<Result<_, _>>()?;
-    if feeds.is_empty() || doubled(feeds.iter().copied()).is_some() {
+    let feeds = config.all_named(&table.feeds);
+    let feeds = feeds.map_err(|node| format!("ups \"{name}\": \"{node}\" is not one of the nodes"))?;
+    if table.feeds.is_empty() || doubled(feeds.iter().copied()).is_some() {
         return Err(format!("ups \"{name}\": feeds names each node that it feeds, once"));
     }
     let way = match (&table.nut, &table.smart) {

@@ -76,10 +76,8 @@ impl VmSpec {
         let refuse = |text: String| ConfigError { line: 0, text };
         let table: Table = toml::from_str(text).map_err(|error| file::not_toml(text, &error))?;
         let default = Self::default();
-        let preferred = |name: &String| {
-            let slot = config.slots().find(|(_, node)| node.name == *name).map(|(slot, _)| slot);
-            slot.ok_or_else(|| refuse(format!("preferred: there is no node \"{name}\"")))
-        };
+        let preferred = config.all_named(&table.preferred);
+        let preferred = preferred.map_err(|name| refuse(format!("preferred: there is no node \"{name}\"")))?;
         for group in table.apart.iter().chain(&table.together) {
             if !file::is_name(group) {
                 return Err(refuse(format!("group \"{group}\": {}", file::NAME_RULE)));
@@ -101,7 +99,7 @@ impl VmSpec {
         }
         Ok(Self {
             priority: percent("priority", table.priority.unwrap_or(default.priority)).map_err(refuse)?,
-            preferred: table.preferred.iter().map(preferred).collect::<Result<_, _>>()?,
+            preferred,
             apart: table.apart,
             together: table.together,
             stickiness: percent("stickiness", table.stickiness.unwrap_or(default.stickiness)).map_err(refuse)?,

@@ -17,7 +17,7 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
     match work {
         Work::Create { vm, .. } => Some(Trace::NotStarted { vm: vm.clone(), reason }),
         Work::Receive { vm, from, .. } => {
-            Some(Trace::NotMoved { vm: vm.clone(), from: config.node(*from).name.clone(), reason })
+            Some(Trace::NotMoved { vm: vm.clone(), from: config.node_name(*from), reason })
         }
         Work::Push { vm, .. } => Some(Trace::NotPushed { vm: vm.clone(), reason }),
         Work::Shutdown { vm } => Some(Trace::NotShutDown { vm: vm.clone(), reason }),
@@ -42,7 +42,7 @@ pub(super) fn absent(config: &Config, present: &[Identity]) -> impl Iterator<Ite
 
 /// What to say of a link.
 pub(super) fn link_news(config: &Config, slot: Slot, link: LinkId, news: LinkNews) -> Trace {
-    let (node, network) = (config.node(slot).name.clone(), config.link_name(link).to_owned());
+    let (node, network) = (config.node_name(slot), config.link_name(link).to_owned());
     match news {
         LinkNews::Quiet(silence) => Trace::LinkQuiet { node, network, silence },
         LinkNews::Back => Trace::LinkBack { node, network },
@@ -63,10 +63,11 @@ impl Node {
     pub fn status(&self, now: Instant) -> Status {
         let belonging = self.belonging.as_ref().ok();
         let state = belonging.and_then(|belonging| belonging.state.as_ref());
-        let name = |slot: Slot| self.config.node(slot).name.clone();
+        let name = |slot: Slot| self.config.node_name(slot);
         let leader = belonging.and_then(|belonging| belonging.agreement.leader());
         Status {
             cluster: self.config.name.clone(),
+            edition: self.config.edition.number,
             node: name(self.me.slot),
             incarnation: self.me.incarnation.to_string(),
             generation: belonging.map(|belonging| belonging.generation.to_string()),
@@ -77,7 +78,11 @@ impl Node {
             free_mib: self.host.free().unwrap_or_default().0,
             domains: self.host.domains().cloned().collect(),
             disarmed: state.is_some_and(|state| state.disarmed),
-            nodes: self.config.slots().map(|(slot, _)| self.node_status(now, slot, state)).collect(),
+            nodes: (0..)
+                .map(Slot)
+                .zip(&self.config.nodes)
+                .map(|(slot, _)| self.node_status(now, slot, state))
+                .collect(),
             vms: state.map_or_else(Vec::new, |state| self.vm_status(state)),
             upses: self.config.ups_ids().map(|(id, ups)| self.ups_status(id, ups, state)).collect(),
             shortfalls: state.map_or_else(Vec::new, |state| self.shortfalls(now, state)),
@@ -120,7 +125,12 @@ impl Node {
         NodeStatus {
             name: config.name.clone(),
             role: config.role,
-            state: member.map_or("unknown", |member| standing(member.standing)).to_owned(),
+            state: match member {
+                _ if config.removed => "removed",
+                Some(member) => standing(member.standing),
+                None => "unknown",
+            }
+            .to_owned(),
             incarnation: identity.map(|identity| identity.incarnation.to_string()).unwrap_or_default(),
             heard_ms: if here {
                 Some(0)
@@ -143,7 +153,7 @@ impl Node {
     }
 
     fn vm_status(&self, state: &State) -> Vec<VmStatus> {
-        let name = |slot: Slot| self.config.node(slot).name.clone();
+        let name = |slot: Slot| self.config.node_name(slot);
         let status = |(vm_name, vm): (&crate::words::VmName, &crate::state::Vm)| VmStatus {
             name: vm_name.to_string(),
             owner: vm.owner().map(|owner| name(owner.slot)),

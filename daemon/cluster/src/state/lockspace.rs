@@ -149,6 +149,18 @@ impl Lockspace {
         }
     }
 
+    /// A slot that was added has nothing mounted: nobody was ever there.
+    pub(super) fn add(&mut self, config: &Config, identity: Identity) {
+        if config.shared == FileSystem::Gfs2 && config.node(identity.slot).role == Role::Node {
+            self.mounts.insert(identity.slot, Mount { stands: Stands::Out, ..Mount::new(identity) });
+        }
+    }
+
+    /// A slot that has it not, and that no other counts among the members, is removed.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.mounts.remove(&slot);
+    }
+
     /// That boot is proven off.
     pub(super) fn proven(&mut self, identity: Identity) {
         if let Some(mount) = self.mounts.get_mut(&identity.slot).filter(|mount| mount.identity.same_boot(identity)) {

@@ -3,7 +3,7 @@
 //! [`State::apply`] is the whole transition: a command that does not fit the present state (an older generation, another
 //! owner, another incarnation) changes nothing. So a command may be proposed again and again until its effect is seen,
 //! and an order that was overtaken dies here, on every node alike. `members.rs` has what concerns slots, `vms.rs` what
-//! concerns VMs.
+//! concerns VMs, `roster.rs` which slots there are.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +18,11 @@ use crate::words::{ClusterGeneration, Generation, Identity, Mebibytes, Role, Slo
 mod lockspace;
 mod members;
 mod power;
+mod roster;
 mod vms;
 
 pub(crate) use lockspace::{Lockspace, Mount, Stands, Word};
+pub(crate) use roster::Roster;
 
 /// One committed step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +87,8 @@ pub(crate) enum Command {
     Mount(Identity, u64, Word),
     /// It could not mount the shared file system, and is to try again.
     MountAgain(Identity),
+    /// The next edition of `cluster.toml`: one node more, or one less. Since version 3.
+    Configure(String),
 }
 
 /// How a VM is ended on purpose.
@@ -241,6 +245,9 @@ pub(crate) struct State {
     pub(crate) vms: BTreeMap<VmName, Vm>,
     /// Who has the shared file system mounted.
     pub(crate) lockspace: Lockspace,
+    /// The edition of `cluster.toml` that holds. It stands behind all else when the state is a snapshot.
+    #[serde(skip)]
+    pub(crate) roster: Roster,
 }
 
 impl State {
@@ -269,6 +276,7 @@ impl State {
             armament: 0,
             vms: BTreeMap::new(),
             lockspace,
+            roster: Roster::of(config),
         }
     }
 
@@ -282,7 +290,7 @@ impl State {
             }
             Phase::Moving { from, to, .. } => config.has(from.slot) && config.has(to.slot),
         };
-        let slots = self.members.len() == config.nodes.len() && self.members.iter().all(member);
+        let slots = self.members.len() == config.slots().count() && self.members.iter().all(member);
         let upses = self.supplies.keys().all(|ups| config.ups(*ups).is_some());
         slots
             && upses
@@ -351,11 +359,12 @@ impl State {
                 self.mount_again(identity);
                 None
             }
+            Command::Configure(text) => self.configure(config, text),
         };
         said.into_iter().collect()
     }
 }
 
 fn name(config: &Config, slot: Slot) -> String {
-    config.node(slot).name.clone()
+    config.node_name(slot)
 }

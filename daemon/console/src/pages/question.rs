@@ -61,7 +61,9 @@ fn stage(facts: &Facts, request: &Request) -> Stage {
             | Request::Start { .. }
             | Request::Stop { .. }
             | Request::Migrate { .. }
-            | Request::Drill { .. } => Stage::Open,
+            | Request::Drill { .. }
+            | Request::AddNode { .. }
+            | Request::RemoveNode { .. } => Stage::Open,
         },
     }
 }
@@ -86,6 +88,8 @@ pub(crate) fn title(facts: &Facts, request: &Request) -> String {
         Request::Stop { vm } => format!("Stop VM {vm}"),
         Request::Migrate { vm, to } => format!("Migrate VM {vm} to {}", facts.name(*to)),
         Request::Drill { node } => format!("Test the fencing of {}", facts.name(*node)),
+        Request::AddNode { .. } => "Add a node".to_owned(),
+        Request::RemoveNode { node, .. } => format!("Remove {}", facts.name(*node)),
         Request::ConfirmOff { node, .. } => format!("Confirm that {} is off", facts.name(*node)),
     }
 }
@@ -162,7 +166,11 @@ fn progress(facts: &Facts, request: &Request) -> Vec<Row> {
         Request::Drill { node } => {
             format!("{}\n\nThe event log says whether the test has passed.", node_is(*node))
         }
-        Request::Standby { .. } | Request::Maintenance { .. } | Request::Disarm { .. } => return Vec::new(),
+        Request::Standby { .. }
+        | Request::Maintenance { .. }
+        | Request::Disarm { .. }
+        | Request::AddNode { .. }
+        | Request::RemoveNode { .. } => return Vec::new(),
     };
     paragraph(&text).collect()
 }

@@ -35,6 +35,8 @@ pub(super) fn question(facts: &Facts, request: &Request) -> String {
         Request::Stop { vm } => of_vm(facts, vm, stop),
         Request::Migrate { vm, to } => of_vm(facts, vm, |facts, vm| migrate(facts, vm, *to)),
         Request::Drill { node } => drill(facts, *node),
+        Request::AddNode { .. } => "Its votes count from now on, and it joins when it boots.".to_owned(),
+        Request::RemoveNode { .. } => "It has no vote any more, and is not taken in when it boots again.".to_owned(),
         Request::ConfirmOff { node, typed } => return confirm(facts, *node, typed),
     };
     format!("{}? (y/n)\n\n{effect}", super::title(facts, request))

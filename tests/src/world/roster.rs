@@ -1,0 +1,83 @@
+//! Which machines are nodes: spare ones wait to be added, and each machine keeps a `cluster.toml` of its own.
+//!
+//! A machine boots by the edition that its shell has kept on its medium. One whose medium does not name it, as a new one's,
+//! boots over the network by the gateway's.
+
+use std::sync::Arc;
+
+use cluster::config::Config;
+use cluster::event::Request;
+use cluster::words::Slot;
+
+use super::World;
+
+/// What is no slot of any edition.
+const NOWHERE: Slot = Slot(u8::MAX);
+
+impl World {
+    /// The edition that a machine's supervisor goes by.
+    pub(super) fn edition(&self, at: usize) -> &Arc<Config> {
+        self.machines.get(at).map_or(&self.config, |machine| &machine.config)
+    }
+
+    /// The edition that the cluster has agreed, as far as somebody quorate knows.
+    pub(super) fn agreed(&self) -> &Arc<Config> {
+        let quorate = |at: &usize| self.status(*at).is_some_and(|status| status.quorate);
+        (0..self.size()).find(quorate).map_or(&self.config, |at| self.edition(at))
+    }
+
+    /// The machine that another means by a slot.
+    pub(super) fn seat(&self, at: usize, slot: Slot) -> Option<usize> {
+        let index = usize::from(slot.0);
+        let name = &self.edition(at).nodes.get(index)?.name;
+        if self.name(index) == name { Some(index) } else { self.find(name) }
+    }
+
+    /// The slot of a machine, as it knows itself.
+    pub(super) fn slot(&self, at: usize) -> Slot {
+        self.edition(at).named(self.name(at)).unwrap_or(NOWHERE)
+    }
+
+    /// Whether a machine is a node, as the cluster has agreed.
+    pub(super) fn is_configured(&self, at: usize) -> bool {
+        self.agreed().named(self.name(at)).is_some()
+    }
+
+    /// A machine's shell is told of another edition, and keeps it if it is newer than what the medium has.
+    pub(super) fn keep(&mut self, at: usize, text: &str) {
+        let Ok(config) = Config::parse(text) else { return };
+        let machine = self.machine(at);
+        machine.config = Arc::new(config);
+        if machine.config.edition.number > machine.medium.edition.number {
+            machine.medium = Arc::clone(&machine.config);
+        }
+    }
+
+    /// A machine's medium is written anew, with the first edition.
+    pub fn forget_edition(&mut self, at: usize) {
+        self.machine(at).medium = Arc::clone(&self.config);
+    }
+
+    /// By which edition a machine boots, and as which slot; `None` if no edition names it.
+    pub(super) fn boots_by(&self, at: usize) -> Option<(Arc<Config>, Slot)> {
+        let served = self.machines.first().filter(|gateway| gateway.on).map(|gateway| &gateway.medium);
+        let own = self.machines.get(at).map(|machine| &machine.medium);
+        let named = |config: &Arc<Config>| Some((Arc::clone(config), config.named(self.name(at))?));
+        own.into_iter().chain(served).find_map(named)
+    }
+
+    /// What an operator asks for who adds a machine.
+    pub(super) fn addition(&self, at: usize, votes: Option<u8>) -> Request {
+        let at = u8::try_from(at).unwrap_or(u8::MAX);
+        let votes = votes.map(|votes| format!("votes = {votes}\n")).unwrap_or_default();
+        Request::AddNode { table: self.shape.node(at, &votes) }
+    }
+
+    /// What an operator asks for who removes a machine.
+    pub(super) fn removal(&self, at: usize) -> Request {
+        let (agreed, typed) = (self.agreed(), self.name(at).to_owned());
+        let last = agreed.nodes.iter().rposition(|node| node.name == typed);
+        let node = last.and_then(|slot| u8::try_from(slot).ok()).map_or(NOWHERE, Slot);
+        Request::RemoveNode { node, typed }
+    }
+}
