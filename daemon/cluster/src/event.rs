@@ -125,7 +125,8 @@ pub enum SharedState {
 ///
 /// The newest of `Hold` and `Run` counts: one that comes while another is open ends that at once, as failed; and nothing that
 /// belongs to an order happens after its end or after the supervisor's, but for a mount or an unmount that waits in the
-/// kernel. A `LetGo` stays open while the lockspace is held and run again.
+/// kernel. A `LetGo` stays open while the lockspace is held and run again; a `Run` that is open when it has succeeded has
+/// failed, and starts nothing any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockspaceOrder {
     /// Stop the lockspace (`S/control` = 0), if there is one. It ends when nothing runs any more; a kernel that has none

@@ -136,6 +136,10 @@ impl Shared {
         let reason = if let Outcome::Failed(reason) = outcome { Some(reason.clone()) } else { None };
         if self.let_go == Some(op) {
             self.let_go = None;
+            if reason.is_none() {
+                // Whatever was to run has gone with it.
+                self.order = None;
+            }
             self.stuck = reason.as_ref().map(|_| now).or(self.stuck);
             return (reason.clone().map(|reason| Trace::NotLetGo { reason }), reason.is_some());
         }

@@ -66,6 +66,8 @@ pub(super) struct Step {
     order: LockspaceOrder,
     until: Instant,
     nth: u64,
+    /// Whether the lockspace was started for it.
+    started: bool,
     /// Whether recovery has ended, and a mount or an unmount is under way.
     ripe: bool,
 }
@@ -114,7 +116,7 @@ impl World {
         let kernel = &mut self.machine(caller.at).kernel;
         kernel.orders += u64::from(order != LockspaceOrder::LetGo);
         let nth = kernel.orders;
-        self.plan(SWITCH, Happening::Kernel(Step { caller, order, until, nth, ripe: false }));
+        self.plan(SWITCH, Happening::Kernel(Step { caller, order, until, nth, started: false, ripe: false }));
     }
 
     pub(super) fn kernel_steps(&mut self, step: Step) {
@@ -130,8 +132,8 @@ impl World {
             LockspaceOrder::Hold { epoch, .. } => self.kernel_holds(step, epoch),
             LockspaceOrder::Run { epoch, members, mount } => {
                 let members = members.into_iter().map(|(slot, _)| usize::from(slot.0)).collect();
-                if self.kernel_starts(&step, epoch, members) {
-                    self.kernel_mounts(step, mount);
+                if step.started || self.kernel_starts(&step, epoch, members) {
+                    self.kernel_mounts(Step { started: true, ..step }, mount);
                 }
             }
             LockspaceOrder::LetGo => self.kernel_lets_go(step),
@@ -205,6 +207,9 @@ impl World {
 
     fn kernel_mounts(&mut self, step: Step, mount: bool) {
         let at = step.caller.at;
+        if self.machine(at).kernel.stands == Stands::Absent {
+            return self.done(step.caller, failed("it was unmounted meanwhile"));
+        }
         if !self.is_recovered(at) || !self.has_shared_disk(at) {
             return self.kernel_waits(Step { ripe: false, ..step }, "it was not recovered in time");
         }
