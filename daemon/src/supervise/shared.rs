@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::now;
 use super::files::MOUNT;
-use super::lockspace::{Lockspace, check_superblock, has_withdrawn};
+use super::lockspace::{Leaving, Lockspace, check_superblock, has_withdrawn};
 use super::mailbox::{Post, Told};
 use super::run::servant;
 use super::site::Site;
@@ -53,6 +53,8 @@ struct Desk {
     ticket: u64,
     /// Whether the lock manager's tunnels are there.
     tunnels: bool,
+    /// Whether the file system was let go of, and the kernel is still about to give its lockspace up.
+    left: bool,
     mounting: Mounting,
     /// What the node was told last.
     told: Option<SharedState>,
@@ -151,6 +153,7 @@ impl Shared {
             self.prepare(members)?;
             desk.ticket
         };
+        self.step(ticket, deadline, "the kernel does not give the old lockspace up", |desk| !desk.left)?;
         if !self.kernel.is_there() {
             if !mount {
                 return Err("the kernel has no lockspace any more".to_owned());
@@ -244,32 +247,43 @@ impl Shared {
         }
     }
 
-    /// Unmounts. The kernel waits for the cluster's word before it gives the lockspace up.
+    /// Unmounts. When nothing of the file system is left here, the kernel says that it leaves the lockspace, and waits for the
+    /// cluster's word. From then on it waits for the others to go on without it, for minutes if need be (Linux
+    /// `fs/dlm/midcomms.c`): so that is where this ends, and they can.
     fn let_go(self: &Arc<Self>, deadline: Instant) -> Result<(), String> {
+        let leaving = Leaving::open().map_err(|error| format!("the kernel's events: {error}"))?;
         let shared = Arc::clone(self);
         let ended = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&ended);
         servant("unmount of the shared file system", move || {
             let result = shared.unmount(deadline);
             *tell.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            let mut desk = shared.desk();
+            desk.left = false;
+            shared.tell(&mut desk);
         })?;
         while now() < deadline {
             let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(result) = ended {
-                let mut desk = self.desk();
-                if result.is_ok() {
-                    // Whatever was to run has gone with it.
-                    desk.ticket += 1;
-                    drop(fs::remove_file(RECORD));
+            let left = leaving.is_said();
+            let mut desk = self.desk();
+            match ended {
+                Some(Err(reason)) => return Err(reason),
+                Some(Ok(())) => {}
+                None if left => {
+                    self.kernel.go_on().map_err(|error| error.to_string())?;
+                    desk.left = true;
                 }
-                self.tell(&mut desk);
-                return result;
+                None => {
+                    drop(desk);
+                    thread::sleep(LOOK);
+                    continue;
+                }
             }
-            if self.kernel.is_there() {
-                // It may be gone by now.
-                let _ = self.kernel.go_on();
-            }
-            thread::sleep(LOOK);
+            // Whatever was to run has gone with it.
+            desk.ticket += 1;
+            drop(fs::remove_file(RECORD));
+            self.tell(&mut desk);
+            return Ok(());
         }
         Err(format!("{MOUNT} cannot be unmounted in time"))
     }
@@ -281,7 +295,7 @@ impl Shared {
                 Ok(()) => return Ok(()),
                 // Nothing is mounted there.
                 Err(Errno::INVAL) if !waits && !self.kernel.is_there() => return Ok(()),
-                Err(Errno::BUSY | Errno::INVAL) if now() < deadline => thread::sleep(LOOK),
+                Err(Errno::BUSY | Errno::INVAL) if now() + LOOK * 4 < deadline => thread::sleep(LOOK),
                 Err(error) => return Err(format!("unmount {MOUNT}: {error}")),
             }
         }
@@ -306,7 +320,7 @@ impl Shared {
         if has_withdrawn(&self.table()) {
             return SharedState::Withdrawn;
         }
-        if !self.kernel.is_there() && !waits {
+        if desk.left || (!self.kernel.is_there() && !waits) {
             return SharedState::Absent;
         }
         match recorded() {
