@@ -264,6 +264,10 @@ impl Files {
                 let spec = spec(&vm, config)?;
                 Ok(VmFile { name: vm.clone(), memory: parsed.memory, spec })
             });
+            if file.is_err() && !is_mounted() {
+                // It went while it was read.
+                return Ok(());
+            }
             if let Err(reason) = &file {
                 post.tell(Told::Said(format!("VM file {vm} is refused: {reason}")));
             }
