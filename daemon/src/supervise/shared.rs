@@ -70,7 +70,21 @@ enum Mounting {
     Failed(String),
 }
 
-/// The order that was obeyed last.
+impl Mounting {
+    /// Why it failed, once. One that waits goes on waiting.
+    fn take_failure(&mut self) -> Option<String> {
+        match self {
+            Self::Failed(reason) => {
+                let reason = std::mem::take(reason);
+                *self = Self::Idle;
+                Some(reason)
+            }
+            Self::Idle | Self::Waits => None,
+        }
+    }
+}
+
+/// The order that was obeyed last. It stays when the file system is let go of: this boot's kernel has met its peers all the same.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Record {
     epoch: LockEpoch,
@@ -202,7 +216,7 @@ impl Shared {
             return Ok(());
         }
         // The disk is never let go while its file system may be mounted: see `Disks::keep`.
-        drop(self.disks.have_shared(deadline)?);
+        drop(self.disks.have_unclaimed(SHARED, deadline)?);
         let device = format!("/dev/gnbd/{SHARED}");
         check_superblock(Path::new(&device), &self.table())?;
         let mut desk = self.desk();
@@ -231,7 +245,7 @@ impl Shared {
             {
                 let mut desk = self.desk();
                 newest(&desk, ticket)?;
-                if let Mounting::Failed(reason) = std::mem::take(&mut desk.mounting) {
+                if let Some(reason) = desk.mounting.take_failure() {
                     self.tell(&mut desk);
                     return Err(reason);
                 }
@@ -282,7 +296,6 @@ impl Shared {
             }
             // Whatever was to run has gone with it.
             desk.ticket += 1;
-            drop(fs::remove_file(RECORD));
             self.tell(&mut desk);
             return Ok(());
         }
@@ -372,6 +385,16 @@ fn recorded() -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_mount_that_failed_is_over() {
+        let mut waits = Mounting::Waits;
+        assert_eq!(waits.take_failure(), None);
+        assert!(matches!(waits, Mounting::Waits));
+        let mut failed = Mounting::Failed("no such device".to_owned());
+        assert_eq!(failed.take_failure().as_deref(), Some("no such device"));
+        assert!(matches!(failed, Mounting::Idle));
+    }
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
