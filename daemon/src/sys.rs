@@ -10,8 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
-use rustix::fs::{Gid, Uid};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::ioctl::{Direction, Getter, Opcode, Updater, ioctl, opcode};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 

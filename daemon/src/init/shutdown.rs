@@ -26,6 +26,8 @@ const _: () = assert!(LAST_RESORT.as_secs() < watchdog::TIMEOUT.as_secs());
 /// File systems that hold nothing worth an orderly end.
 const OF_THE_KERNEL: [&str; 9] =
     ["rootfs", "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs", "xenfs", "configfs"];
+/// Where the kernel's lock manager (DLM) shows its lockspaces.
+const LOCKSPACES: &str = "/sys/kernel/dlm";
 /// Every process but init itself.
 const EVERYONE: Pid = Pid::from_raw(-1);
 
@@ -48,7 +50,9 @@ pub(super) fn run(services: &Services, command: RebootCommand) -> ! {
     thread::sleep(GRACE);
     let _ = kill(EVERYONE, Signal::SIGKILL);
     unmount();
-    rustix::fs::sync();
+    if !waits_for_farewell() {
+        rustix::fs::sync();
+    }
     end(command)
 }
 
@@ -65,6 +69,12 @@ fn stop(name: &str, pid: rustix::process::Pid) {
             let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
         }
     }
+}
+
+/// Whether the kernel still has a lockspace of a shared file system. Who has left one waits for the others' farewell, for minutes
+/// if they are on their way out as well, and so would a `sync`; nothing else is mounted by then.
+fn waits_for_farewell() -> bool {
+    fs::read_dir(LOCKSPACES).is_ok_and(|mut spaces| spaces.next().is_some())
 }
 
 /// Unmounts every file system that is on a disk, the last mounted first.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cluster::config::{Config, FileSystem, VmSpec};
+use cluster::config::{Config, FileSystem, SHARED, VmSpec};
 use cluster::event::{Event, VmFile};
 use cluster::limits;
 use cluster::words::{Instant, Mebibytes, VmName};
@@ -25,7 +25,7 @@ use super::clock::now;
 use super::import;
 use super::mailbox::{Post, Told};
 use super::shared::is_mounted;
-use super::storage::{self, Disks, SHARED};
+use super::storage::{self, Disks};
 
 /// Where the shared file system is mounted.
 pub(super) const MOUNT: &str = "/shared";
@@ -197,7 +197,7 @@ fn ready(disks: &Arc<Disks>, config: &Config) -> Result<(), String> {
 /// Mounts the shared file system unless it is.
 fn mounted(disks: &Arc<Disks>) -> Result<(), String> {
     // A mounted file system keeps its disk, whatever became of the process that carried it for a former supervisor.
-    let _held = disks.have_shared(now() + PATIENCE)?;
+    let _held = disks.have_unclaimed(SHARED, now() + PATIENCE)?;
     if is_mounted() {
         return Ok(());
     }
@@ -264,6 +264,10 @@ impl Files {
                 let spec = spec(&vm, config)?;
                 Ok(VmFile { name: vm.clone(), memory: parsed.memory, spec })
             });
+            if file.is_err() && !is_mounted() {
+                // It went while it was read.
+                return Ok(());
+            }
             if let Err(reason) = &file {
                 post.tell(Told::Said(format!("VM file {vm} is refused: {reason}")));
             }

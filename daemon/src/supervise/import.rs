@@ -39,7 +39,7 @@ pub(super) fn fill(disks: &Arc<Disks>, config: &Config) -> Result<(), String> {
         return Ok(());
     }
     if config.exports.iter().any(|export| export.name == IMPORT && export.read_only) {
-        let held = disks.have_read_only(IMPORT, now() + PATIENCE)?;
+        let held = disks.have_unclaimed(IMPORT, now() + PATIENCE)?;
         fs::create_dir_all(VOLUME).map_err(in_words)?;
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount(format!("/dev/gnbd/{IMPORT}"), VOLUME, "squashfs", flags, None)

@@ -6,11 +6,13 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use cluster::config::SHARED;
 use cluster::words::Slot;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, netlink};
 
 /// What every member calls the lockspace in its messages: any number, but the same everywhere.
 const ID: &str = "1396851026";
@@ -157,6 +159,40 @@ impl Lockspace {
     }
 }
 
+/// The kernel's word that it leaves the lockspace, from when this was opened (an uevent; Linux `lib/kobject_uevent.c`).
+#[derive(Debug)]
+pub(super) struct Leaving(OwnedFd);
+
+impl Leaving {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(super) fn open() -> io::Result<Self> {
+        let protocol = Some(netlink::KOBJECT_UEVENT);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, protocol)?;
+        // The kernel's own events are the first group's.
+        rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, 1))?;
+        Ok(Self(socket))
+    }
+
+    /// Whether it was said since this was asked last.
+    pub(super) fn is_said(&self) -> bool {
+        let mut buffer = [0; 4096];
+        let mut said = false;
+        while let Ok((length, _)) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::empty()) {
+            said |= leaves(buffer.get(..length).unwrap_or_default());
+        }
+        said
+    }
+}
+
+fn leaves(event: &[u8]) -> bool {
+    let what = event.split(|byte| *byte == 0).next().unwrap_or_default();
+    what == format!("offline@/kernel/dlm/{SHARED}").as_bytes()
+}
+
 /// Whether the file system has given up (`/sys/fs/gfs2/TABLE/withdraw`).
 pub(super) fn has_withdrawn(table: &str) -> bool {
     fs::read_to_string(Path::new("/sys/fs/gfs2").join(table).join("withdraw")).is_ok_and(|text| text.trim() == "1")
@@ -273,6 +309,15 @@ mod tests {
         assert_eq!(said("comms/2/addr").len(), 128);
         kernel.set_members(&[Slot(1), Slot(2)]).unwrap();
         assert_eq!(said("spaces/shared/nodes/3/weight"), b"1");
+    }
+
+    #[test]
+    fn only_this_lockspaces_end_is_heard() {
+        assert!(leaves(b"offline@/kernel/dlm/shared\0ACTION=offline\0LOCKSPACE=shared\0"));
+        for other in [&b"online@/kernel/dlm/shared\0"[..], b"offline@/kernel/dlm/shared2\0", b"", b"\0\0"] {
+            assert!(!leaves(other));
+        }
+        assert!(!Leaving::open().unwrap().is_said());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::now;
 use super::files::MOUNT;
-use super::lockspace::{Lockspace, check_superblock, has_withdrawn};
+use super::lockspace::{Leaving, Lockspace, check_superblock, has_withdrawn};
 use super::mailbox::{Post, Told};
 use super::run::servant;
 use super::site::Site;
@@ -53,6 +53,8 @@ struct Desk {
     ticket: u64,
     /// Whether the lock manager's tunnels are there.
     tunnels: bool,
+    /// Whether the file system was let go of, and the kernel is still about to give its lockspace up.
+    left: bool,
     mounting: Mounting,
     /// What the node was told last.
     told: Option<SharedState>,
@@ -68,7 +70,21 @@ enum Mounting {
     Failed(String),
 }
 
-/// The order that was obeyed last.
+impl Mounting {
+    /// Why it failed, once. One that waits goes on waiting.
+    fn take_failure(&mut self) -> Option<String> {
+        match self {
+            Self::Failed(reason) => {
+                let reason = std::mem::take(reason);
+                *self = Self::Idle;
+                Some(reason)
+            }
+            Self::Idle | Self::Waits => None,
+        }
+    }
+}
+
+/// The order that was obeyed last. It stays when the file system is let go of: this boot's kernel has met its peers all the same.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Record {
     epoch: LockEpoch,
@@ -151,6 +167,7 @@ impl Shared {
             self.prepare(members)?;
             desk.ticket
         };
+        self.step(ticket, deadline, "the kernel does not give the old lockspace up", |desk| !desk.left)?;
         if !self.kernel.is_there() {
             if !mount {
                 return Err("the kernel has no lockspace any more".to_owned());
@@ -199,7 +216,7 @@ impl Shared {
             return Ok(());
         }
         // The disk is never let go while its file system may be mounted: see `Disks::keep`.
-        drop(self.disks.have_shared(deadline)?);
+        drop(self.disks.have_unclaimed(SHARED, deadline)?);
         let device = format!("/dev/gnbd/{SHARED}");
         check_superblock(Path::new(&device), &self.table())?;
         let mut desk = self.desk();
@@ -228,7 +245,7 @@ impl Shared {
             {
                 let mut desk = self.desk();
                 newest(&desk, ticket)?;
-                if let Mounting::Failed(reason) = std::mem::take(&mut desk.mounting) {
+                if let Some(reason) = desk.mounting.take_failure() {
                     self.tell(&mut desk);
                     return Err(reason);
                 }
@@ -244,32 +261,43 @@ impl Shared {
         }
     }
 
-    /// Unmounts. The kernel waits for the cluster's word before it gives the lockspace up.
+    /// Unmounts. When nothing of the file system is left here, the kernel says that it leaves the lockspace, and waits for the
+    /// cluster's word. From then on it waits for the others to go on without it, for minutes if need be (Linux
+    /// `fs/dlm/midcomms.c`): so that is where this ends, and they can.
     fn let_go(self: &Arc<Self>, deadline: Instant) -> Result<(), String> {
+        let leaving = Leaving::open().map_err(|error| format!("the kernel's events: {error}"))?;
         let shared = Arc::clone(self);
         let ended = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&ended);
         servant("unmount of the shared file system", move || {
             let result = shared.unmount(deadline);
             *tell.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            let mut desk = shared.desk();
+            desk.left = false;
+            shared.tell(&mut desk);
         })?;
         while now() < deadline {
+            let mut desk = self.desk();
+            let left = leaving.is_said();
             let ended = ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(result) = ended {
-                let mut desk = self.desk();
-                if result.is_ok() {
-                    // Whatever was to run has gone with it.
-                    desk.ticket += 1;
-                    drop(fs::remove_file(RECORD));
+            match ended {
+                Some(Err(reason)) => return Err(reason),
+                Some(Ok(())) => {}
+                None if left => {
+                    // It has the cluster's word already if it was started more than once, and may be gone by now.
+                    let _ = self.kernel.go_on();
+                    desk.left = true;
                 }
-                self.tell(&mut desk);
-                return result;
+                None => {
+                    drop(desk);
+                    thread::sleep(LOOK);
+                    continue;
+                }
             }
-            if self.kernel.is_there() {
-                // It may be gone by now.
-                let _ = self.kernel.go_on();
-            }
-            thread::sleep(LOOK);
+            // Whatever was to run has gone with it.
+            desk.ticket += 1;
+            self.tell(&mut desk);
+            return Ok(());
         }
         Err(format!("{MOUNT} cannot be unmounted in time"))
     }
@@ -281,7 +309,7 @@ impl Shared {
                 Ok(()) => return Ok(()),
                 // Nothing is mounted there.
                 Err(Errno::INVAL) if !waits && !self.kernel.is_there() => return Ok(()),
-                Err(Errno::BUSY | Errno::INVAL) if now() < deadline => thread::sleep(LOOK),
+                Err(Errno::BUSY | Errno::INVAL) if now() + LOOK * 4 < deadline => thread::sleep(LOOK),
                 Err(error) => return Err(format!("unmount {MOUNT}: {error}")),
             }
         }
@@ -306,7 +334,7 @@ impl Shared {
         if has_withdrawn(&self.table()) {
             return SharedState::Withdrawn;
         }
-        if !self.kernel.is_there() && !waits {
+        if desk.left || (!self.kernel.is_there() && !waits) {
             return SharedState::Absent;
         }
         match recorded() {
@@ -357,6 +385,16 @@ fn recorded() -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_mount_that_failed_is_over() {
+        let mut waits = Mounting::Waits;
+        assert_eq!(waits.take_failure(), None);
+        assert!(matches!(waits, Mounting::Waits));
+        let mut failed = Mounting::Failed("no such device".to_owned());
+        assert_eq!(failed.take_failure().as_deref(), Some("no such device"));
+        assert!(matches!(failed, Mounting::Idle));
+    }
 
     #[test]
     fn a_record_is_read_as_it_was_written() {

@@ -17,8 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use cluster::config::Config;
-pub(super) use cluster::config::SHARED;
+use cluster::config::{Config, SHARED};
 use cluster::words::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -111,21 +110,12 @@ impl Disks {
         }
     }
 
-    /// Has the shared file system's disk, for as long as what is returned lives.
+    /// Has a disk that needs no claim, for as long as what is returned lives: nobody can write to it, or it carries the shared
+    /// file system.
     ///
     /// # Errors
     /// It did not come before `deadline`, in words for the operator.
-    pub(super) fn have_shared(self: &Arc<Self>, deadline: Instant) -> Result<Held, String> {
-        let held = self.hold(&[SHARED.to_owned()]);
-        self.bring(SHARED, None, deadline)?;
-        Ok(held)
-    }
-
-    /// Has a disk that nobody can write to, for as long as what is returned lives.
-    ///
-    /// # Errors
-    /// It did not come before `deadline`, in words for the operator.
-    pub(super) fn have_read_only(self: &Arc<Self>, name: &str, deadline: Instant) -> Result<Held, String> {
+    pub(super) fn have_unclaimed(self: &Arc<Self>, name: &str, deadline: Instant) -> Result<Held, String> {
         let held = self.hold(&[name.to_owned()]);
         self.bring(name, None, deadline)?;
         Ok(held)
