@@ -184,6 +184,15 @@ impl Agreement {
         self.voters().flatten().any(|voter| voter.slot == slot)
     }
 
+    /// Whether each configured slot votes with all of its votes, and nobody else does.
+    pub(crate) fn is_seated(&self, config: &Config) -> bool {
+        let mut sets = self.voters();
+        let (Some(set), None) = (sets.next(), sets.next()) else { return false };
+        let votes = |slot: Slot| set.iter().filter(|voter| voter.slot == slot).count();
+        set.iter().all(|voter| config.has(voter.slot))
+            && config.slots().all(|(slot, node)| votes(slot) == usize::from(node.votes))
+    }
+
     /// The leader has every configured slot vote and no other, by one joint change: a slot that was added is filled by
     /// nobody until its node comes.
     pub(crate) fn reseat(&mut self, config: &Config) {

@@ -410,6 +410,14 @@ impl Config {
         slots.filter_map(|slot| self.nodes.get(usize::from(slot.0))).map(|node| usize::from(node.votes)).sum()
     }
 
+    /// By how many votes another edition differs, slot by slot. If it is one at most, each majority of the one has a node in
+    /// common with each majority of the other: together they are more than all the votes of both.
+    pub(crate) fn votes_apart(&self, other: &Self) -> usize {
+        let votes = |config: &Self, slot| config.votes(core::iter::once(slot));
+        let slots = self.nodes.len().max(other.nodes.len());
+        (0..).map(Slot).take(slots).map(|slot| votes(self, slot).abs_diff(votes(other, slot))).sum()
+    }
+
     /// Who carries out an attempt at fencing `slot` at that level; `None` if nobody can.
     #[must_use]
     pub fn fenced_by(&self, slot: Slot, level: Level) -> Option<By> {

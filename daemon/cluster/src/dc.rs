@@ -167,11 +167,15 @@ fn goes_by(desk: &Desk<'_>, peer: &Peer) -> bool {
     peer.beat.edition.map_or(edition.number <= 1, |told| told == edition)
 }
 
-/// Whether the present members that go by it, and so keep it for their next boot, are a majority of the votes. Before that a
-/// slot is not filled, and nothing else is changed: or a majority could boot that has never heard of it.
+/// Whether the present members that keep it for their next boot are a majority of the votes, and the gateway is one of them:
+/// from there the nodes boot. Before that a slot is not filled, and nothing else is changed: or a majority could boot that
+/// has never heard of it.
 pub(crate) fn is_kept(desk: &Desk<'_>, hearing: &Hearing) -> bool {
     let member = |slot: Slot| desk.state.members.get(&slot).is_some_and(Member::is_present);
     let peers = hearing.alive(desk.now, desk.config.timing.deadtime).filter(|peer| goes_by(desk, peer));
-    let slots = peers.map(|peer| peer.identity.slot).filter(|slot| member(*slot)).chain([desk.me.slot]);
-    desk.config.votes(slots) >= desk.config.majority()
+    let others = peers.map(|peer| peer.identity.slot).filter(|slot| member(*slot));
+    let slots: Vec<Slot> = others.chain(desk.kept.then_some(desk.me.slot)).collect();
+    let gateway = desk.config.gateway();
+    gateway.is_none_or(|(gateway, _)| slots.contains(&gateway))
+        && desk.config.votes(slots.into_iter()) >= desk.config.majority()
 }

@@ -11,7 +11,7 @@ use crate::config::VmSpec;
 use crate::fencing::Readings;
 use crate::trace::Trace;
 use crate::words::{
-    Claim, Failing, Generation, Incarnation, Instant, LinkId, LockEpoch, Mebibytes, OpId, Outlet, Slot, UpsId, VmName,
+    Claim, Edition, Failing, Generation, Incarnation, Instant, LinkId, LockEpoch, Mebibytes, OpId, Outlet, Slot, UpsId, VmName,
 };
 
 /// What a node is told.
@@ -79,6 +79,11 @@ pub enum Event {
     Shared {
         /// How it stands.
         state: SharedState,
+    },
+    /// When an edition of `cluster.toml` is kept ([`Action::Configured`]): on the gateway, where it outlives everybody's power.
+    Kept {
+        /// Which.
+        edition: Edition,
     },
     /// When the operator asks for something.
     Asked {
@@ -360,11 +365,11 @@ pub enum Action {
         /// What.
         answer: Answer,
     },
-    /// This node goes by another edition of `cluster.toml` from now on. Its medium is to keep it, so that its next boot does so
-    /// too, unless it has a newer one; and the addresses of the nodes are those of this text.
+    /// This node goes by another edition of `cluster.toml` from now on. It is to be kept, so that the next boot goes by it too,
+    /// unless a newer one is kept; then [`Event::Kept`]. And the addresses of the nodes are those of this text.
     Configured {
-        /// The edition's number.
-        edition: u32,
+        /// The edition.
+        edition: Edition,
         /// The whole text.
         text: String,
     },

@@ -22,6 +22,10 @@ pub(crate) struct Desk<'a> {
     pub(crate) me: Identity,
     /// The version of the wire format that is spoken.
     pub(crate) version: u8,
+    /// Whether this node keeps the edition of `cluster.toml` that holds.
+    pub(crate) kept: bool,
+    /// Whether exactly those vote who have votes in it.
+    pub(crate) seated: bool,
     pub(crate) config: &'a Config,
     pub(crate) state: &'a State,
     pub(crate) ops: &'a mut Ops,

@@ -25,7 +25,7 @@ use crate::state::Command;
 use crate::trace::Trace;
 use crate::ups::Watch;
 use crate::wire::{self, Body, Form, Frame};
-use crate::words::{ClusterGeneration, Failing, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
+use crate::words::{ClusterGeneration, Edition, Failing, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
 
 mod leave;
 mod roster;
@@ -94,6 +94,8 @@ pub struct Node {
     self_fencing: bool,
     /// Why this node is about to die. It does not lead any more, so that another can become DC.
     failing: Option<(Failing, Instant)>,
+    /// The last edition of `cluster.toml` that is kept here: the one that it has booted with, and those that it was told since.
+    kept: Edition,
     /// Whether its slot is not its own any more: it takes no part, and says nothing to the others.
     removed: bool,
     /// The last boots of removed nodes that were heard all the same.
@@ -106,7 +108,7 @@ impl Node {
         let Boot { config, slot, incarnation, start, seed, watchdog, lease, version } = boot;
         assert!(config.has(slot), "a node is a slot of its configuration");
         let me = Identity { slot, incarnation, life: Life { start, abandoned: 0 } };
-        let links = config.shared_links(slot);
+        let (links, kept) = (config.shared_links(slot), config.edition);
         actions.push(Action::Trace(Trace::Up { incarnation, start }));
         Self {
             config,
@@ -138,6 +140,7 @@ impl Node {
             lease,
             self_fencing: false,
             failing: None,
+            kept,
             removed: false,
             shunned: BTreeMap::new(),
         }
@@ -173,6 +176,7 @@ impl Node {
                     self.fail(now, Failing::Shared, actions);
                 }
             }
+            Event::Kept { edition } => self.kept = edition,
             Event::Asked { id, request } => {
                 self.operator.asked(now, id, request, &self.config, actions);
                 if self.operator.wants_to_leave(&self.config, actions) {
@@ -333,7 +337,8 @@ impl Node {
             }
             let (ops, config) = (&mut self.ops, &*self.config);
             let (me, version) = (self.me, self.version);
-            let mut desk = Desk { now, me, version, config, state, ops, actions, proposals: &mut proposals };
+            let (kept, seated) = (self.kept == config.edition, belonging.agreement.is_seated(config));
+            let mut desk = Desk { now, me, version, kept, seated, config, state, ops, actions, proposals: &mut proposals };
             self.fencer.done(&mut desk, op, &work, outcome);
         }
         self.propose(now, proposals);
@@ -464,10 +469,11 @@ impl Node {
             return;
         };
         let may_act = belonging.may_act(self.me);
+        let (kept, seated) = (self.kept == self.config.edition, belonging.agreement.is_seated(&self.config));
         let mut proposals = Vec::new();
         let (ops, config) = (&mut self.ops, &*self.config);
         let (me, version) = (self.me, self.version);
-        let mut desk = Desk { now, me, version, config, state, ops, actions, proposals: &mut proposals };
+        let mut desk = Desk { now, me, version, kept, seated, config, state, ops, actions, proposals: &mut proposals };
         self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
         self.ups.review(&mut desk, may_act && self.dc.is_some());
         self.shared.review(&mut desk, goes);
@@ -534,7 +540,7 @@ impl Node {
             free: self.host.free(),
             part: self.telling.next(|| self.host.vms()),
             failing: self.failing.map(|(reason, _)| reason).or(self.self_fencing.then_some(Failing::Watchdog)),
-            edition: Some(self.config.edition),
+            edition: Some(if belonging.is_some() { self.kept } else { self.config.edition }),
         };
         let form = belonging.and_then(|belonging| belonging.form.clone().filter(|_| !belonging.is_quorate()));
         self.send(To::All, Body::Heartbeat(beat), actions);

@@ -242,11 +242,16 @@ fn change(desk: &Desk<'_>, hearing: &Hearing, next: &Config) -> Judgement {
     if desk.version < wire::EDITIONS {
         return Refuse("a node runs an older program, which knows nothing of that: upgrade it first".to_owned());
     }
-    match desk.state.no_change(desk.config, next) {
-        Some(reason) => Refuse(reason),
-        None if !dc::is_kept(desk, hearing) => Wait,
-        None => Propose(Command::Configure(next.text.clone())),
+    if let Some(reason) = desk.state.no_change(desk.config, next) {
+        return Refuse(reason);
     }
+    let gateway = desk.config.gateway().map(|(slot, _)| slot).filter(|slot| *slot != desk.me.slot);
+    let heard = |slot: Slot| hearing.alive(desk.now, desk.config.timing.warntime).any(|peer| peer.identity.slot == slot);
+    if let Some(gateway) = gateway.filter(|slot| !heard(*slot)) {
+        return Refuse(format!("{} is silent, and keeps cluster.toml: wait until it is heard", desk.name(gateway)));
+    }
+    // Only then does the next edition begin: so two that are agreed in a row are all that a majority can boot by.
+    if desk.seated && dc::is_kept(desk, hearing) { Propose(Command::Configure(next.text.clone())) } else { Wait }
 }
 
 /// A node is only fenced as a test while nothing but the node itself depends on it.

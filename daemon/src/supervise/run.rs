@@ -240,8 +240,9 @@ impl Supervisor {
                 Action::Pet { lease } => self.pet(lease),
                 Action::Answer { id, answer } => self.menus.answer(id, &answer),
                 Action::Configured { edition, text } => {
-                    if let Err(error) = init::Site::keep(&text) {
-                        self.say(format!("edition {edition} of cluster.toml cannot be kept: {error}"));
+                    match init::Site::keep(&text) {
+                        Ok(()) => self.turn(Event::Kept { edition }),
+                        Err(error) => self.say(format!("edition {edition} of cluster.toml cannot be kept: {error}")),
                     }
                 }
                 // Init is asked, and ends us with the rest. Where it cannot be asked there is nobody left to ask.

@@ -54,7 +54,9 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
     let mut roster = Chance::new(seed ^ 0x0add_ed0d);
     let spare = if nodes <= 13 && roster.happens(25) { 1 + roster.below(2) } else { 0 };
     let spares = if spare > 0 { format!(" {spare} spare") } else { String::new() };
-    let mut changes = Changes { roster, nodes, spare, removals: u64::from(nodes >= 3), weighted: !votes.is_empty() };
+    let (removals, weighted) = (u64::from(nodes >= 3), !votes.is_empty());
+    let medium = Chance::new(seed ^ 0x00f1_11ed_0d15_c000);
+    let mut changes = Changes { roster, medium, nodes, spare, removals, weighted };
     let mut faults = Faults { dice, power, shared, upses, nodes, vms: vms.max(1), links };
     let world = format!("world {nodes} nodes {vms} vms {links} links{spares} seed {seed}");
     let mut lines = vec![format!("{world}{votes}{fed}{word} fencing {fencing}")];
@@ -106,6 +108,7 @@ fn feeds(power: &mut Chance, n: u64, nodes: u64) -> String {
 /// Nodes that are added and removed. Their dice are their own as well.
 struct Changes {
     roster: Chance,
+    medium: Chance,
     nodes: u64,
     spare: u64,
     /// How many of the first nodes may still be removed: the others must have room for all VMs.
@@ -115,6 +118,10 @@ struct Changes {
 
 impl Changes {
     fn draw(&mut self, lines: &mut Vec<String>) {
+        if self.spare > 0 && self.medium.happens(10) {
+            let is = if self.medium.happens(50) { "is full" } else { "has room" };
+            lines.push(format!("medium {is} at {}", name(self.medium.below(self.nodes + 1))));
+        }
         if self.spare == 0 || !self.roster.happens(40) {
             return;
         }

@@ -37,6 +37,8 @@ pub(super) struct Machine {
     pub(super) name: String,
     /// The `cluster.toml` on its medium, and the one that its supervisor goes by.
     pub(super) medium: Arc<Config>,
+    /// Its medium takes nothing.
+    pub(super) full: bool,
     pub(super) config: Arc<Config>,
     pub(super) outlet: bool,
     /// The last command to its outlet.
@@ -82,6 +84,7 @@ impl Machine {
         Self {
             name,
             medium: Arc::clone(config),
+            full: false,
             config: Arc::clone(config),
             outlet: false,
             commanded: 0,

@@ -4,12 +4,13 @@
 //! boots over the network by the gateway's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::config::Config;
-use cluster::event::Request;
+use cluster::event::{Event, Request};
 use cluster::words::Slot;
 
-use super::World;
+use super::{Happening, World};
 
 /// What is no slot of any edition.
 const NOWHERE: Slot = Slot(u8::MAX);
@@ -43,13 +44,30 @@ impl World {
         self.agreed().named(self.name(at)).is_some()
     }
 
-    /// A machine's shell is told of another edition, and keeps it if it is newer than what the medium has.
-    pub(super) fn keep(&mut self, at: usize, text: &str) {
+    /// A machine's shell is told of another edition, and keeps it unless the medium has a newer one.
+    pub(super) fn configured(&mut self, at: usize, text: &str) {
         let Ok(config) = Config::parse(text) else { return };
+        self.machine(at).config = Arc::new(config);
+        self.keep(at);
+    }
+
+    fn keep(&mut self, at: usize) {
         let machine = self.machine(at);
-        machine.config = Arc::new(config);
-        if machine.config.edition.number > machine.medium.edition.number {
+        if machine.full {
+            return;
+        }
+        let (edition, life) = (machine.config.edition, machine.life);
+        if edition.number >= machine.medium.edition.number {
             machine.medium = Arc::clone(&machine.config);
+        }
+        self.plan(Duration::ZERO, Happening::Tell { at, life, event: Event::Kept { edition } });
+    }
+
+    /// Whether a machine's medium takes what is written to it; what it did not take is written again.
+    pub fn fill_medium(&mut self, at: usize, full: bool) {
+        let machine = self.machine(at);
+        if core::mem::replace(&mut machine.full, full) && !full && machine.node.is_some() {
+            self.keep(at);
         }
     }
 

@@ -17,6 +17,7 @@
 //! storage gone             storage back        fail storage WHO    hang VM             free VM     migrations fail 40
 //! shared withdraws|refuses|is deaf|clings|is well WHO                   it gives up, is not mounted, not held, not let go of
 //! upgrade WHO              downgrade WHO       no watchdog WHO          from its next boot on
+//! medium is full at WHO    medium has room at WHO                   where the newest cluster.toml is kept
 //! add node4 [votes 2]      remove node4        old cluster.toml at WHO  node4 is one of the world's `1 spare` at first
 //! ups u1 battery           ups u1 lasts 400s   ups u1 low          ups u1 mains               ups u1 unreachable|answers
 //! kill VM x0               start VM x0         stop VM x0          migrate VM x0 to NODE      the operator's, from here on
@@ -227,6 +228,8 @@ fn to_machines(world: &mut World, words: &[&str]) -> Result<()> {
         ["upgrade", who @ ..] => each(world, who, World::upgrade),
         ["downgrade", who @ ..] => each(world, who, World::downgrade),
         ["old", "cluster.toml", "at", who @ ..] => each(world, who, World::forget_edition),
+        ["medium", "is", "full", "at", who @ ..] => each(world, who, |world, at| world.fill_medium(at, true)),
+        ["medium", "has", "room", "at", who @ ..] => each(world, who, |world, at| world.fill_medium(at, false)),
         ["no", "watchdog", who @ ..] => each(world, who, World::take_watchdog),
         ["reset", who @ ..] => each(world, who, World::reset),
         ["cut", who @ .., "link", link] => {
@@ -268,6 +271,7 @@ fn heal(world: &mut World) {
     world.heal_upses();
     for at in 0..world.size() {
         world.trouble_shared(at, Trouble::None);
+        world.fill_medium(at, false);
         world.power_on(at);
     }
 }

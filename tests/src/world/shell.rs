@@ -73,7 +73,7 @@ impl World {
                     (machine.petted, machine.lease) = (now, lease);
                 }
                 Action::Answer { id, answer } => drop(self.answers.insert(id, answer)),
-                Action::Configured { text, .. } => self.keep(at, &text),
+                Action::Configured { text, .. } => self.configured(at, &text),
                 Action::PowerOff => {
                     self.note_power_off(at);
                     self.lose(at);

@@ -66,7 +66,7 @@ impl Node {
         }
         let slot = self.me.slot;
         let ours = config.has(slot) && config.node_name(slot) == self.config.node_name(slot);
-        let (edition, text) = (config.edition.number, config.text.clone());
+        let (edition, text) = (config.edition, config.text.clone());
         actions.push(Action::Configured { edition, text });
         if !ours {
             self.removed = true;

@@ -5,8 +5,10 @@
 //! members that are heard to go by the new file, and so keep it, are a majority of its votes; a new slot is filled by
 //! nobody then, and a quorum is one of the votes of that edition. It is not unclean: it never ran anything.
 //!
-//! Because the members that are present must be a majority of the new votes as well as of the old ones, enough of them
-//! keep the new file for no majority to form a generation by the old one.
+//! Two halves of a cluster must never both be quorate, one by the old file and one by the new. So two editions in a row
+//! differ by one vote: a majority of either and a majority of the other have a node in common. And the next one begins only
+//! when the present one holds everywhere that counts: its votes are those that vote, and a majority of them keeps it, the
+//! gateway among them, from which the nodes boot.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +81,23 @@ impl State {
         if let Some(reason) = without.and_then(|slot| self.no_removal(config, next, slot)) {
             return Some(reason);
         }
+        if config.votes_apart(next) > 1 {
+            return Some(match without {
+                Some(slot) => format!(
+                    "{} has several votes, and only a node of one vote can be removed while the cluster runs; with every \
+                     machine off, write removed = true into its table and count edition up",
+                    config.node_name(slot)
+                ),
+                None => "a node that is added while the cluster runs has one vote: leave votes out".to_owned(),
+            });
+        }
+        match next.gateway().and_then(|(slot, _)| self.members.get(&slot)) {
+            None => return Some("there is no gateway, which would keep cluster.toml".to_owned()),
+            Some(gateway) if !gateway.is_present() => {
+                return Some(format!("{} is no member, and keeps cluster.toml", config.node_name(gateway.identity.slot)));
+            }
+            Some(_) => {}
+        }
         let present = self.members.values().filter(|member| member.is_present()).map(|member| member.identity.slot);
         let (votes, majority) = (next.votes(present), next.majority());
         (votes < majority).then(|| {
@@ -137,7 +156,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::VmSpec;
+    use crate::config::{NodeConfig, VmSpec};
     use crate::event::VmFile;
     use crate::state::{Command, Duty, Phase};
     use crate::words::{ClusterGeneration, Incarnation, Life, Mebibytes, VmName};
@@ -231,6 +250,11 @@ mod tests {
         );
         let text = two.text.replacen("name = \"node1\"", "name = \"node1\"\nremoved = true", 1);
         refuses(&state, &Config::parse(&text).unwrap(), "one node is added or removed at a time");
+        let heavy = config.with_node(&format!("{NODE3}\nvotes = 2")).unwrap();
+        refuses(&state, &heavy, "leave votes out");
+        let (_, mut away) = formed();
+        away.members.get_mut(&Slot(0)).unwrap().standing = Standing::Off;
+        refuses(&away, &two, "gateway is no member, and keeps");
         let (_, mut alone) = formed();
         alone.members.get_mut(&Slot(1)).unwrap().standing = Standing::Fenced;
         refuses(&alone, &two, "2 of the 3 votes");
@@ -246,6 +270,51 @@ mod tests {
         let mut garbage = state.clone();
         assert_eq!(garbage.apply(&config, Command::Configure("[cluster]".to_owned())), []);
         assert_eq!(garbage, state);
+    }
+
+    #[test]
+    fn a_node_of_several_votes_is_not_removed() {
+        let text = include_str!("../config/good.toml").replacen("name = \"node2\"", "name = \"node2\"\nvotes = 3", 1);
+        let config = Config::parse(&text).unwrap();
+        let mut state = State::formed(&config, ClusterGeneration(1), &(0..3).map(identity).collect::<Vec<_>>());
+        state.members.get_mut(&Slot(2)).unwrap().standing = Standing::Off;
+        let reason = state.no_change(&config, &config.without_node(Slot(2)).unwrap()).unwrap();
+        assert!(reason.contains("node2 has several votes") && reason.contains("removed = true"), "{reason}");
+    }
+
+    /// Every way to give four slots up to three votes each, every way to change one vote of them, and every way to part the
+    /// slots in two halves: never are both of them majorities, each by its own edition.
+    #[test]
+    fn majorities_of_two_editions_in_a_row_have_a_node_in_common() {
+        let (good, _) = formed();
+        let of = |votes: [u8; 4]| {
+            let node = |votes| NodeConfig { votes, removed: votes == 0, ..good.nodes[1].clone() };
+            Config { nodes: votes.map(node).to_vec(), ..good.clone() }
+        };
+        let both = |one: &Config, other: &Config| {
+            (0..16_u8).any(|half| {
+                let slots = |inside| (0..4).filter(move |slot| (half >> slot & 1 == 1) == inside).map(Slot);
+                one.votes(slots(true)) >= one.majority() && other.votes(slots(false)) >= other.majority()
+            })
+        };
+        let (mut pairs, mut parted) = (0, 0);
+        for n in 0..256_u16 {
+            let votes = [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6 & 3].map(|votes| u8::try_from(votes).unwrap());
+            let one = of(votes);
+            for slot in 0..4 {
+                for more in [1, 2] {
+                    let mut changed = votes;
+                    changed[slot] += more;
+                    let other = of(changed);
+                    assert_eq!(one.votes_apart(&other), usize::from(more));
+                    let parts = both(&one, &other) || both(&other, &one);
+                    assert!(!parts || more > 1, "{votes:?} and {changed:?}");
+                    (pairs, parted) = (pairs + 1, parted + u32::from(parts));
+                }
+            }
+        }
+        assert_eq!(pairs, 2_048);
+        assert!(parted > 0, "two votes more do part some clusters: the rule is needed");
     }
 
     #[test]
