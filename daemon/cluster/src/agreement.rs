@@ -273,12 +273,17 @@ impl Agreement {
         Identity::of_voter(self.own.raw.raft.leader_id).map(|(identity, _)| identity)
     }
 
-    /// Whether the leader has committed something in its own term, and so knows everything that was committed; and has not
-    /// slept since a majority last confirmed that it leads.
+    /// Whether it leads as far as it knows, but has slept since a majority last confirmed it.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_leader() && self.own.is_in_doubt()
+    }
+
+    /// Whether the leader is not in doubt and has committed something in its own term, and so knows everything that was
+    /// committed.
     pub(crate) fn leads_with_knowledge(&self) -> bool {
         let raft = &self.own.raw.raft;
         self.is_leader()
-            && !self.own.is_in_doubt()
+            && !self.is_in_doubt()
             && raft.commit_to_current_term()
             && self.own.applied >= raft.raft_log.committed
     }

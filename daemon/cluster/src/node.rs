@@ -464,7 +464,8 @@ impl Node {
         }
         let goes = self.is_emptied();
         let Ok(belonging) = &mut self.belonging else { return };
-        let quorate = belonging.is_quorate();
+        // A leader that has slept may be alone by now: nobody has told it, for it hears itself.
+        let quorate = belonging.is_quorate() && !belonging.agreement.is_in_doubt();
         let Some(state) = belonging.state.as_ref().filter(|_| quorate) else {
             return;
         };
