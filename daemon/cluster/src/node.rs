@@ -176,7 +176,9 @@ impl Node {
                     self.fail(now, Failing::Shared, actions);
                 }
             }
-            Event::Kept { edition } => self.kept = edition,
+            // What is kept of an earlier one came too late.
+            Event::Kept { edition } if edition == self.config.edition => self.kept = edition,
+            Event::Kept { .. } => {}
             Event::Asked { id, request } => {
                 self.operator.asked(now, id, request, &self.config, actions);
                 if self.operator.wants_to_leave(&self.config, actions) {

@@ -241,7 +241,7 @@ impl Supervisor {
                 Action::Answer { id, answer } => self.menus.answer(id, &answer),
                 Action::Configured { edition, text } => {
                     match init::Site::keep(&text) {
-                        Ok(()) => self.turn(Event::Kept { edition }),
+                        Ok(()) => self.mailbox.post().tell(Told::Event(Event::Kept { edition })),
                         Err(error) => self.say(format!("edition {edition} of cluster.toml cannot be kept: {error}")),
                     }
                 }
