@@ -11,7 +11,8 @@ use crate::config::VmSpec;
 use crate::fencing::Readings;
 use crate::trace::Trace;
 use crate::words::{
-    Claim, Edition, Failing, Generation, Incarnation, Instant, LinkId, LockEpoch, Mebibytes, OpId, Outlet, Slot, UpsId, VmName,
+    Claim, Edition, Failing, Generation, Incarnation, Instant, LinkId, LockEpoch, Mebibytes, OpId, Outlet, Slot, UpsId,
+    VmName,
 };
 
 /// What a node is told.

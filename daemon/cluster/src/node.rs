@@ -25,7 +25,9 @@ use crate::state::Command;
 use crate::trace::Trace;
 use crate::ups::Watch;
 use crate::wire::{self, Body, Form, Frame};
-use crate::words::{ClusterGeneration, Edition, Failing, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot};
+use crate::words::{
+    ClusterGeneration, Edition, Failing, Identity, Incarnation, Instant, Life, LinkId, OpId, Role, Slot,
+};
 
 mod leave;
 mod roster;
@@ -340,7 +342,8 @@ impl Node {
             let (ops, config) = (&mut self.ops, &*self.config);
             let (me, version) = (self.me, self.version);
             let (kept, seated) = (self.kept == config.edition, belonging.agreement.is_seated(config));
-            let mut desk = Desk { now, me, version, kept, seated, config, state, ops, actions, proposals: &mut proposals };
+            let mut desk =
+                Desk { now, me, version, kept, seated, config, state, ops, actions, proposals: &mut proposals };
             self.fencer.done(&mut desk, op, &work, outcome);
         }
         self.propose(now, proposals);

@@ -83,8 +83,21 @@ impl Operator {
         let late = |open: &Open| now.since(open.since) >= limits::AGREE;
         while let Some(at) = self.open.iter().position(late) {
             let open = self.open.remove(at);
-            let reason = "the cluster did not agree in time; is this node quorate?".to_owned();
-            self.answer(open, Answer::Refused(reason), config, actions);
+            let reason = match &open.request {
+                Request::AddNode { .. } | Request::RemoveNode { .. } => {
+                    "the cluster did not agree in time; is this node quorate, and has the gateway kept the last change?"
+                }
+                Request::ShutDown
+                | Request::Standby { .. }
+                | Request::Maintenance { .. }
+                | Request::Disarm { .. }
+                | Request::Start { .. }
+                | Request::Stop { .. }
+                | Request::Migrate { .. }
+                | Request::ConfirmOff { .. }
+                | Request::Drill { .. } => "the cluster did not agree in time; is this node quorate?",
+            };
+            self.answer(open, Answer::Refused(reason.to_owned()), config, actions);
         }
     }
 
@@ -246,7 +259,8 @@ fn change(desk: &Desk<'_>, hearing: &Hearing, next: &Config) -> Judgement {
         return Refuse(reason);
     }
     let gateway = desk.config.gateway().map(|(slot, _)| slot).filter(|slot| *slot != desk.me.slot);
-    let heard = |slot: Slot| hearing.alive(desk.now, desk.config.timing.warntime).any(|peer| peer.identity.slot == slot);
+    let heard =
+        |slot: Slot| hearing.alive(desk.now, desk.config.timing.warntime).any(|peer| peer.identity.slot == slot);
     if let Some(gateway) = gateway.filter(|slot| !heard(*slot)) {
         return Refuse(format!("{} is silent, and keeps cluster.toml: wait until it is heard", desk.name(gateway)));
     }

@@ -1,7 +1,7 @@
 //! Which machines are nodes: spare ones wait to be added, and each machine keeps a `cluster.toml` of its own.
 //!
 //! A machine boots by the edition that its shell has kept on its medium. One whose medium does not name it, as a new one's,
-//! boots over the network by the gateway's.
+//! is given the gateway's, as that goes by it now: it asks there to join.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl World {
 
     /// By which edition a machine boots, and as which slot; `None` if no edition names it.
     pub(super) fn boots_by(&self, at: usize) -> Option<(Arc<Config>, Slot)> {
-        let served = self.machines.first().filter(|gateway| gateway.on).map(|gateway| &gateway.medium);
+        let served = self.machines.first().filter(|gateway| gateway.on && gateway.up).map(|gateway| &gateway.config);
         let own = self.machines.get(at).map(|machine| &machine.medium);
         let named = |config: &Arc<Config>| Some((Arc::clone(config), config.named(self.name(at))?));
         own.into_iter().chain(served).find_map(named)

@@ -94,7 +94,10 @@ impl State {
         match next.gateway().and_then(|(slot, _)| self.members.get(&slot)) {
             None => return Some("there is no gateway, which would keep cluster.toml".to_owned()),
             Some(gateway) if !gateway.is_present() => {
-                return Some(format!("{} is no member, and keeps cluster.toml", config.node_name(gateway.identity.slot)));
+                return Some(format!(
+                    "{} is no member, and keeps cluster.toml",
+                    config.node_name(gateway.identity.slot)
+                ));
             }
             Some(_) => {}
         }
