@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use cluster::config::{Config, FileSystem, Link, Mac, UpsWay};
 use cluster::words::{Role, Slot};
 
+use crate::join::pool;
 use crate::wireguard::INTERFACE;
 
 /// Heartbeats and the agreement (UDP), streams (TCP).
@@ -143,8 +144,12 @@ pub(crate) fn ruleset(config: &Config, slot: Slot, interface: impl Fn(Mac) -> Op
         if config.shared == FileSystem::Gfs2 && own.role == Role::Node && address == own.address {
             tunnels(&mut chains, &card, &peers);
         }
-        if own.role == Role::Gateway && config.pxe && address == own.address {
-            boots(&mut chains, &card, &peers);
+        if own.role == Role::Gateway && address == own.address {
+            let strangers = pool::addresses(config).map(|(first, last)| format!("{first}-{last}"));
+            if config.pxe {
+                boots(&mut chains, &card, &[Some(format!("@{peers}")), strangers.clone()]);
+            }
+            strangers.iter().for_each(|strangers| joins(&mut chains, &card, strangers));
         }
     }
     text(&sets, &chains)
@@ -153,6 +158,18 @@ pub(crate) fn ruleset(config: &Config, slot: Slot, interface: impl Fn(Mac) -> Op
 /// The rules of a machine that is no node: it talks with nobody.
 pub(crate) fn closed() -> String {
     text("", &Chains::default())
+}
+
+/// The rules of a machine that asks to become a node: it talks with the gateway, and about nothing else.
+pub(crate) fn of_a_stranger(config: &Config) -> String {
+    let mut chains = Chains::default();
+    if let (Some((_, gateway)), Some((first, last))) = (config.gateway(), pool::addresses(config)) {
+        let address = gateway.address;
+        let there = format!("ip saddr {first}-{last} ip daddr {address}");
+        let here = format!("ip saddr {address} ip daddr {first}-{last}");
+        chains.ask(&there, &here, &dialogue(Protocol::Tcp, OURS, MEMBERS));
+    }
+    text("", &chains)
 }
 
 /// The other nodes' addresses on the network of `card`, in order.
@@ -211,16 +228,26 @@ fn tunnels(chains: &mut Chains, card: &Card<'_>, peers: &str) {
     chains.answer(&into, &out, &locks);
 }
 
-/// DHCP, before a machine has an address, and then its boot files.
-fn boots(chains: &mut Chains, card: &Card<'_>, peers: &str) {
+/// DHCP, before a machine has an address, and then its boot files, for machines with these addresses.
+fn boots(chains: &mut Chains, card: &Card<'_>, whose: &[Option<String>]) {
     let Card { interface, address, .. } = card;
     let (into, out) = (format!("iifname \"{interface}\""), format!("oifname \"{interface}\""));
     chains.answer(&into, &format!("{out} ip saddr {address}"), &dialogue(Protocol::Udp, "68", "67"));
-    let here = format!("{into} ip saddr @{peers} ip daddr {address}");
-    let there = format!("{out} ip saddr {address} ip daddr @{peers}");
-    for dialogue in of_who_boots() {
-        chains.answer(&here, &there, &dialogue);
+    for whose in whose.iter().flatten() {
+        let here = format!("{into} ip saddr {whose} ip daddr {address}");
+        let there = format!("{out} ip saddr {address} ip daddr {whose}");
+        for dialogue in of_who_boots() {
+            chains.answer(&here, &there, &dialogue);
+        }
     }
+}
+
+/// A machine that no node is may ask to become one.
+fn joins(chains: &mut Chains, card: &Card<'_>, strangers: &str) {
+    let Card { interface, address, .. } = card;
+    let here = format!("iifname \"{interface}\" ip saddr {strangers} ip daddr {address}");
+    let there = format!("oifname \"{interface}\" ip saddr {address} ip daddr {strangers}");
+    chains.answer(&here, &there, &dialogue(Protocol::Tcp, OURS, MEMBERS));
 }
 
 fn write_set(text: &mut String, name: &str, addresses: &[Ipv4Addr]) {

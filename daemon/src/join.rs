@@ -16,6 +16,10 @@
 //! draws for it and says inside the encrypted channel: nobody who listens can know it, and nobody who asks can choose it.
 //! After three wrong ones the machine is sent away, and comes back with another.
 //!
+//! A machine that is no node of its `cluster.toml` takes one of the addresses that are nobody's (`pool.rs`) and asks all the same. The
+//! gateway offers it a node's place (`offer.rs`); the code then has the cluster agree to that node, and lets the machine in
+//! as it. Whoever is let in is given the present `cluster.toml` too, so that nothing on any boot medium has to be written anew.
+//!
 //! What this does not do: firmware that boots by PXE asks nobody for a proof. Whoever can answer it before the gateway
 //! does, on the cluster network, gives the machine an image of his own, which may show any code. So the code proves that the
 //! machine in front of the operator is the one that asks, if it has booted this cluster's image; it cannot prove the image.
@@ -36,12 +40,14 @@ pub(crate) mod ask;
 pub(crate) mod desk;
 mod identity;
 mod machine;
+mod offer;
+pub(crate) mod pool;
 pub(crate) mod table;
 
 /// The gateway's public key, in hexadecimal: where it is, this machine has to join unless it has the secrets.
 pub(crate) const KEY: &str = "/etc/holdfast/join.key";
 /// The version of what is said.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Cards that a machine may name.
 const CARDS: usize = 32;
 /// Characters of each of its texts.
@@ -50,9 +56,9 @@ const TEXT: usize = 48;
 /// What a machine says of itself. Nothing of it is believed but what its cards are, and those only to find its node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
-    /// Its network cards.
+    /// Its network cards; that of the cluster network first, as far as it knows.
     pub(crate) cards: Vec<[u8; 6]>,
-    /// The node that its own `cluster.toml` takes it for.
+    /// The node that its own `cluster.toml` takes it for; empty if for none.
     pub(crate) node: String,
     /// Its maker's serial number (SMBIOS, type 1).
     pub(crate) serial: String,
@@ -111,6 +117,8 @@ pub(crate) enum Told {
     Secrets(Zeroizing<String>),
     /// It is sent away, and why.
     Refused(String),
+    /// It is about to be let in, and this is the cluster's present `cluster.toml`: its own may be older.
+    Configuration(String),
 }
 
 impl fmt::Debug for Told {
@@ -119,6 +127,7 @@ impl fmt::Debug for Told {
             Self::Wait { note, .. } => write!(f, "Wait({note:?})"),
             Self::Secrets(_) => f.write_str("Secrets"),
             Self::Refused(reason) => write!(f, "Refused({reason:?})"),
+            Self::Configuration(_) => f.write_str("Configuration"),
         }
     }
 }

@@ -14,6 +14,7 @@ mod migrate;
 mod nbd;
 mod netlink;
 mod netsetup;
+mod roster;
 mod rtnetlink;
 mod seal;
 mod secrets;

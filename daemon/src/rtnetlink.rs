@@ -12,6 +12,7 @@ use crate::netlink::{Message, acknowledged};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
@@ -129,6 +130,17 @@ impl Rtnetlink {
         message.attribute(IFA_LOCAL, &address.octets());
         message.attribute(IFA_ADDRESS, &address.octets());
         message.attribute(IFA_BROADCAST, &broadcast.octets());
+        self.ask(message)
+    }
+
+    /// Takes an IPv4 address from an interface.
+    ///
+    /// # Errors
+    /// Where the interface does not exist, or has none such.
+    pub(crate) fn remove_address(&self, interface: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        let [a, b, c, d] = self.index(interface)?.to_ne_bytes();
+        let mut message = Message::new(RTM_DELADDR, 0, &[2, prefix, 0, 0, a, b, c, d]);
+        message.attribute(IFA_LOCAL, &address.octets());
         self.ask(message)
     }
 

@@ -23,6 +23,7 @@ use cluster::words::{Incarnation, Role};
 use crate::init::{self, Site};
 use crate::join::desk::{Admission, Decision, Desk, Waiting};
 use crate::join::{self, Hello, Told};
+use crate::roster::{self, Current};
 use crate::secrets::{self, Key, Secrets};
 use crate::stream::joiner::{Accepted, Binding, Identity};
 use crate::stream::{PORT, STACK, Service, Stream};
@@ -142,7 +143,7 @@ fn state() -> &'static Path {
 /// The gateway's desk for machines that join.
 fn open_desk(site: &Site) -> Result<Desk, String> {
     let kept = Store::open(state()).map_err(|error| format!("{}: {error}", state().display()))?;
-    Ok(Desk::new(site.config.clone(), kept))
+    Ok(Desk::new(Current::new(site.config.clone()), kept))
 }
 
 /// The gateway's storage, once nothing is at work any more that an earlier life of this process has admitted.
@@ -263,7 +264,10 @@ fn joiner(desk: &Desk, mut stream: Stream, identity: Identity, binding: &Binding
         },
     };
     let told = match decision {
-        Decision::In => Told::Secrets(secrets::text().map_err(io::Error::other)?),
+        Decision::In => {
+            stream.tell(&Told::Configuration(roster::text().map_err(io::Error::other)?))?;
+            Told::Secrets(secrets::text().map_err(io::Error::other)?)
+        }
         Decision::Out(reason) => Told::Refused(reason),
     };
     stream.tell(&told)
@@ -279,7 +283,7 @@ fn wait(waiting: &Waiting<'_>, stream: &mut Stream, salt: [u8; 32]) -> io::Resul
     loop {
         match waiting.decided.recv_timeout(PRESENCE) {
             Ok(decision) => return Ok(Some(decision)),
-            Err(RecvTimeoutError::Timeout) if stream.is_there()? => {}
+            Err(RecvTimeoutError::Timeout) if stream.is_there()? => waiting.look(),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
         }
     }

@@ -63,7 +63,7 @@ fn describe(request: &mut Message, config: &Config, own: Slot, cluster_key: &Key
     request.attribute(WGDEVICE_A_LISTEN_PORT, &PORT.to_ne_bytes());
     request.number(WGDEVICE_A_FLAGS, WGDEVICE_F_REPLACE_PEERS);
     request.nest(WGDEVICE_A_PEERS | NESTED, |peers| {
-        for (slot, node) in (0..).map(Slot).zip(&config.nodes) {
+        for (slot, node) in config.slots() {
             if slot != own && node.role == Role::Node {
                 peers.nest(NESTED, |peer| describe_peer(peer, slot, node, cluster_key));
             }

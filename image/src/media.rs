@@ -6,7 +6,7 @@
 //! 1 MiB ...       FAT, labelled HOLDFAST:  xen vmlinuz initramfs (the gateway's)  boot/grub/grub.cfg
 //!                                          pxe/ ... (GRUB for the network, xen vmlinuz initramfs of the nodes)
 //!                                          and nothing secret in it: a node is given the secrets when it joins
-//! last MiB        the gateway's tables, empty but for the mark (`daemon/src/streams/store.rs`)
+//! last 2 MiB      the gateway's tables, empty but for the mark (`daemon/src/streams/store.rs`)
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -25,7 +25,7 @@ use crate::tree::{self, Entry, Tree};
 /// Where the partition begins, in bytes.
 const PARTITION: u64 = 1 << 20;
 /// The length of the partition for the gateway's tables, in bytes.
-const STATE: u64 = 1 << 20;
+const STATE: u64 = 2 << 20;
 /// What that partition begins with: the daemon finds it by this.
 const STATE_MARK: &[u8; 16] = b"HOLDFAST STATE 1";
 /// A sector, in bytes.

@@ -243,7 +243,8 @@ impl Facts {
 /// Whether both ask for the same, whatever was typed.
 pub(crate) fn same(one: &Request, other: &Request) -> bool {
     match (one, other) {
-        (Request::ConfirmOff { node, .. }, Request::ConfirmOff { node: other, .. }) => node == other,
+        (Request::ConfirmOff { node, .. }, Request::ConfirmOff { node: other, .. })
+        | (Request::RemoveNode { node, .. }, Request::RemoveNode { node: other, .. }) => node == other,
         _ => one == other,
     }
 }

@@ -14,7 +14,8 @@ pub enum JoinRequest {
     Approve {
         /// Which of those that ask.
         ask: u64,
-        /// What its console shows.
+        /// What its console shows. For one that `cluster.toml` does not name a name may stand behind it, and then power switches
+        /// with an outlet each.
         code: String,
     },
     /// To let the next machines in without a code, for a while.
@@ -54,6 +55,8 @@ pub struct Joining {
     pub machines: Vec<Machine>,
     /// The window, while it is open.
     pub window: Option<Window>,
+    /// The table that is to be added to `cluster.toml` for a machine that was approved hereby.
+    pub add: Option<String>,
 }
 
 /// A machine that asks. Its texts are its own words: printable, and cut.
@@ -75,6 +78,8 @@ pub struct Asking {
     pub age_s: u64,
     /// What is strange about it; no window lets it in then.
     pub warning: Option<String>,
+    /// What node it would become, where `cluster.toml` names none of its cards; or why none.
+    pub offer: Option<Result<String, String>>,
 }
 
 /// A machine that was approved.

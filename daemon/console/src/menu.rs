@@ -14,7 +14,7 @@ use crate::page::{Page, Row};
 use crate::screen::Screen;
 
 /// Characters that can be typed.
-const TYPED: usize = 40;
+const TYPED: usize = 60;
 
 /// What the menu is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -316,7 +316,7 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
 /// Whether a key confirms a request.
 fn confirms(key: Key, request: &Request) -> bool {
     match request {
-        Request::ConfirmOff { typed, .. } => key == Key::Enter && !typed.is_empty(),
+        Request::ConfirmOff { typed, .. } | Request::RemoveNode { typed, .. } => key == Key::Enter && !typed.is_empty(),
         Request::ShutDown
         | Request::Standby { .. }
         | Request::Maintenance { .. }
@@ -325,7 +325,6 @@ fn confirms(key: Key, request: &Request) -> bool {
         | Request::Stop { .. }
         | Request::Migrate { .. }
         | Request::Drill { .. }
-        | Request::AddNode { .. }
-        | Request::RemoveNode { .. } => matches!(key, Key::Char('y' | 'Y')),
+        | Request::AddNode { .. } => matches!(key, Key::Char('y' | 'Y')),
     }
 }

@@ -129,7 +129,7 @@ impl Page {
     pub(crate) fn text(&mut self) -> Option<&mut String> {
         match self {
             Self::Log(text)
-            | Self::Ask(Request::ConfirmOff { typed: text, .. })
+            | Self::Ask(Request::ConfirmOff { typed: text, .. } | Request::RemoveNode { typed: text, .. })
             | Self::Join(JoinRequest::Approve { code: text, .. } | JoinRequest::Open { machines: text }) => Some(text),
             Self::First
             | Self::Overview

@@ -243,6 +243,7 @@ impl<'a> Words<'a> {
             memory_mib: self.number("memory"),
             age_s: self.number("age").into(),
             warning: self.find("warning"),
+            offer: self.find("offer").map(Ok).or_else(|| self.find("no-offer").map(Err)),
         }
     }
 

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use cluster::config::Config;
 
-use super::{closed, ruleset};
+use super::{closed, of_a_stranger, ruleset};
 
 mod wire;
 
@@ -41,6 +41,23 @@ fn the_rules_are_those_of_the_cases() {
             assert_eq!(rules, expected, "{}", file.display());
         }
     }
+}
+
+/// It may have any of the addresses that are nobody's.
+#[test]
+fn a_machine_that_asks_to_join_talks_with_the_gateway_alone() {
+    let config = Config::parse(include_str!("../../cluster/src/config/good.toml")).unwrap();
+    let rules = of_a_stranger(&config);
+    let accepted = rules.split("chain input").nth(1).unwrap().lines().filter(|line| line.ends_with(" accept"));
+    let expected = [
+        "\t\tiifname \"lo\" accept",
+        "\t\tip saddr 10.77.0.1 ip daddr 10.77.0.234-10.77.0.249 tcp sport 694 tcp dport 32768-60999 tcp flags != syn / \
+         fin,syn,rst,ack accept",
+        "\t\toifname \"lo\" accept",
+        "\t\tip saddr 10.77.0.234-10.77.0.249 ip daddr 10.77.0.1 tcp sport 32768-60999 tcp dport 694 accept",
+    ];
+    assert_eq!(accepted.collect::<Vec<_>>(), expected);
+    assert!(!rules.contains("jump"), "{rules}");
 }
 
 #[test]

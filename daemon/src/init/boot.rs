@@ -9,7 +9,8 @@ use rustix::system::RebootCommand;
 use super::services::{OnEnd, Services, Spec};
 use super::site::{INCARNATION, Site};
 use super::{HOLDFAST, disks, failed, filter, gateway, kernel, modules, mounts, report, xen};
-use crate::{firewall, netsetup};
+use crate::streams::STATE;
+use crate::{firewall, join, netsetup, roster};
 
 /// The supervisor's name among the services.
 pub(super) const SUPERVISOR: &str = "supervisor";
@@ -38,9 +39,10 @@ const PHASES: [Phase; 22] = [
     ("file systems of modules", |_| mounts::of_modules()),
     ("disks", |_| disks::link()),
     ("site", |boot| {
-        boot.site = Some(Site::find()?);
+        boot.site = Site::find_or_join()?;
         Ok(())
     }),
+    ("state", Boot::find_state),
     ("network", Boot::set_up_network),
     // Nothing listens yet; and every card that has an address has its rules.
     ("packet filter", Boot::filter_packets),
@@ -49,7 +51,6 @@ const PHASES: [Phase; 22] = [
     ("xenstored", |boot| xen::start_xenstored(&mut boot.services)),
     ("domain 0", |_| xen::init_dom0()),
     ("domain 0's share", |_| xen::prefer_dom0()),
-    ("state", Boot::find_state),
     ("shared file system", Boot::make_shared),
     ("exports", Boot::serve_disks),
     ("PXE", Boot::serve_boot),
@@ -87,14 +88,60 @@ impl Boot {
     }
 
     fn filter_packets(&mut self) -> Result<(), String> {
-        let rules = |site: &Site| firewall::ruleset(&site.config, site.slot, netsetup::interface);
-        let rules = self.site.as_ref().map_or_else(firewall::closed, rules);
+        let rules = self.rules();
         filter::load(&mut self.services, &rules)
     }
 
+    fn rules(&self) -> String {
+        let rules = |site: &Site| firewall::ruleset(&site.config, site.slot, netsetup::interface);
+        match (&self.site, Site::configuration()) {
+            (Some(site), _) => rules(site),
+            (None, Ok(config)) if join::ask::is_wanted() => firewall::of_a_stranger(&config),
+            (None, _) => firewall::closed(),
+        }
+    }
+
+    /// The gateway's tables, and with them the newest `cluster.toml`.
     fn find_state(&mut self) -> Result<(), String> {
+        let Some(site) = self.site.as_ref().filter(|site| site.is_gateway()) else { return Ok(()) };
+        gateway::find_state()?;
+        let newer = roster::newer(Path::new(STATE), &site.config);
+        if let Some(text) = newer.map_err(|error| format!("the newest cluster.toml: {error}"))? {
+            roster::hold(&text)?;
+            let site = Site::find()?;
+            report::progress(&format!("edition {} of cluster.toml, which the cluster has agreed", site.config.edition));
+            self.site = Some(site);
+        }
+        Ok(())
+    }
+
+    /// There is another `cluster.toml`: whoever was told of the one before is told of it.
+    pub(super) fn configure(&mut self) {
+        let fresh = match Site::find() {
+            Ok(site) => self.site.replace(site).is_none(),
+            // A node that was removed keeps what it has: the cluster does not talk with it.
+            Err(error) => return report::failure(&format!("site: {error}")),
+        };
+        let rules = self.rules();
+        let told = if fresh {
+            // A machine that has become a node.
+            let told = self.set_up_network().and(filter::replace(&rules));
+            self.start_streams();
+            told
+        } else {
+            filter::replace(&rules).and(self.tell_dnsmasq())
+        };
+        match told {
+            Ok(()) => report::progress("another edition of cluster.toml"),
+            Err(error) => report::problem(&format!("another edition of cluster.toml: {error}")),
+        }
+    }
+
+    fn tell_dnsmasq(&self) -> Result<(), String> {
         match &self.site {
-            Some(site) if site.is_gateway() => gateway::find_state(),
+            Some(site) if site.is_gateway() && site.config.pxe => {
+                gateway::tell_dnsmasq(&self.services, &site.config, site.own())
+            }
             _ => Ok(()),
         }
     }

@@ -20,9 +20,8 @@ const RULES: &str = "/run/holdfast/nftables.conf";
 /// # Errors
 /// They are not in force yet: with what `nft` says.
 pub(super) fn load(services: &mut Services, rules: &str) -> Result<(), String> {
-    fs::write(RULES, rules).map_err(failed(RULES))?;
-    let arguments = ["-f", RULES].map(str::to_owned).to_vec();
-    run(&arguments).map_err(|error| {
+    replace(rules).map_err(|error| {
+        let arguments = arguments();
         services.start(Spec {
             name: "packet filter".to_owned(),
             program: NFT,
@@ -35,6 +34,19 @@ pub(super) fn load(services: &mut Services, rules: &str) -> Result<(), String> {
         });
         format!("NOT IN FORCE, this node answers everybody; it is tried again: {error}")
     })
+}
+
+/// Replaces them, in one step; where that fails, those from before stay in force.
+///
+/// # Errors
+/// What `nft` says.
+pub(super) fn replace(rules: &str) -> Result<(), String> {
+    fs::write(RULES, rules).map_err(failed(RULES))?;
+    run(&arguments())
+}
+
+fn arguments() -> Vec<String> {
+    ["-f", RULES].map(str::to_owned).to_vec()
 }
 
 fn run(arguments: &[String]) -> Result<(), String> {

@@ -11,11 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster::config::{Config, Export, Mac, NodeConfig};
+use nix::sys::signal::Signal;
 use rustix::mount::MountFlags;
 
 use super::services::{OnEnd, Services, Spec};
 use super::{HOLDFAST, disks, failed, report};
 use crate::firewall::TFTP_DATA;
+use crate::join::pool;
 use crate::netsetup;
 use crate::streams::STATE;
 use crate::streams::store::MARK;
@@ -29,6 +31,8 @@ const NBD_SOCKET: &str = "/run/holdfast/nbd.sock";
 
 const DNSMASQ: &str = "/usr/sbin/dnsmasq";
 const DNSMASQ_CONFIGURATION: &str = "/run/holdfast/dnsmasq.conf";
+/// Which cards are those of nodes: dnsmasq reads it again when it is told to.
+const DNSMASQ_HOSTS: &str = "/run/holdfast/dnsmasq.hosts";
 
 /// The label of the partition that the gateway has booted from.
 const LABEL: &str = "HOLDFAST";
@@ -107,6 +111,7 @@ pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &Node
     let card =
         own.nics.iter().find(|nic| nic.address == Some(own.address)).and_then(|nic| netsetup::interface(nic.mac));
     let card = card.ok_or("the card of the cluster network is not there")?;
+    fs::write(DNSMASQ_HOSTS, dnsmasq_hosts(config, own)).map_err(failed(DNSMASQ_HOSTS))?;
     fs::write(DNSMASQ_CONFIGURATION, dnsmasq_configuration(config, own, &card))
         .map_err(failed(DNSMASQ_CONFIGURATION))?;
     services.start(Spec {
@@ -132,12 +137,27 @@ pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &Node
     Ok(())
 }
 
-/// dnsmasq's configuration: DHCP for the configured cards with their configured addresses, TFTP, and no DNS.
+/// Has dnsmasq know the nodes of another `cluster.toml`.
+///
+/// # Errors
+/// They cannot be written.
+pub(super) fn tell_dnsmasq(services: &Services, config: &Config, own: &NodeConfig) -> Result<(), String> {
+    fs::write(DNSMASQ_HOSTS, dnsmasq_hosts(config, own)).map_err(failed(DNSMASQ_HOSTS))?;
+    services.signal("dnsmasq", Signal::SIGHUP);
+    Ok(())
+}
+
+/// dnsmasq's configuration: DHCP for the configured cards with their configured addresses, and for other machines that boot
+/// from the network with an address that is nobody's; TFTP, and no DNS.
 fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> String {
     let (subnet, prefix) = config.cluster_network();
     let (first, last) = TFTP_DATA;
     let mask = std::net::Ipv4Addr::from_bits(!u32::MAX.checked_shr(prefix.into()).unwrap_or(0));
-    let mut text = format!(
+    let range = match pool::firmware(config) {
+        Some((first, last)) => format!("{first},{last}"),
+        None => format!("{subnet},static"),
+    };
+    format!(
         "port=0\n\
          interface={interface}\n\
          except-interface=lo\n\
@@ -149,8 +169,10 @@ fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> 
          leasefile-ro\n\
          no-ping\n\
          dhcp-authoritative\n\
-         dhcp-range={subnet},static,{mask}\n\
-         dhcp-ignore=tag:!known\n\
+         dhcp-hostsfile={DNSMASQ_HOSTS}\n\
+         dhcp-range={range},{mask}\n\
+         dhcp-vendorclass=set:boots,PXEClient\n\
+         dhcp-ignore=tag:!known,tag:!boots\n\
          dhcp-option=option:router\n\
          dhcp-option=option:dns-server\n\
          dhcp-match=set:efi,option:client-arch,7\n\
@@ -163,11 +185,12 @@ fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> 
          tftp-port-range={first},{last}\n\
          tftp-root={FILES}\n",
         address = own.address
-    );
-    for (mac, address, node) in clients(config, own) {
-        let _ = writeln!(text, "dhcp-host={mac},{address},{node}");
-    }
-    text
+    )
+}
+
+/// A line for each of the nodes' cards.
+fn dnsmasq_hosts(config: &Config, own: &NodeConfig) -> String {
+    clients(config, own).map(|(mac, address, node)| format!("{mac},{address},{node}\n")).collect()
 }
 
 /// The cards that may boot from here: every other node's on the primary cluster network.

@@ -3,7 +3,8 @@
 //! It decides nothing. A phase that fails is said on the console and written down for the menu, and the boot goes on:
 //! an operator at a menu can see what is wrong, an operator at a dead screen cannot.
 //!
-//! Who wants the machine off sends PID 1 `SIGUSR2`; who wants it to boot again sends `SIGTERM`.
+//! Who wants the machine off sends PID 1 `SIGUSR2`; who wants it to boot again sends `SIGTERM`; and the supervisor sends
+//! `SIGHUP` when there is another `cluster.toml` to go by ([`crate::roster`]).
 
 mod boot;
 mod disks;
@@ -52,26 +53,29 @@ pub(crate) fn run() -> ExitCode {
     };
     let mut boot = Boot::default();
     boot.run();
-    serve(&signals, &mut boot.services)
+    serve(&signals, &mut boot)
 }
 
 /// Blocks the signals that are for init and makes a descriptor from which they are read.
 fn take_signals() -> nix::Result<SignalFd> {
-    let set: SigSet = [Signal::SIGCHLD, Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    let set: SigSet =
+        [Signal::SIGCHLD, Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
     set.thread_block()?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
 /// Reaps, restarts, and ends with the machine.
-fn serve(signals: &SignalFd, services: &mut Services) -> ExitCode {
+fn serve(signals: &SignalFd, boot: &mut Boot) -> ExitCode {
     loop {
+        let services = &mut boot.services;
         reap(services);
         services.start_due(Instant::now());
         wait(signals, services.next_due());
         while let Ok(Some(signal)) = signals.read_signal() {
             match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
-                Ok(Ok(Signal::SIGUSR2)) => shutdown::run(services, RebootCommand::PowerOff),
-                Ok(Ok(Signal::SIGTERM)) => shutdown::run(services, RebootCommand::Restart),
+                Ok(Ok(Signal::SIGUSR2)) => shutdown::run(&mut boot.services, RebootCommand::PowerOff),
+                Ok(Ok(Signal::SIGTERM)) => shutdown::run(&mut boot.services, RebootCommand::Restart),
+                Ok(Ok(Signal::SIGHUP)) => boot.configure(),
                 _ => {}
             }
         }

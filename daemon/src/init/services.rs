@@ -5,7 +5,7 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use rustix::process::{Pid, WaitStatus};
 
 use super::report;
@@ -142,6 +142,13 @@ impl Services {
     /// Whether the service called `name` runs.
     pub(super) fn runs(&self, name: &str) -> bool {
         self.0.iter().any(|service| service.spec.name == name && service.pid().is_some())
+    }
+
+    /// Sends a signal to the service called `name`, if it runs.
+    pub(super) fn signal(&self, name: &str, signal: Signal) {
+        let pid = self.0.iter().filter(|service| service.spec.name == name).find_map(Service::pid);
+        // It may have ended meanwhile; then it begins anew.
+        let _ = pid.map(|pid| kill(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get()), signal));
     }
 
     /// The running services, the last started first.

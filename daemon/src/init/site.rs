@@ -1,19 +1,12 @@
 //! Which node this machine is: the slot of `cluster.toml` that names one of its network cards.
 
 use std::fs;
-use std::path::Path;
 
 use cluster::config::{Config, Mac, NodeConfig};
 use cluster::words::{Incarnation, Role, Slot};
 
 use super::failed;
-use crate::netsetup;
-
-/// The configuration, the same on every node.
-const FILE: &str = "/etc/holdfast/cluster.toml";
-
-/// The edition of it that the cluster has agreed since this machine has booted. The root is read-only.
-const AGREED: &str = "/run/holdfast/cluster.toml";
+use crate::{join, netsetup, roster};
 
 /// This boot's random number, in 16 hexadecimal digits: every process finds it here.
 pub(super) const INCARNATION: &str = "/run/holdfast/incarnation";
@@ -33,20 +26,28 @@ impl Site {
     /// # Errors
     /// A file that is missing or refused, and a machine that it does not name.
     pub(crate) fn find() -> Result<Self, String> {
-        let text = fs::read_to_string(AGREED).or_else(|_| fs::read_to_string(FILE)).map_err(failed(FILE))?;
-        let config = Config::parse(&text).map_err(|error| error.to_string())?;
-        let macs: Vec<Mac> = netsetup::cards().into_iter().map(|(mac, _)| mac).collect();
+        let config = Self::configuration()?;
+        let macs = macs();
         let slot = config.find(&macs).ok_or_else(|| stranger(&macs))?;
         Ok(Self { config, slot })
     }
 
-    /// Keeps another edition of the configuration, for the next life of this boot's programs.
+    /// The configuration, whether or not it names this machine.
     ///
     /// # Errors
-    /// It could not be written.
-    pub(crate) fn keep(text: &str) -> Result<(), String> {
-        let fresh = Path::new(AGREED).with_extension("new");
-        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, AGREED)).map_err(failed(AGREED))
+    /// A file that is missing or refused.
+    pub(crate) fn configuration() -> Result<Config, String> {
+        Config::parse(&roster::text()?).map_err(|error| error.to_string())
+    }
+
+    /// The same; nothing for a machine that the configuration does not name, and that asks to become a node
+    /// ([`crate::join`]).
+    ///
+    /// # Errors
+    /// As [`Self::find`], where it cannot ask.
+    pub(super) fn find_or_join() -> Result<Option<Self>, String> {
+        let names_it = Self::configuration()?.find(&macs()).is_some();
+        if names_it || !join::ask::is_wanted() { Self::find().map(Some) } else { Ok(None) }
     }
 
     /// What the configuration says of this machine.
@@ -58,6 +59,11 @@ impl Site {
     pub(super) fn is_gateway(&self) -> bool {
         self.own().role == Role::Gateway
     }
+}
+
+/// This machine's network cards.
+fn macs() -> Vec<Mac> {
+    netsetup::cards().into_iter().map(|(mac, _)| mac).collect()
 }
 
 /// Which boot of this machine this is.

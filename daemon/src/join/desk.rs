@@ -2,18 +2,23 @@
 //!
 //! A machine is let in if it was approved before and still has its card; if the operator has typed its code; or if a window
 //! is open and nothing about it is strange. Every approval is kept before it counts.
+//!
+//! A machine that `cluster.toml` does not name is offered a node's place ([`Offer`]). Its code grants it that: it is let in when the
+//! cluster has agreed to the node. An approved machine whose node was removed loses its approval when it asks again.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use cluster::config::{Config, Mac};
 use cluster::words::Role;
 use console::{Asking, JoinRequest, Joining, Window};
 
+use super::offer::Offer;
 use super::table::{Machine, Table};
 use super::{Hello, code};
+use crate::roster::Current;
 use crate::stream::joiner::{Binding, Identity};
 use crate::streams::store::Store;
 
@@ -29,7 +34,7 @@ const OPEN: Duration = Duration::from_mins(15);
 /// The desk.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    config: Config,
+    config: Arc<Current>,
     books: Mutex<Books>,
 }
 
@@ -56,8 +61,12 @@ struct Waiter {
     code: String,
     since: Instant,
     wrong: u8,
+    /// Whether its code was typed, and it waits for the cluster to agree to its node.
+    granted: bool,
     /// Its node, and the card by which it is known; of what `cluster.toml` does not name, its first card.
     place: (Option<Place>, [u8; 6]),
+    /// The node that it might become, where it is none; or why not.
+    offer: Option<Result<Offer, String>>,
     decided: Sender<Decision>,
 }
 
@@ -98,6 +107,13 @@ pub(crate) struct Waiting<'a> {
     pub(crate) decided: Receiver<Decision>,
 }
 
+impl Waiting<'_> {
+    /// Looks whether the cluster has another configuration.
+    pub(crate) fn look(&self) {
+        self.desk.look(&mut self.desk.books());
+    }
+}
+
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.desk.books().asking.remove(&self.ask);
@@ -106,7 +122,7 @@ impl Drop for Waiting<'_> {
 
 impl Desk {
     /// With what was kept.
-    pub(crate) fn new(config: Config, (store, table): (Store<Table>, Table)) -> Self {
+    pub(crate) fn new(config: Arc<Current>, (store, table): (Store<Table>, Table)) -> Self {
         let books = Books { table, store, asking: BTreeMap::new(), next: 1, window: None };
         Self { config, books: Mutex::new(books) }
     }
@@ -120,9 +136,18 @@ impl Desk {
         binding: &Binding,
         now: Instant,
     ) -> Admission<'_> {
-        let place = self.place(&hello);
+        let config = self.config.get();
+        let place = place(&config, &hello);
         let mut books = self.books();
         if let Some(machine) = books.table.of(identity) {
+            if place.0.is_none() && !machine.revoked && hello.cards.contains(&machine.card) {
+                let node = machine.node.clone();
+                // Where that cannot be kept it is found again the next time.
+                let _ = books.change(|table| table.revoke(identity).then_some(()).ok_or_else(String::new));
+                return Admission::Out(format!(
+                    "{node} was removed from the cluster; before it can ask anew, its approval is to be forgotten at Joining"
+                ));
+            }
             if machine.revoked {
                 return Admission::Out(
                     "its approval was taken back, or given to another machine with its card".to_owned(),
@@ -141,7 +166,9 @@ impl Desk {
         books.next += 1;
         let (decided, decision) = channel();
         let code = code(salt, binding);
-        books.asking.insert(ask, Waiter { identity, hello, code, since: now, wrong: 0, place, decided });
+        let offer = offer(&config, &hello, &place);
+        let waiter = Waiter { identity, hello, code, since: now, wrong: 0, granted: false, place, offer, decided };
+        books.asking.insert(ask, waiter);
         books.let_in(now);
         let note = books.asking.get(&ask).and_then(|waiter| books.warning(ask, waiter)).unwrap_or_default();
         Admission::Waits(Waiting { desk: self, ask, note, decided: decision })
@@ -153,10 +180,12 @@ impl Desk {
     /// Why not, in words for the operator.
     pub(crate) fn order(&self, request: &JoinRequest, now: Instant) -> Result<Joining, String> {
         let mut books = self.books();
+        self.look(&mut books);
+        let mut add = None;
         let identity = |text: &str| Identity::parse(text).ok_or_else(|| "that is no identity".to_owned());
         match request {
             JoinRequest::List => {}
-            JoinRequest::Approve { ask, code } => books.approve(*ask, code)?,
+            JoinRequest::Approve { ask, code } => add = books.approve(*ask, code, &self.config.get())?,
             JoinRequest::Open { machines } => {
                 let machines = machines.trim().parse().ok().filter(|machines| (1..=MACHINES).contains(machines));
                 let machines = machines.ok_or_else(|| format!("a number from 1 to {MACHINES} is wanted"))?;
@@ -173,16 +202,22 @@ impl Desk {
                 books.change(|table| table.forget(identity).then_some(()).ok_or_else(|| unknown(text)))?;
             }
         }
-        Ok(books.listing(now))
+        Ok(Joining { add, ..books.listing(now) })
     }
 
-    /// The node that a machine's cards make it, and the card that does.
-    fn place(&self, hello: &Hello) -> (Option<Place>, [u8; 6]) {
-        let macs = hello.macs();
-        let first = hello.cards.first().copied().unwrap_or_default();
-        let Some(node) = self.config.find(&macs).map(|slot| self.config.node(slot)) else { return (None, first) };
-        let card = node.nics.iter().find(|nic| macs.contains(&nic.mac)).map_or(first, |nic| nic.mac.0);
-        (Some(Place { node: node.name.clone(), role: node.role }), card)
+    /// Looks who is a node by now, and lets those in that were granted it.
+    fn look(&self, books: &mut Books) {
+        let config = self.config.get();
+        for waiter in books.asking.values_mut() {
+            waiter.place = place(&config, &waiter.hello);
+            waiter.offer = offer(&config, &waiter.hello, &waiter.place);
+        }
+        let is_node = |waiter: &Waiter| matches!(&waiter.place.0, Some(Place { role: Role::Node, .. }));
+        let granted = books.asking.iter().filter(|(_, waiter)| waiter.granted && is_node(waiter));
+        for ask in granted.map(|(ask, _)| *ask).collect::<Vec<_>>() {
+            // What cannot be kept now is tried again.
+            let _ = books.admit(ask);
+        }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -190,23 +225,50 @@ impl Desk {
     }
 }
 
+/// The node that a machine's cards make it, and the card that does.
+fn place(config: &Config, hello: &Hello) -> (Option<Place>, [u8; 6]) {
+    let macs = hello.macs();
+    let first = hello.cards.first().copied().unwrap_or_default();
+    let Some(node) = config.find(&macs).map(|slot| config.node(slot)) else { return (None, first) };
+    let card = node.nics.iter().find(|nic| macs.contains(&nic.mac)).map_or(first, |nic| nic.mac.0);
+    (Some(Place { node: node.name.clone(), role: node.role }), card)
+}
+
+fn offer(config: &Config, hello: &Hello, place: &(Option<Place>, [u8; 6])) -> Option<Result<Offer, String>> {
+    place.0.is_none().then(|| Offer::of(config, &hello.macs()))
+}
+
 fn unknown(identity: &str) -> String {
     format!("no machine has the identity {}", identity.get(..8).unwrap_or(identity))
 }
 
 impl Books {
-    /// The operator has typed a code for one of those that ask.
-    fn approve(&mut self, ask: u64, typed: &str) -> Result<(), String> {
+    /// The operator has typed a code for one of those that ask, and behind it what is to be otherwise about a new node. What
+    /// is to be added to `cluster.toml` for it, if anything.
+    fn approve(&mut self, ask: u64, typed: &str, config: &Config) -> Result<Option<String>, String> {
         let waiter = self.asking.get_mut(&ask).ok_or("it does not ask any more")?;
-        match &waiter.place.0 {
-            None => return Err("cluster.toml names none of its cards: add one of them to its node first".to_owned()),
-            Some(Place { role: Role::Gateway, .. }) => {
+        let words: Vec<&str> = typed.split_whitespace().collect();
+        let (code, words) = words.split_first().ok_or("the code on its console is wanted")?;
+        let table = match (&waiter.place.0, &waiter.offer) {
+            (Some(Place { role: Role::Gateway, .. }), _) => {
                 return Err("there is one gateway, and this is not it".to_owned());
             }
-            Some(Place { role: Role::Node, .. }) => {}
+            (Some(Place { node, role: Role::Node }), _) if !words.is_empty() => {
+                return Err(format!("cluster.toml names it {node}: type its code alone"));
+            }
+            (Some(Place { role: Role::Node, .. }), _) | (None, None) => None,
+            (None, Some(offer)) => {
+                let table = offer.clone()?.corrected(words)?.table();
+                config.with_node(&table).map_err(|error| error.text)?;
+                Some(table)
+            }
+        };
+        if *code == waiter.code && table.is_some() {
+            waiter.granted = true;
+            return Ok(table);
         }
-        if typed.trim() == waiter.code {
-            return self.admit(ask);
+        if *code == waiter.code {
+            return self.admit(ask).map(|()| None);
         }
         waiter.wrong += 1;
         let left = WRONG.saturating_sub(waiter.wrong);
@@ -288,6 +350,7 @@ impl Books {
             memory_mib: waiter.hello.memory_mib,
             age_s: now.saturating_duration_since(waiter.since).as_secs(),
             warning: self.warning(*ask, waiter),
+            offer: waiter.offer.as_ref().map(|offer| offer.as_ref().map(Offer::to_string).map_err(Clone::clone)),
         };
         let machine = |machine: &Machine| console::Machine {
             identity: machine.identity.to_string(),
@@ -304,6 +367,7 @@ impl Books {
             asking: self.asking.iter().map(asking).collect(),
             machines: self.table.machines().iter().map(machine).collect(),
             window: self.window.map(window),
+            add: None,
         }
     }
 }

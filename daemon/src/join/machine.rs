@@ -3,19 +3,22 @@
 use std::fs;
 use std::path::Path;
 
+use cluster::config::Mac;
+
 use super::Hello;
 use crate::netsetup;
 
 /// What the kernel knows of the machine's maker.
 const SMBIOS: &str = "/sys/class/dmi/id";
 
-/// This machine, which is `node` by its own configuration.
-pub(super) fn hello(node: &str) -> Hello {
+/// This machine, which is `node` by its own configuration, and asks over the card `first`, if it knows.
+pub(super) fn hello(node: &str, first: Option<Mac>) -> Hello {
     let smbios = |name: &str| text(&Path::new(SMBIOS).join(name));
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let others = netsetup::cards().into_iter().map(|(mac, _)| mac).filter(|mac| Some(*mac) != first);
     Hello {
-        cards: netsetup::cards().into_iter().map(|(mac, _)| mac.0).collect(),
+        cards: first.into_iter().chain(others).map(|mac| mac.0).collect(),
         node: node.to_owned(),
         serial: smbios("product_serial"),
         uuid: smbios("product_uuid"),

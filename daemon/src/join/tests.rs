@@ -33,7 +33,7 @@ fn another_version_is_told_so() {
     bytes[0] = 9;
     assert_eq!(
         Hello::parse(&bytes),
-        Err("it joins by version 9, the gateway by version 1: boot it from there".to_owned())
+        Err("it joins by version 9, the gateway by version 2: boot it from there".to_owned())
     );
 }
 

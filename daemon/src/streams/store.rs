@@ -5,7 +5,9 @@
 //! 4 KiB    the first place    \  number, length and checksum, then the table of claims
 //! 260 KiB  the second place   /
 //! 516 KiB  the first place    \  the same of the machines that were approved
-//! 772 KiB  the second place   /  (its room ends with the medium)
+//! 772 KiB  the second place   /
+//! 1028 KiB the first place    \  the same of the newest `cluster.toml`
+//! 1280 KiB the second place   /  (a medium of an earlier version ends before)
 //! ```
 //!
 //! The place with the higher number counts. A write that a power cut tears spoils the place that did not count; what was

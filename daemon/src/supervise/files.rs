@@ -16,7 +16,7 @@ use std::time::Duration;
 use cluster::config::{Config, FileSystem, SHARED, VmSpec};
 use cluster::event::{Event, VmFile};
 use cluster::limits;
-use cluster::words::{Instant, Mebibytes, VmName};
+use cluster::words::{Edition, Instant, Mebibytes, VmName};
 use rustix::mount::{MountFlags, mount};
 use serde::Deserialize;
 
@@ -26,6 +26,7 @@ use super::import;
 use super::mailbox::{Post, Told};
 use super::shared::is_mounted;
 use super::storage::{self, Disks};
+use crate::roster::Current;
 
 /// Where the shared file system is mounted.
 pub(super) const MOUNT: &str = "/shared";
@@ -162,9 +163,9 @@ fn understand(printed: &str) -> Result<Understood, String> {
 }
 
 /// Waits for the shared file system, reads, and tells of every change, for ever.
-pub(super) fn run(post: &Post, disks: &Arc<Disks>, config: &Config) {
+pub(super) fn run(post: &Post, disks: &Arc<Disks>, current: &Current) {
     let mut said = None;
-    while let Err(problem) = ready(disks, config) {
+    while let Err(problem) = ready(disks, &current.get()) {
         if said.as_ref() != Some(&problem) {
             post.tell(Told::Said(format!("no shared file system: {problem}")));
             said = Some(problem);
@@ -175,7 +176,7 @@ pub(super) fn run(post: &Post, disks: &Arc<Disks>, config: &Config) {
     loop {
         // A node that leaves lets go of it.
         if is_mounted() {
-            files.look(post, config);
+            files.look(post, &current.get());
         }
         thread::sleep(LOOK);
     }
@@ -211,6 +212,7 @@ fn mounted(disks: &Arc<Disks>) -> Result<(), String> {
 /// What is known of the files.
 #[derive(Debug, Default)]
 struct Files {
+    edition: Option<Edition>,
     known: BTreeMap<VmName, (Stamps, Result<VmFile, String>)>,
     told: Option<Vec<VmFile>>,
     problem: Option<String>,
@@ -224,6 +226,11 @@ type Stamps = (Stamp, Option<Stamp>);
 
 impl Files {
     fn look(&mut self, post: &Post, config: &Config) {
+        if self.edition != Some(config.edition) {
+            // They may name nodes.
+            self.known.clear();
+            self.edition = Some(config.edition);
+        }
         match self.read(post, config) {
             Ok(()) => self.problem = None,
             Err(error) => {

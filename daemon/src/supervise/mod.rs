@@ -26,6 +26,7 @@ mod monitor;
 mod ops;
 mod power;
 mod pulls;
+mod roster;
 mod run;
 mod shared;
 mod site;

@@ -108,7 +108,7 @@ impl Desk {
 
     /// As the gateway: has its storage bar a boot of a node.
     fn bar(&self, slot: Slot, incarnation: Incarnation, deadline: Instant) -> Outcome {
-        let boot = Boot { node: self.site.config.node(slot).name.clone(), incarnation };
+        let boot = Boot { node: self.site.config().node_name(slot), incarnation };
         let longest = until(deadline).saturating_sub(ANSWERING);
         let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         order(&Order::Bar { boot, longest_ms }, deadline)
@@ -135,7 +135,8 @@ impl Desk {
     }
 
     fn receive(&self, vm: &VmName, claim: Claim, from: Slot, deadline: Instant) -> Result<String, String> {
-        let source = self.site.config.node(from);
+        let config = self.site.config();
+        let source = config.node(from);
         let _held = self.disks_of(vm, claim, Some(&source.name), deadline)?;
         let mut command = Command::new(HOLDFAST);
         let address = source.address.to_string();

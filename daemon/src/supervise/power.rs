@@ -86,7 +86,8 @@ struct Order {
 
 /// What all of `outlets`, of one power switch, were read back as.
 fn ask(site: &Site, turns: &Turns, name: &str, outlets: &[Outlet], order: &Order) -> Result<Relay, String> {
-    let pdu = site.config.pdus.iter().find(|pdu| pdu.name == name);
+    let config = site.config();
+    let pdu = config.pdus.iter().find(|pdu| pdu.name == name);
     let pdu = pdu.ok_or_else(|| format!("there is no power switch `{name}`"))?;
     let outlets: Vec<_> = outlets.iter().map(|outlet| planned(pdu, outlet)).collect();
     let _turn = turns.take(name, order.path, order.patience.checked_sub(DIALOGUE).unwrap_or(order.patience))?;

@@ -1,5 +1,6 @@
 //! The loop: everything that happens becomes an event for the node, and what the node wants is carried out in order.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use cluster::config::Config;
-use cluster::event::{Action, Actions, Event, Outcome, RequestId, Work};
+use cluster::event::{Action, Actions, Answer, Event, Outcome, Request, RequestId, Work};
 use cluster::node::{Boot, Node};
-use cluster::words::{Instant, Role};
+use cluster::words::{Edition, Instant, Role};
+use console::JoinAnswer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -18,7 +19,7 @@ use super::clock::{self, now};
 use super::events::{self, EventLog};
 use super::lines::Lines;
 use super::mailbox::{Mailbox, Told};
-use super::menu_link::{FromMenu, Menus, ToMenu};
+use super::menu_link::{FromMenu, MenuId, Menus, ToMenu};
 use super::monitor::Monitor;
 use super::ops::Ops;
 use super::pulls::Pulls;
@@ -26,8 +27,8 @@ use super::shared::Shared;
 use super::site::{self, Site};
 use super::storage::Disks;
 use super::udp::Udp;
-use super::{files, joins, ups, watch, xen};
-use crate::init;
+use super::{files, joins, roster, ups, watch, xen};
+use crate::roster::Current;
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
@@ -45,6 +46,8 @@ pub(super) const STACK: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Supervisor {
     node: Node,
+    role: Role,
+    current: Arc<Current>,
     udp: Udp,
     lines: Lines,
     mailbox: Mailbox,
@@ -67,6 +70,8 @@ pub(super) struct Supervisor {
     actions: Actions,
     /// The lease that a later life would find.
     lease: Instant,
+    /// Machines that are to become nodes, as soon as the cluster has agreed: what the menu that has asked is told then.
+    adding: BTreeMap<RequestId, (MenuId, JoinAnswer)>,
     /// The next question's name.
     next_request: u64,
 }
@@ -79,26 +84,30 @@ impl Supervisor {
     pub(super) fn new(site: Site) -> Result<Self, String> {
         let me = site.me().clone();
         let seal = || Seal::new(&site.secrets.cluster_key);
-        let (udp, problems) = Udp::bind(&site.config, site.slot, seal())?;
-        let lines = Lines::new(&site.config, site.slot, seal());
+        let config = site.config();
+        let (udp, problems) = Udp::bind(&config, site.slot, seal())?;
+        let lines = Lines::new(&config, site.slot, seal());
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
         let menus = Menus::open().map_err(|error| format!("the menus' socket: {error}"))?;
         let pulls = Pulls::listen(Path::new(PULL_SOCKET)).map_err(|error| format!("{PULL_SOCKET}: {error}"))?;
         let mut log = EventLog::open(Path::new(events::FILE), &me.name);
         problems.into_iter().for_each(|problem| drop(log.say(now(), problem)));
         let monitor = monitor(me.monitor.as_deref(), &mut log);
-        let watchdog = watchdog(site.config.self_fence, &mut log);
-        let disks = Arc::new(Disks::new(&site.config));
-        let nudge = watch(&mailbox, &disks, site.config.timing.keepalive)?;
+        let watchdog = watchdog(config.self_fence, &mut log);
+        let disks = Arc::new(Disks::new(&config));
+        let nudge = watch(&mailbox, &disks, config.timing.keepalive)?;
         if me.role == Role::Node {
-            files(&mailbox, &disks, &site.config)?;
+            files(&mailbox, &disks, &site.current)?;
             machine(&mailbox)?;
+        }
+        if me.role == Role::Gateway {
+            roster::catch_up(&site.current, mailbox.post())?;
         }
         let shared = Shared::start(&site, mailbox.post(), Arc::clone(&disks))?;
         let ups_lines = ups::read_all(&site, &mailbox.post())?;
         let mut actions = Actions::new();
         let boot = Boot {
-            config: Arc::clone(&site.config),
+            config,
             slot: site.slot,
             incarnation: site.incarnation,
             start: site.start,
@@ -110,6 +119,8 @@ impl Supervisor {
         let node = Node::new(boot, now(), &mut actions);
         Ok(Self {
             node,
+            role: me.role,
+            current: Arc::clone(&site.current),
             udp,
             lines,
             menus,
@@ -127,6 +138,7 @@ impl Supervisor {
             problems: super::problems(),
             actions,
             lease: Instant::ZERO,
+            adding: BTreeMap::new(),
             next_request: 0,
         })
     }
@@ -188,7 +200,7 @@ impl Supervisor {
                 Told::Seen { began, .. } if began < self.settled => {}
                 Told::Seen { seen, .. } => self.handle(seen),
                 Told::Said(text) => self.say(text),
-                Told::Joining { menu, answer } => self.menus.tell_one(menu, &ToMenu::Joining(answer)),
+                Told::Joining { menu, answer } => self.joining(menu, answer),
             }
         }
     }
@@ -204,8 +216,7 @@ impl Supervisor {
         for (menu, asked) in asked {
             match asked {
                 FromMenu::Request(request) => {
-                    let id = RequestId(self.next_request);
-                    self.next_request += 1;
+                    let id = self.request_id();
                     self.menus.expect(menu, id);
                     self.handle(Event::Asked { id, request });
                 }
@@ -238,16 +249,46 @@ impl Supervisor {
                 }
                 Action::Refuse { stream, reason } => self.pulls.refuse(stream, &reason),
                 Action::Pet { lease } => self.pet(lease),
-                Action::Answer { id, answer } => self.menus.answer(id, &answer),
-                Action::Configured { edition, text } => {
-                    match init::Site::keep(&text) {
-                        Ok(()) => self.mailbox.post().tell(Told::Event(Event::Kept { edition })),
-                        Err(error) => self.say(format!("edition {edition} of cluster.toml cannot be kept: {error}")),
-                    }
-                }
+                Action::Answer { id, answer } => self.answer(id, &answer),
+                Action::Configured { edition, text } => self.configured(edition, text),
                 // Init is asked, and ends us with the rest. Where it cannot be asked there is nobody left to ask.
                 Action::PowerOff => drop(kill(Pid::from_raw(1), Signal::SIGUSR2)),
             }
+        }
+    }
+
+    /// The gateway has answered a menu. If it has approved a machine that is to become a node, the cluster is asked for that
+    /// before the menu hears of it.
+    fn joining(&mut self, menu: MenuId, answer: JoinAnswer) {
+        match answer.outcome.as_ref().map(|joining| joining.add.clone()) {
+            Ok(Some(table)) => {
+                let id = self.request_id();
+                self.adding.insert(id, (menu, answer));
+                self.handle(Event::Asked { id, request: Request::AddNode { table } });
+            }
+            Ok(None) | Err(_) => self.menus.tell_one(menu, &ToMenu::Joining(answer)),
+        }
+    }
+
+    fn answer(&mut self, id: RequestId, answer: &Answer) {
+        let Some((menu, mut joining)) = self.adding.remove(&id) else { return self.menus.answer(id, answer) };
+        if let Answer::Refused(reason) = answer {
+            joining.outcome = Err(reason.clone());
+        }
+        self.menus.tell_one(menu, &ToMenu::Joining(joining));
+    }
+
+    fn request_id(&mut self) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        id
+    }
+
+    fn configured(&mut self, edition: Edition, text: String) {
+        let kept = roster::keep(edition, text, self.role, &self.current, self.mailbox.post());
+        self.udp.configured(&self.current.get());
+        if let Err(error) = kept {
+            self.say(format!("edition {edition} of cluster.toml is not kept: {error}"));
         }
     }
 
@@ -322,9 +363,9 @@ fn watch(mailbox: &Mailbox, disks: &Arc<Disks>, pause: Duration) -> Result<SyncS
 }
 
 /// Starts the servant that mounts the shared file system and reads the VM files.
-fn files(mailbox: &Mailbox, disks: &Arc<Disks>, config: &Arc<Config>) -> Result<(), String> {
-    let (post, disks, config) = (mailbox.post(), Arc::clone(disks), Arc::clone(config));
-    servant("files", move || files::run(&post, &disks, &config))
+fn files(mailbox: &Mailbox, disks: &Arc<Disks>, current: &Arc<Current>) -> Result<(), String> {
+    let (post, disks, current) = (mailbox.post(), Arc::clone(disks), Arc::clone(current));
+    servant("files", move || files::run(&post, &disks, &current))
 }
 
 /// Starts the servant that finds out what this machine is.

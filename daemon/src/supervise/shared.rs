@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use cluster::config::{Config, FileSystem, SHARED};
+use cluster::config::{FileSystem, SHARED};
 use cluster::event::{Event, LockspaceOrder, SharedState};
-use cluster::words::{Incarnation, Instant, LockEpoch, Role, Slot};
+use cluster::words::{Edition, Incarnation, Instant, LockEpoch, Role, Slot};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use super::mailbox::{Post, Told};
 use super::run::servant;
 use super::site::Site;
 use super::storage::Disks;
+use crate::roster::Current;
 use crate::secrets::Key;
 use crate::wireguard;
 
@@ -38,7 +39,7 @@ const WATCH: Duration = Duration::from_secs(1);
 /// The shared file system of this machine.
 #[derive(Debug)]
 pub(super) struct Shared {
-    config: Arc<Config>,
+    current: Arc<Current>,
     own: Slot,
     cluster_key: Key,
     kernel: Lockspace,
@@ -51,8 +52,8 @@ pub(super) struct Shared {
 struct Desk {
     /// Counts orders: the newest one's is this.
     ticket: u64,
-    /// Whether the lock manager's tunnels are there.
-    tunnels: bool,
+    /// The edition of `cluster.toml` whose nodes the lock manager's tunnels lead to.
+    tunnels: Option<Edition>,
     /// Whether the file system was let go of, and the kernel is still about to give its lockspace up.
     left: bool,
     mounting: Mounting,
@@ -99,11 +100,11 @@ impl Shared {
     /// # Errors
     /// No thread can be started.
     pub(super) fn start(site: &Site, post: Post, disks: Arc<Disks>) -> Result<Option<Arc<Self>>, String> {
-        if site.config.shared != FileSystem::Gfs2 || site.me().role != Role::Node {
+        if site.config().shared != FileSystem::Gfs2 || site.me().role != Role::Node {
             return Ok(None);
         }
         let shared = Arc::new(Self {
-            config: Arc::clone(&site.config),
+            current: Arc::clone(&site.current),
             own: site.slot,
             cluster_key: site.secrets.cluster_key.clone(),
             kernel: Lockspace::new(),
@@ -159,10 +160,11 @@ impl Shared {
             let mut peers = self.forget_all_but(members)?;
             peers.extend(members.iter().copied());
             record(&Record { epoch, running: true, peers })?;
-            if !desk.tunnels {
-                wireguard::set_up(&self.config, self.own, &self.cluster_key)
+            let config = self.current.get();
+            if desk.tunnels != Some(config.edition) {
+                wireguard::set_up(&config, self.own, &self.cluster_key)
                     .map_err(|error| format!("{}: {error}", wireguard::INTERFACE))?;
-                desk.tunnels = true;
+                desk.tunnels = Some(config.edition);
             }
             self.prepare(members)?;
             desk.ticket
@@ -190,7 +192,7 @@ impl Shared {
     fn prepare(&self, members: &[(Slot, Incarnation)]) -> Result<(), String> {
         let slots: Vec<Slot> = members.iter().map(|(slot, _)| *slot).collect();
         let written = || {
-            self.kernel.introduce(&self.config.name, (self.own, wireguard::address(self.own)))?;
+            self.kernel.introduce(&self.current.get().name, (self.own, wireguard::address(self.own)))?;
             slots.iter().try_for_each(|slot| self.kernel.meet(*slot, wireguard::address(*slot)).map(drop))?;
             self.kernel.set_members(&slots)
         };
@@ -317,7 +319,7 @@ impl Shared {
 
     /// The name that GFS2 has for its locks.
     fn table(&self) -> String {
-        format!("{}:{SHARED}", self.config.name)
+        format!("{}:{SHARED}", self.current.get().name)
     }
 
     /// Tells the node how things stand, if that is new.

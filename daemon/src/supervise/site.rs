@@ -11,6 +11,7 @@ use cluster::config::{Config, NodeConfig};
 use cluster::words::{Incarnation, Instant, Slot};
 
 use crate::init;
+use crate::roster::Current;
 use crate::secrets::Secrets;
 
 /// How many supervisors were started before in this boot.
@@ -21,8 +22,9 @@ const LEASE: &str = "/run/holdfast/lease";
 /// Who this machine is.
 #[derive(Debug)]
 pub(super) struct Site {
-    /// What the operator wrote.
-    pub(super) config: Arc<Config>,
+    /// What the operator wrote, and the cluster has agreed since.
+    pub(super) current: Arc<Current>,
+    me: NodeConfig,
     /// What must stay secret.
     pub(super) secrets: Secrets,
     /// This machine's place.
@@ -42,7 +44,8 @@ impl Site {
         let init::Site { config, slot } = init::Site::find()?;
         let secrets = Secrets::read(&config)?;
         Ok(Self {
-            config: Arc::new(config),
+            me: config.node(slot).clone(),
+            current: Current::new(config),
             secrets,
             slot,
             incarnation: init::incarnation()?,
@@ -50,9 +53,14 @@ impl Site {
         })
     }
 
-    /// This machine's part of the configuration.
+    /// The configuration that holds now.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.current.get()
+    }
+
+    /// This machine's part of it, which never changes.
     pub(super) fn me(&self) -> &NodeConfig {
-        self.config.node(self.slot)
+        &self.me
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use cluster::config::{Config, Link};
+use cluster::config::{Config, Link, NodeConfig};
 use cluster::event::To;
 use cluster::words::{LinkId, Slot};
 use rustix::event::{PollFd, PollFlags};
@@ -65,6 +65,13 @@ impl Udp {
         Ok((Self { ways, seal, buffer: vec![0; LARGEST], forged: 0 }, problems))
     }
 
+    /// Other nodes than before: their addresses.
+    pub(super) fn configured(&mut self, config: &Config) {
+        for way in &mut self.ways {
+            way.nodes = nodes(config, way.link);
+        }
+    }
+
     /// What is worth waking up for.
     pub(super) fn waits(&self) -> impl Iterator<Item = PollFd<'_>> {
         let sockets = self.ways.iter().flat_map(|way| [&way.own, &way.all]);
@@ -110,17 +117,24 @@ impl Udp {
 impl Way {
     /// `None` if the node has no card there.
     fn bind(config: &Config, slot: Slot, link: Link<'_>) -> io::Result<Option<Self>> {
-        let on_link = |slot| config.node(slot).links.iter().find(|(id, _)| *id == link.id).map(|(_, address)| *address);
-        let Some(address) = on_link(slot) else {
+        let nodes = nodes(config, link.id);
+        let Some(address) = nodes.get(&slot).copied() else {
             return Ok(None);
         };
         let broadcast = broadcast(link.subnet, link.prefix);
         let own = socket(address)?;
         own.set_broadcast(true)?;
         let all = socket(broadcast)?;
-        let nodes = config.slots().filter_map(|(slot, _)| Some((slot, on_link(slot)?))).collect();
         Ok(Some(Self { link: link.id, own, all, address, broadcast, nodes }))
     }
+}
+
+/// The nodes' addresses on a link.
+fn nodes(config: &Config, link: LinkId) -> BTreeMap<Slot, Ipv4Addr> {
+    let on_link = |(slot, node): (Slot, &NodeConfig)| {
+        node.links.iter().find(|(id, _)| *id == link).map(|(_, address)| (slot, *address))
+    };
+    config.slots().filter_map(on_link).collect()
 }
 
 fn socket(address: Ipv4Addr) -> io::Result<UdpSocket> {

@@ -49,9 +49,10 @@ struct Line {
 /// There is no room for one, in words for the operator.
 pub(super) fn read_all(site: &Site, post: &Post) -> Result<Arc<UpsLines>, String> {
     let held = |ups: &Ups| matches!(&ups.way, UpsWay::Smart(line) if line.holder == site.slot);
-    let lines = site.config.ups_ids().filter(|(_, ups)| held(ups)).map(|(id, _)| (id, Line::default()));
+    let config = site.config();
+    let lines = config.ups_ids().filter(|(_, ups)| held(ups)).map(|(id, _)| (id, Line::default()));
     let lines = Arc::new(UpsLines(lines.collect()));
-    for (id, ups) in site.config.ups_ids() {
+    for (id, ups) in config.ups_ids() {
         let teller = Teller { id, post: post.clone(), said: Mutex::new(None) };
         let name = format!("UPS {}", ups.name);
         match &ups.way {
@@ -75,7 +76,8 @@ pub(super) fn read_all(site: &Site, post: &Post) -> Result<Arc<UpsLines>, String
 /// # Errors
 /// Why it does not, in words for the operator.
 pub(super) fn cut_load(site: &Site, lines: &UpsLines, id: UpsId, deadline: Instant) -> Result<String, String> {
-    let ups = site.config.ups(id).ok_or("there is no such UPS")?;
+    let config = site.config();
+    let ups = config.ups(id).ok_or("there is no such UPS")?;
     let deadline = Clock::now() + until(deadline);
     match &ups.way {
         UpsWay::Nut { address, port, ups: there, user } => {

@@ -19,7 +19,9 @@ pub(crate) fn is_open(facts: &Facts, request: &JoinRequest) -> bool {
 /// Whether it is about something that there is.
 fn is_there(facts: &Facts, request: &JoinRequest) -> bool {
     match request {
-        JoinRequest::Approve { ask, .. } => asking(facts, *ask).is_some(),
+        JoinRequest::Approve { ask, .. } => {
+            asking(facts, *ask).is_some_and(|machine| !matches!(machine.offer, Some(Err(_))))
+        }
         JoinRequest::Revoke { identity } => machine(facts, identity).is_some_and(|machine| !machine.revoked),
         JoinRequest::Forget { identity } => machine(facts, identity).is_some_and(|machine| machine.revoked),
         JoinRequest::List | JoinRequest::Open { .. } | JoinRequest::Close => true,
@@ -38,14 +40,18 @@ fn machine<'a>(facts: &'a Facts, identity: &str) -> Option<&'a Machine> {
 
 /// What a machine that asks is called.
 pub(crate) fn name(machine: &Asking) -> String {
-    machine.node.clone().unwrap_or_else(|| "unknown".to_owned())
+    machine.node.clone().unwrap_or_else(|| "new machine".to_owned())
 }
 
 /// What a machine that asks says of itself, and what is strange about it.
 pub(crate) fn description(machine: &Asking) -> impl Iterator<Item = String> {
     let of = format!("serial number {}, {} MiB, {}", word(&machine.serial), machine.memory_mib, word(&machine.cpu));
     let warning = machine.warning.iter().map(|warning| format!("Beware: {warning}."));
-    std::iter::once(of).chain(warning)
+    let offer = machine.offer.iter().map(|offer| match offer {
+        Ok(node) => format!("It would become {node}."),
+        Err(reason) => format!("It cannot become a node: {reason}."),
+    });
+    std::iter::once(of).chain(warning).chain(offer)
 }
 
 fn word(text: &str) -> &str {
@@ -57,9 +63,10 @@ pub(crate) fn title(facts: &Facts, request: &JoinRequest) -> String {
     let node = |identity| machine(facts, identity).map_or("the machine", |machine| &*machine.node);
     match request {
         JoinRequest::List => "Joining".to_owned(),
-        JoinRequest::Approve { ask, .. } => {
-            format!("Let {} in", asking(facts, *ask).map_or_else(|| "the machine".to_owned(), name))
-        }
+        JoinRequest::Approve { ask, .. } => match asking(facts, *ask) {
+            Some(machine) if machine.node.is_none() => "Make the new machine a node".to_owned(),
+            machine => format!("Let {} in", machine.map_or_else(|| "the machine".to_owned(), name)),
+        },
         JoinRequest::Open { .. } => "Let the next machines in without a code".to_owned(),
         JoinRequest::Close => "Close the window".to_owned(),
         JoinRequest::Revoke { identity } => format!("Take the approval of {} back", node(identity)),
@@ -111,10 +118,17 @@ fn question(facts: &Facts, request: &JoinRequest) -> String {
                 let described: Vec<_> = description(machine).collect();
                 format!("{}: {}", machine.card, described.join(". "))
             });
+            let asked = asking(facts, *ask);
+            let wish = if asked.is_some_and(|machine| machine.node.is_none()) {
+                " If it is to be another node than that, type a name behind the code, and behind it power switches with an \
+                 outlet each, as in 123456 node7 pdu1 5."
+            } else {
+                ""
+            };
             return format!(
                 "{described}\n\nIt is given the cluster's secrets, now and at every boot.\n\nGo to that machine: a code of six \
-                 digits stands on its console. After three wrong ones it is sent away, and shows another.\n\nType the code and \
-                 press Enter: {code}_"
+                 digits stands on its console. After three wrong ones it is sent away, and shows another.{wish}\n\nType the \
+                 code and press Enter: {code}_"
             );
         }
         JoinRequest::Open { machines } => {

@@ -1,7 +1,7 @@
 //! One node: how it is, what its last boot ended of, and what can be asked of it.
 
 use cluster::event::Request;
-use cluster::status::LinkStatus;
+use cluster::status::{LinkStatus, NodeStatus};
 use cluster::words::{Role, Slot};
 
 use super::{leaving, overview};
@@ -11,6 +11,11 @@ use crate::text::{list, wrap};
 
 /// The column of the values.
 const VALUE: usize = 13;
+
+/// Whether it is off, as far as the cluster knows.
+pub(crate) fn is_gone(node: &NodeStatus) -> bool {
+    matches!(node.state.as_str(), "off" | "fenced" | "booting")
+}
 
 pub(crate) fn rows(facts: &Facts, slot: Slot) -> Vec<Row> {
     let Some(status) = &facts.status else {
@@ -65,6 +70,9 @@ pub(crate) fn rows(facts: &Facts, slot: Slot) -> Vec<Row> {
         rows.push(ask("Shut down", Request::ShutDown));
     } else {
         rows.extend(paragraph("\nIt is shut down at its own console."));
+    }
+    if node.role == Role::Node && !here && is_gone(node) {
+        rows.push(ask("Remove it from the cluster", Request::RemoveNode { node: slot, typed: String::new() }));
     }
     rows.extend(leaving::rows(facts, slot));
     rows

@@ -1,15 +1,15 @@
 //! A question: what a request will do to which VMs, whether it may be asked now, and what came of it.
 //!
-//! A request is asked for with `y`; that a node is off, by typing its name. One at a time: the supervisor's answer does
+//! A request is asked for with `y`; that a node is off, or is to be removed, by typing its name. One at a time: the supervisor's answer does
 //! not say to what. Whether a request is granted is the core's to decide, so that this page refuses nothing itself.
 
 mod effect;
 
 use cluster::event::Request;
 
-use super::leaving;
+use super::{leaving, node};
 use crate::facts::{Asked, Facts, Reply, same};
-use crate::page::{Page, Row, no_status, paragraph};
+use crate::page::{Row, no_status, paragraph};
 
 /// How the question stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,10 @@ fn stage(facts: &Facts, request: &Request) -> Stage {
             Request::ConfirmOff { node, .. } if facts.node(*node).is_none_or(|node| node.state != "unclean") => {
                 Stage::Idle
             }
+            // When it was removed there is no such node any more.
+            Request::RemoveNode { node, .. } if facts.node(*node).is_none_or(|node| !node::is_gone(node)) => {
+                Stage::Idle
+            }
             Request::ConfirmOff { .. }
             | Request::ShutDown
             | Request::Standby { .. }
@@ -89,7 +93,7 @@ pub(crate) fn title(facts: &Facts, request: &Request) -> String {
         Request::Migrate { vm, to } => format!("Migrate VM {vm} to {}", facts.name(*to)),
         Request::Drill { node } => format!("Test the fencing of {}", facts.name(*node)),
         Request::AddNode { .. } => "Add a node".to_owned(),
-        Request::RemoveNode { node, .. } => format!("Remove {}", facts.name(*node)),
+        Request::RemoveNode { node, .. } => format!("Remove {} from the cluster", facts.name(*node)),
         Request::ConfirmOff { node, .. } => format!("Confirm that {} is off", facts.name(*node)),
     }
 }
@@ -124,8 +128,11 @@ pub(crate) fn rows(facts: &Facts, request: &Request) -> Vec<Row> {
 
 /// Why nothing waits for a node's death.
 fn idle(facts: &Facts, request: &Request) -> String {
-    let Request::ConfirmOff { node, .. } = request else { return String::new() };
+    let (Request::ConfirmOff { node, .. } | Request::RemoveNode { node, .. }) = request else { return String::new() };
     let Some(shown) = facts.node(*node) else { return "There is no such node any more.".to_owned() };
+    if matches!(request, Request::RemoveNode { .. }) {
+        return format!("{} is {}: put it in standby and shut it down first.", shown.name, shown.state);
+    }
     format!(
         "{} is {}, not unclean: nothing waits for its death.\n\nA node is unclean when the cluster takes it for dead \
          and cannot prove it. Only then it is for you to say that it is off.",
@@ -177,11 +184,17 @@ fn progress(facts: &Facts, request: &Request) -> Vec<Row> {
 
 /// The keys of it.
 pub(crate) fn keys(facts: &Facts, request: &Request) -> Option<&'static str> {
-    let open = is_open(facts, request);
-    let typed = Page::Ask(request.clone()).text().is_some();
-    match (open, typed) {
-        (false, _) => None,
-        (true, true) => Some("Enter: it is off   Esc: no, back   Ctrl-L: draw again"),
-        (true, false) => Some("y: yes   n, Esc, q: no, back   Ctrl-L: draw again"),
-    }
+    is_open(facts, request).then_some(match request {
+        Request::ConfirmOff { .. } => "Enter: it is off   Esc: no, back   Ctrl-L: draw again",
+        Request::RemoveNode { .. } => "Enter: remove it   Esc: no, back   Ctrl-L: draw again",
+        Request::ShutDown
+        | Request::Standby { .. }
+        | Request::Maintenance { .. }
+        | Request::Disarm { .. }
+        | Request::Start { .. }
+        | Request::Stop { .. }
+        | Request::Migrate { .. }
+        | Request::Drill { .. }
+        | Request::AddNode { .. } => "y: yes   n, Esc, q: no, back   Ctrl-L: draw again",
+    })
 }

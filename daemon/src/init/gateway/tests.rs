@@ -3,7 +3,7 @@ use std::process::Command;
 
 use cluster::config::{Config, Export};
 
-use super::{dnsmasq_configuration, fat_label, nbd_configuration};
+use super::{dnsmasq_configuration, dnsmasq_hosts, fat_label, nbd_configuration};
 
 const SITE: &str = r#"
 [cluster]
@@ -56,19 +56,39 @@ fn dnsmasq() -> String {
     dnsmasq_configuration(&config, own, "eth0")
 }
 
+fn hosts(config: &Config) -> String {
+    let (_, own) = config.gateway().unwrap();
+    dnsmasq_hosts(config, own)
+}
+
+/// A node that was added gets its address, one that was removed no longer: then it is any machine that boots.
 #[test]
-fn only_the_other_nodes_cards_get_addresses() {
+fn the_other_nodes_cards_have_their_addresses() {
+    let config = Config::parse(SITE).unwrap();
+    assert_eq!(hosts(&config), "52:54:00:77:00:11,10.77.0.11,node1\n52:54:00:77:00:12,10.77.0.12,node2\n");
+    let next = config
+        .with_node(
+            "name = \"node3\"\noutlets = [{ pdu = \"pdu1\", outlet = 4 }]\n\
+             nics = [{ mac = \"52:54:00:77:00:13\", network = \"cluster\", address = \"10.77.0.13\" }]",
+        )
+        .unwrap();
+    let next = next.without_node(cluster::words::Slot(1)).unwrap();
+    assert_eq!(hosts(&next), "52:54:00:77:00:12,10.77.0.12,node2\n52:54:00:77:00:13,10.77.0.13,node3\n");
+}
+
+/// A machine that boots from the network and is no node gets one of the addresses that are nobody's; others get none.
+#[test]
+fn who_boots_gets_an_address() {
     let text = dnsmasq();
-    let hosts: Vec<&str> = text.lines().filter(|line| line.starts_with("dhcp-host=")).collect();
-    let expected = ["dhcp-host=52:54:00:77:00:11,10.77.0.11,node1", "dhcp-host=52:54:00:77:00:12,10.77.0.12,node2"];
-    assert_eq!(hosts, expected);
     for line in [
         "port=0",
         "interface=eth0",
         "tftp-port-range=61000,61255",
         "user=boot",
-        "dhcp-ignore=tag:!known",
-        "dhcp-range=10.77.0.0,static,255.255.255.0",
+        "dhcp-hostsfile=/run/holdfast/dnsmasq.hosts",
+        "dhcp-range=10.77.0.234,10.77.0.241,255.255.255.0",
+        "dhcp-vendorclass=set:boots,PXEClient",
+        "dhcp-ignore=tag:!known,tag:!boots",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing");
     }

@@ -9,8 +9,12 @@ struct Gateway {
     now: Instant,
 }
 
+fn good() -> Config {
+    Config::parse(include_str!("../../../cluster/src/config/good.toml")).unwrap()
+}
+
 fn open(medium: &tempfile::TempDir) -> Desk {
-    let config = Config::parse(include_str!("../../../cluster/src/config/good.toml")).unwrap();
+    let config = Current::at(medium.path().join("cluster.toml"), good());
     Desk::new(config, Store::open(&medium.path().join("state")).unwrap())
 }
 
@@ -47,6 +51,13 @@ impl Gateway {
 
     fn approve(&self, waiting: &Waiting<'_>, who: u8) -> Result<Joining, String> {
         self.order(&JoinRequest::Approve { ask: waiting.ask, code: code(&SALT, &[who; 32]) })
+    }
+
+    /// The cluster has agreed to another `cluster.toml`.
+    fn configured(&self, config: &Config) {
+        let place = self.medium.path().join("cluster.toml");
+        std::fs::write(place.with_extension("new"), &config.text).unwrap();
+        std::fs::rename(place.with_extension("new"), place).unwrap();
     }
 
     fn window(&self, machines: u8) -> Joining {
@@ -156,8 +167,60 @@ fn who_has_no_node_or_is_no_node_is_not_let_in() {
     gateway.window(16);
     assert!(!is_in(&stranger) && !is_in(&gateways));
     assert_eq!(stranger.note, "it is not in cluster.toml");
-    assert!(gateway.approve(&stranger, 1).unwrap_err().starts_with("cluster.toml names none of its cards"));
+    assert!(gateway.list().machines.is_empty());
     assert_eq!(gateway.approve(&gateways, 2).unwrap_err(), "there is one gateway, and this is not it");
+}
+
+#[test]
+fn a_new_machine_is_let_in_once_the_cluster_has_agreed_to_its_node() {
+    let gateway = Gateway::new();
+    let waiting = gateway.waits(1, 0x13);
+    let [asking] = &gateway.list().asking[..] else { panic!("one asks") };
+    let offer = "node3, fed by pdu1 outlet 4, 52:54:00:77:00:13 on cluster as 10.77.0.13";
+    assert_eq!((&asking.node, &asking.offer), (&None, &Some(Ok(offer.to_owned()))));
+    let typed = |words: &str| gateway.order(&JoinRequest::Approve { ask: waiting.ask, code: words.to_owned() });
+    let code = code(&SALT, &[1; 32]);
+    assert!(typed(&format!("{code} node2")).unwrap_err().contains("two nodes are named"));
+    assert!(typed(&format!("{code} node3 pdu1 3")).unwrap_err().contains("feeds both"));
+    assert!(typed(&format!("{code} node3 pdu9 3")).unwrap_err().contains("no such [[pdu]]"));
+    assert!(typed("000000x node3").unwrap_err().contains("2 more"), "a guess counts");
+    assert!(typed("").is_err());
+    let joining = typed(&format!("{code} big pdu1 7")).unwrap();
+    let table = joining.add.unwrap();
+    assert!(joining.asking.len() == 1 && !is_in(&waiting) && joining.machines.is_empty(), "nobody has agreed yet");
+    let next = good().with_node(&table).unwrap();
+    assert_eq!(next.node(next.named("big").unwrap()).outlets[0].number, 7);
+    gateway.configured(&next);
+    waiting.look();
+    assert!(is_in(&waiting));
+    drop(waiting);
+    assert_eq!(gateway.list().machines[0].node, "big");
+    assert!(matches!(gateway.ask(1, 0x13), Admission::In), "at its next boot too");
+}
+
+#[test]
+fn a_removed_nodes_machine_is_refused_until_its_approval_is_forgotten() {
+    let mut gateway = Gateway::new();
+    gateway.window(1);
+    drop(gateway.waits(2, 0x12));
+    let gone = good().without_node(cluster::words::Slot(2)).unwrap();
+    gateway.configured(&gone);
+    gateway.window(16);
+    for _ in 0..2 {
+        let reason = out(gateway.ask(2, 0x12));
+        assert!(reason.contains("removed from the cluster") || reason.contains("taken back"), "{reason}");
+        assert!(gateway.list().machines[0].revoked);
+        gateway.restart();
+    }
+    // Its node comes back under the same name and card: its old approval does not.
+    let table = "name = \"node2\"\noutlets = [{ pdu = \"pdu1\", outlet = 3 }]\n\
+                 nics = [{ mac = \"52:54:00:77:00:12\", network = \"cluster\", address = \"10.77.0.12\" }]";
+    gateway.configured(&gone.with_node(table).unwrap());
+    assert!(out(gateway.ask(2, 0x12)).contains("taken back"));
+    gateway.order(&JoinRequest::Forget { identity: Identity([2; 32]).to_string() }).unwrap();
+    let waiting = gateway.waits(2, 0x12);
+    gateway.approve(&waiting, 2).unwrap();
+    assert!(is_in(&waiting));
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub(super) fn question(facts: &Facts, request: &Request) -> String {
         Request::Migrate { vm, to } => of_vm(facts, vm, |facts, vm| migrate(facts, vm, *to)),
         Request::Drill { node } => drill(facts, *node),
         Request::AddNode { .. } => "Its votes count from now on, and it joins when it boots.".to_owned(),
-        Request::RemoveNode { .. } => "It has no vote any more, and is not taken in when it boots again.".to_owned(),
         Request::ConfirmOff { node, typed } => return confirm(facts, *node, typed),
+        Request::RemoveNode { node, typed } => return remove(facts, *node, typed),
     };
     format!("{}? (y/n)\n\n{effect}", super::title(facts, request))
 }
@@ -171,6 +171,18 @@ fn drill(facts: &Facts, slot: Slot) -> String {
          that one loses its power, with the VMs on it.{busy}",
         list(&outlets),
         facts.name(slot)
+    )
+}
+
+fn remove(facts: &Facts, slot: Slot, typed: &str) -> String {
+    let name = facts.name(slot);
+    let outlets = facts.node(slot).map_or_else(Vec::new, |node| node.outlets.clone());
+    format!(
+        "It is no node any more: its vote does not count, and nobody watches it. Its address and its outlets are free for another \
+         machine: {}.\n\nIf it boots again it is not taken in, and the gateway does not give it the cluster's secrets. It keeps \
+         those that it has been given: whoever has read them from its memory can use them.\n\nIs {name} to go for good? Type \
+         its name and press Enter: {typed}_",
+        list(&outlets)
     )
 }
 
