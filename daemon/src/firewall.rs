@@ -145,11 +145,11 @@ pub(crate) fn ruleset(config: &Config, slot: Slot, interface: impl Fn(Mac) -> Op
             tunnels(&mut chains, &card, &peers);
         }
         if own.role == Role::Gateway && address == own.address {
-            let strangers = pool::addresses(config).map(|(first, last)| format!("{first}-{last}"));
             if config.pxe {
-                boots(&mut chains, &card, &[Some(format!("@{peers}")), strangers.clone()]);
+                let strangers = pool::addresses(config).map(|(first, last)| format!("{first}-{last}"));
+                boots(&mut chains, &card, &[Some(format!("@{peers}")), strangers]);
             }
-            strangers.iter().for_each(|strangers| joins(&mut chains, &card, strangers));
+            joins(&mut chains, &card);
         }
     }
     text(&sets, &chains)
@@ -242,11 +242,12 @@ fn boots(chains: &mut Chains, card: &Card<'_>, whose: &[Option<String>]) {
     }
 }
 
-/// A machine that no node is may ask to become one.
-fn joins(chains: &mut Chains, card: &Card<'_>, strangers: &str) {
-    let Card { interface, address, .. } = card;
-    let here = format!("iifname \"{interface}\" ip saddr {strangers} ip daddr {address}");
-    let there = format!("oifname \"{interface}\" ip saddr {address} ip daddr {strangers}");
+/// Any machine of the network may ask to become a node: one that is new, and one that was removed and has its old address.
+fn joins(chains: &mut Chains, card: &Card<'_>) {
+    let Card { interface, address, link } = card;
+    let network = format!("{}/{}", link.subnet, link.prefix);
+    let here = format!("iifname \"{interface}\" ip saddr {network} ip daddr {address}");
+    let there = format!("oifname \"{interface}\" ip saddr {address} ip daddr {network}");
     chains.answer(&here, &there, &dialogue(Protocol::Tcp, OURS, MEMBERS));
 }
 

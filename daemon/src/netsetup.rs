@@ -47,6 +47,24 @@ pub(crate) fn set_up(config: &Config, nics: &[Nic]) -> Result<(), String> {
     if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 
+/// Takes the addresses of `nics` back: the machine is another node from now on.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn take_addresses(config: &Config, nics: &[Nic]) -> Result<(), String> {
+    let kernel = Rtnetlink::open().map_err(|error| format!("rtnetlink: {error}"))?;
+    for nic in nics {
+        let network = config.networks.iter().find(|network| network.name == nic.network);
+        if let (Some(NetworkKind::Cluster { prefix, .. }), Some(address), Some(interface)) =
+            (network.map(|network| &network.kind), nic.address, interface(nic.mac))
+        {
+            let taken = kernel.remove_address(&interface, address, *prefix);
+            taken.map_err(|error| format!("{interface}, {address}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
 fn set_up_nic(kernel: &Rtnetlink, config: &Config, nic: &Nic) -> Result<(), String> {
     let name = &nic.network;
     let Some(network) = config.networks.iter().find(|network| network.name == *name) else {

@@ -117,19 +117,25 @@ impl Boot {
 
     /// There is another `cluster.toml`: whoever was told of the one before is told of it.
     pub(super) fn configure(&mut self) {
-        let fresh = match Site::find() {
-            Ok(site) => self.site.replace(site).is_none(),
+        let site = match Site::find() {
+            Ok(site) => site,
             // A node that was removed keeps what it has: the cluster does not talk with it.
             Err(error) => return report::failure(&format!("site: {error}")),
         };
+        let slot = site.slot;
+        let before = self.site.replace(site);
         let rules = self.rules();
-        let told = if fresh {
-            // A machine that has become a node.
-            let told = self.set_up_network().and(filter::replace(&rules));
-            self.start_streams();
-            told
-        } else {
-            filter::replace(&rules).and(self.tell_dnsmasq())
+        let told = match before {
+            Some(before) if before.slot == slot => filter::replace(&rules).and(self.tell_dnsmasq()),
+            before => {
+                // A machine that has become a node, or another one.
+                let old = before.as_ref().map_or(Ok(()), |old| netsetup::take_addresses(&old.config, &old.own().nics));
+                let told = old.and(self.set_up_network()).and(filter::replace(&rules));
+                if before.is_none() {
+                    self.start_streams();
+                }
+                told
+            }
         };
         match told {
             Ok(()) => report::progress("another edition of cluster.toml"),

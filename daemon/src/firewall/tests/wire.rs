@@ -312,7 +312,7 @@ fn the_gateway_serves_who_boots() {
     assert_eq!(site.inward(Protocol::Udp, (PEER, 2_070), gateway), tftp);
     assert_eq!(site.inward(Protocol::Udp, (STRANGER, 68), gateway), one(67));
     assert_eq!(site.inward(Protocol::Udp, (STRANGER, 2_070), gateway), BTreeSet::new());
-    assert_eq!(site.inward(Protocol::Tcp, (STRANGER, ASKING), gateway), BTreeSet::new());
+    assert_eq!(site.inward(Protocol::Tcp, (STRANGER, ASKING), gateway), one(694));
     assert_eq!(site.outward(Protocol::Udp, (gateway, 67), STRANGER), one(68));
 }
 
