@@ -1,7 +1,7 @@
 //! The files that nodes boot, by HTTP, on the gateway's cluster address.
 //!
-//! TFTP waits for a round trip every 1.4 KB, which takes minutes where machines are emulated; firmware that can (iPXE)
-//! reads the same files here. One request a connection, `GET` only, and nothing outside the one directory.
+//! TFTP waits for a round trip every kilobyte, which takes minutes where machines are emulated: boot loaders (iPXE, GRUB) read
+//! the big files here. One request a connection, `GET` only, and nothing outside the one directory.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -70,7 +70,8 @@ fn answer(mut stream: TcpStream, directory: &Path) -> io::Result<()> {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
     let length = file.metadata()?.len();
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+    // One write: some boot loaders take no header that comes in pieces.
+    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n").as_bytes())?;
     io::copy(&mut file, &mut stream).map(drop)
 }
 

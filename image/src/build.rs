@@ -18,6 +18,9 @@ pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// How they are built: see the workspace's Cargo.toml.
 pub(crate) const PROFILE: &str = "image";
 
+/// The packages that GRUB comes from.
+const GRUB: &str = "grub-pc-bin grub-efi-amd64-bin grub-common";
+
 /// Where things are.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -162,37 +165,37 @@ fn write_compressed(file: &Path, tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// GRUB's tree for PXE with a script for cards whose firmware is iPXE, and GRUB's core for disks.
+/// GRUB's trees for PXE with a script for cards whose firmware is iPXE, and GRUB's cores for disks; each for BIOS and for UEFI.
 fn boot_loader(places: &Places) -> Result<()> {
     let pxe = places.out.join("pxe");
     drop(fs::remove_dir_all(&pxe));
     let net = format!("--net-directory={}", pxe.display());
     for platform in ["i386-pc", "x86_64-efi"] {
-        let directory = PathBuf::from("/usr/lib/grub").join(platform);
-        if platform == "i386-pc" || directory.join("modinfo.sh").exists() {
-            let from = directory.display().to_string();
-            let mut grub = Command::new("grub-mknetdir");
-            grub.args([&net, "--subdir=boot/grub", "-d", &from, "--locales=", "--fonts=", "--themes="]);
-            output(grub.arg("--modules=multiboot2 echo"), "grub-pc-bin grub-common")?;
-        }
+        let from = format!("/usr/lib/grub/{platform}");
+        let mut grub = Command::new("grub-mknetdir");
+        grub.args([&net, "--subdir=boot/grub", "-d", &from, "--locales=", "--fonts=", "--themes="]);
+        output(grub.arg("--modules=multiboot2 echo http sleep reboot"), GRUB)?;
     }
-    let core = places.out.join("core.img");
-    let mut grub = Command::new("grub-mkimage");
-    grub.args(["-O", "i386-pc", "-p", "(hd0,msdos1)/boot/grub", "-o"]).arg(&core);
-    grub.args(["biosdisk", "part_msdos", "fat", "normal", "configfile", "multiboot2", "echo", "test", "boot"]);
-    output(&mut grub, "grub-pc-bin grub-common")?;
-    for (template, name, root) in [
-        ("grub.cfg", "pxe/boot/grub/grub.cfg", "(pxe)"),
-        ("boot.ipxe", "pxe/boot.ipxe", ""),
-        ("grub.cfg", "disk.cfg", "(hd0,msdos1)"),
+    // The partition that a core was read from is its root, whatever its number is.
+    for (platform, prefix, disk, core) in [
+        ("i386-pc", "(,msdos1)/boot/grub", &["biosdisk"][..], "core.img"),
+        ("x86_64-efi", "/boot/grub", &[], "BOOTX64.EFI"),
     ] {
-        fs::write(places.out.join(name), filled(&places.source, template, root)?)?;
+        let mut grub = Command::new("grub-mkimage");
+        grub.args(["-O", platform, "-p", prefix, "-o"]).arg(places.out.join(core)).args(disk);
+        grub.args(["part_msdos", "fat", "normal", "configfile", "multiboot2", "echo", "boot", "sleep"]);
+        output(grub.args(["serial", "terminal", "hashsum", "gcry_sha256", "test", "true"]), GRUB)?;
+    }
+    for (template, name) in
+        [("net.cfg", "pxe/boot/grub/grub.cfg"), ("boot.ipxe", "pxe/boot.ipxe"), ("disk.cfg", "disk.cfg")]
+    {
+        fs::write(places.out.join(name), filled(&places.source, template)?)?;
     }
     Ok(())
 }
 
 /// A boot loader's configuration with the command lines filled in.
-fn filled(source: &Path, template: &str, root: &str) -> Result<String> {
+fn filled(source: &Path, template: &str) -> Result<String> {
     let read = |name: &str| {
         let file = source.join("boot").join(name);
         fs::read_to_string(&file).with_context(|| file.display().to_string())
@@ -203,8 +206,7 @@ fn filled(source: &Path, template: &str, root: &str) -> Result<String> {
     };
     Ok(read(template)?
         .replace("{xen}", &options(&read("xen.conf")?))
-        .replace("{linux}", &options(&read("linux.conf")?))
-        .replace("{root}", root))
+        .replace("{linux}", &options(&read("linux.conf")?)))
 }
 
 fn sizes(

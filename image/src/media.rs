@@ -1,12 +1,14 @@
-//! What depends on a site: the gateway's disk, with the configuration and the secrets, and with all that the nodes boot.
+//! What depends on a site: the gateway's disk, with the configuration and the secrets, and with all that the nodes boot; and the
+//! disk of a node that does not boot from the network, which has nothing secret in it.
 //!
 //! ```text
-//! sector 0        GRUB's boot code and the partition table
-//! sector 1 ...    GRUB's core
-//! 1 MiB ...       FAT, labelled HOLDFAST:  xen vmlinuz initramfs (the gateway's)  boot/grub/grub.cfg
-//!                                          pxe/ ... (GRUB for the network, xen vmlinuz initramfs of the nodes)
-//!                                          and nothing secret in it: a node is given the secrets when it joins
-//! last 2 MiB      the gateway's tables, empty but for the mark (`daemon/src/streams/store.rs`)
+//! sector 0        GRUB's boot code for BIOS, and the partition table
+//! sector 1 ...    GRUB's core for BIOS
+//! 1 MiB ...       FAT, labelled HOLDFAST:  xen vmlinuz initramfs SHA256SUMS  boot/grub/grub.cfg
+//!                                          EFI/BOOT/BOOTX64.EFI (GRUB's core for UEFI)
+//!                 the gateway's also:      pxe/ ... (GRUB for the network, xen vmlinuz initramfs of the nodes)
+//! last 2 MiB      what the daemon keeps, empty but for the mark it finds it by: the gateway's tables
+//!                 (`daemon/src/streams/store.rs`), or who a node is (`daemon/src/join/identity.rs`)
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -24,10 +26,14 @@ use crate::tree::{self, Entry, Tree};
 
 /// Where the partition begins, in bytes.
 const PARTITION: u64 = 1 << 20;
-/// The length of the partition for the gateway's tables, in bytes.
+/// The least length of FAT's partition, in bytes: FAT32 has at least 65,525 clusters, or is taken for FAT16.
+const SMALLEST: u64 = 64 << 20;
+/// The length of the partition that the daemon writes to, in bytes.
 const STATE: u64 = 2 << 20;
-/// What that partition begins with: the daemon finds it by this.
-const STATE_MARK: &[u8; 16] = b"HOLDFAST STATE 1";
+/// What that partition begins with where it is for the gateway's tables.
+const TABLES_MARK: &[u8; 16] = b"HOLDFAST STATE 1";
+/// What it begins with where it is for a node's identity. A mark without one has the node draw it.
+const SELF_MARK: &[u8; 16] = b"HOLDFAST SELF  1";
 /// A sector, in bytes.
 const SECTOR: u64 = 512;
 
@@ -37,25 +43,57 @@ const SECTOR: u64 = 512;
 /// The configuration is one that the daemon would refuse; or something was not built, or cannot be written.
 pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path) -> Result<()> {
     let gateway = site(cluster, &[("secrets.toml", secret_text(secrets)?, 0o600)])?;
-    // What travels over TFTP and HTTP is for everybody to see.
-    let nodes = site(cluster, &[("join.key", join_key(places, cluster, secrets)?, 0o644)])?;
-    let work = out.with_extension("tmp");
-    drop(fs::remove_dir_all(&work));
-    let pxe = work.join("pxe");
+    let work = Work::begin(out)?;
+    let pxe = work.0.join("pxe");
     for file in files(&places.out.join("pxe"))? {
         copy(&places.out.join("pxe").join(&file), &pxe.join(&file))?;
     }
-    for directory in [&work, &pxe] {
-        copy(&places.out.join("xen"), &directory.join("xen"))?;
-        copy(&places.out.join("vmlinuz"), &directory.join("vmlinuz"))?;
+    // What travels over TFTP and HTTP is for everybody to see.
+    put_system(places, &pxe, &["initramfs"], &nodes_site(places, cluster, secrets)?)?;
+    put_system(places, &work.0, &["initramfs", "gateway.cpio"], &gateway)?;
+    assemble(places, &work.0, TABLES_MARK, out)
+}
+
+/// Writes the disk that a node boots from, instead of from the network: one for all of a cluster's nodes.
+///
+/// # Errors
+/// As for the gateway's.
+pub fn node_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path) -> Result<()> {
+    let work = Work::begin(out)?;
+    put_system(places, &work.0, &["initramfs"], &nodes_site(places, cluster, secrets)?)?;
+    assemble(places, &work.0, SELF_MARK, out)
+}
+
+/// A directory beside a disk, with the files that it is to hold; gone when this is dropped.
+struct Work(PathBuf);
+
+impl Work {
+    fn begin(out: &Path) -> Result<Self> {
+        let directory = out.with_extension("tmp");
+        drop(fs::remove_dir_all(&directory));
+        fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        Ok(Self(directory))
     }
-    copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;
-    fs::write(pxe.join("initramfs"), joined(&[&places.out.join("initramfs")], &nodes)?)?;
-    let segments = [places.out.join("initramfs"), places.out.join("gateway.cpio")];
-    write_secret(&work.join("initramfs"), &joined(&segments.each_ref(), &gateway)?)?;
-    assemble(places, &work, out)?;
-    fs::remove_dir_all(&work)?;
-    Ok(())
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Puts what a machine boots into a directory: Xen, Linux, and an initramfs of these segments and the site's.
+fn put_system(places: &Places, directory: &Path, segments: &[&str], site: &[u8]) -> Result<()> {
+    for name in ["xen", "vmlinuz"] {
+        copy(&places.out.join(name), &directory.join(name))?;
+    }
+    let segments: Vec<PathBuf> = segments.iter().map(|name| places.out.join(name)).collect();
+    write_secret(&directory.join("initramfs"), &joined(&segments, site)?)
+}
+
+/// What the nodes know of their site when they boot: nothing secret.
+fn nodes_site(places: &Places, cluster: &Path, secrets: &Path) -> Result<Vec<u8>> {
+    site(cluster, &[("join.key", join_key(places, cluster, secrets)?, 0o644)])
 }
 
 /// Writes a read-only volume of a directory's files: the VM files and the guests' kernels.
@@ -100,7 +138,7 @@ fn site(cluster: &Path, files: &[(&str, Vec<u8>, u32)]) -> Result<Vec<u8>> {
 }
 
 /// Segments behind one another, the site's last.
-fn joined(segments: &[&PathBuf], site: &[u8]) -> Result<Vec<u8>> {
+fn joined(segments: &[PathBuf], site: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for segment in segments {
         bytes.extend(fs::read(segment).with_context(|| format!("{}: run cargo image", segment.display()))?);
@@ -123,14 +161,20 @@ fn write_secret(file: &Path, bytes: &[u8]) -> Result<()> {
     Ok(file.write_all(bytes)?)
 }
 
-fn assemble(places: &Places, work: &Path, out: &Path) -> Result<()> {
+/// Makes a disk of the files in a directory, to which the boot loader's are added.
+fn assemble(places: &Places, work: &Path, mark: &[u8; 16], out: &Path) -> Result<()> {
+    copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;
+    copy(&places.out.join("BOOTX64.EFI"), &work.join("EFI/BOOT/BOOTX64.EFI"))?;
+    let mut sums = Command::new("sha256sum");
+    let sums = output(sums.args(["xen", "vmlinuz", "initramfs"]).current_dir(work), "coreutils")?;
+    fs::write(work.join("SHA256SUMS"), sums)?;
     let used: u64 = files(work)?.iter().map(|file| fs::metadata(work.join(file)).map_or(0, |data| data.len())).sum();
     // Room for FAT's own tables and for every file's last cluster.
-    let size = (used + used / 16 + (8 << 20)).next_multiple_of(PARTITION);
+    let size = (used + used / 16 + (8 << 20)).max(SMALLEST).next_multiple_of(PARTITION);
     drop(fs::remove_file(out));
     let disk = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(out)?;
     disk.set_len(PARTITION + size + STATE)?;
-    disk.write_all_at(STATE_MARK, PARTITION + size)?;
+    disk.write_all_at(mark, PARTITION + size)?;
     let offset = PARTITION / SECTOR;
     let mut format = Command::new("mkfs.vfat");
     format.args(["-F", "32", "-n", "HOLDFAST", "-i", "484f4c44", "--offset", &offset.to_string()]);

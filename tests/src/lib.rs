@@ -5,6 +5,7 @@
 
 pub mod cases;
 pub mod drill;
+pub mod drill_attacks;
 pub mod drill_ups;
 pub mod journal;
 pub mod pdu;

@@ -6,8 +6,9 @@
 //! 48       a checksum  /
 //! ```
 //!
-//! The disk is one that bears the mark, or a blank one: one whose first and last MiB are all zero. A disk with data is never
-//! written to. Without either, the identity lasts as long as this boot, and the machine must be let in at every boot.
+//! The disk, or partition, is one that bears the mark: those that a node boots from have such a partition, with no identity in
+//! it yet. Otherwise it is a blank disk: one whose first and last MiB are all zero. A disk with data is never written to.
+//! Without either, the identity lasts as long as this boot, and the machine must be let in at every boot.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -48,8 +49,8 @@ pub(super) struct Own {
 pub(super) fn own(sys: &Path, dev: &Path) -> io::Result<Own> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let disks = disks(sys, dev);
-        if let Some((disk, key)) = disks.iter().find_map(|disk| Some((disk, read(disk)?))) {
+        let (places, disks) = (places(sys, dev), disks(sys, dev));
+        if let Some((disk, key)) = places.iter().find_map(|place| Some((place, read(place)?))) {
             match key {
                 Some(key) => return Ok(Own { key, kept: Ok(disk.clone()) }),
                 // It bears the mark, so it is ours; what was on it is lost.
@@ -76,16 +77,34 @@ fn fresh(disk: Option<&PathBuf>) -> io::Result<Own> {
     Ok(Own { key, kept })
 }
 
+/// All disks and partitions that can be written to.
+fn places(sys: &Path, dev: &Path) -> Vec<PathBuf> {
+    let disks = entries(sys).into_iter().filter(|disk| disk.join("device").exists() && !says(disk, "ro"));
+    let with_partitions = disks.flat_map(|disk| {
+        let partitions = entries(&disk).into_iter().filter(|entry| entry.join("partition").exists());
+        partitions.chain([disk.clone()]).collect::<Vec<_>>()
+    });
+    let mut places: Vec<PathBuf> = with_partitions.filter_map(|place| Some(dev.join(place.file_name()?))).collect();
+    places.sort();
+    places
+}
+
 /// The machine's own disks, whole ones, that can be written to and do not come and go.
 fn disks(sys: &Path, dev: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(sys).into_iter().flatten().flatten();
-    let own = |entry: &fs::DirEntry| {
-        let is = |name: &str| fs::read_to_string(entry.path().join(name)).is_ok_and(|text| text.trim() == "1");
-        entry.path().join("device").exists() && !is("ro") && !is("removable")
-    };
-    let mut disks: Vec<PathBuf> = entries.filter(own).map(|entry| dev.join(entry.file_name())).collect();
+    let own = |disk: &PathBuf| disk.join("device").exists() && !says(disk, "ro") && !says(disk, "removable");
+    let disks = entries(sys).into_iter().filter(own);
+    let mut disks: Vec<PathBuf> = disks.filter_map(|disk| Some(dev.join(disk.file_name()?))).collect();
     disks.sort();
     disks
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Whether a device's attribute of that name is 1.
+fn says(device: &Path, name: &str) -> bool {
+    fs::read_to_string(device.join(name)).is_ok_and(|text| text.trim() == "1")
 }
 
 /// What a disk that bears the mark holds; no key if that is damaged.
@@ -158,6 +177,17 @@ mod tests {
             self.dev().join(name)
         }
 
+        /// A stick that the machine boots from, with a partition.
+        fn with_partition(&self, disk: &str, name: &str, content: &[u8]) -> PathBuf {
+            self.with(disk, &[0x55; 2 << 20]);
+            let sys = self.0.path().join("block").join(disk);
+            fs::write(sys.join("removable"), "1\n").unwrap();
+            fs::create_dir(sys.join(name)).unwrap();
+            fs::write(sys.join(name).join("partition"), "2\n").unwrap();
+            fs::write(self.dev().join(name), content).unwrap();
+            self.dev().join(name)
+        }
+
         fn own(&self) -> Own {
             own(&self.0.path().join("block"), &self.dev()).unwrap()
         }
@@ -180,6 +210,28 @@ mod tests {
             assert_eq!(again.kept.as_ref(), Ok(&blank));
         }
         assert!(fs::read(with_data).unwrap() == data, "a disk with data is not touched");
+    }
+
+    #[test]
+    fn a_partition_that_bears_the_mark_comes_before_a_blank_disk() {
+        let machine = Machine::new();
+        let blank = machine.with("sda", &BLANK);
+        let mut content = BLANK.to_vec();
+        content[..MARK.len()].copy_from_slice(MARK);
+        let partition = machine.with_partition("sdb", "sdb2", &content);
+        let first = machine.own();
+        assert_eq!(first.kept.as_ref(), Ok(&partition));
+        assert_eq!(fs::read(blank).unwrap(), BLANK);
+        let again = machine.own();
+        assert_eq!((again.kept.as_ref(), again.key.bytes()), (Ok(&partition), first.key.bytes()));
+    }
+
+    #[test]
+    fn a_blank_partition_is_nobodys() {
+        let machine = Machine::new();
+        let partition = machine.with_partition("sda", "sda1", &BLANK);
+        assert!(machine.own().kept.is_err());
+        assert_eq!(fs::read(partition).unwrap(), BLANK);
     }
 
     #[test]

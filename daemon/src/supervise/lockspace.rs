@@ -44,6 +44,12 @@ impl Lockspace {
         Self { config: "/sys/kernel/config/dlm".into(), sysfs: Path::new("/sys/kernel/dlm").join(SHARED) }
     }
 
+    /// One whose folders are in a directory.
+    #[cfg(test)]
+    pub(super) fn at(directory: &Path) -> Self {
+        Self { config: directory.join("config"), sysfs: directory.join("sysfs") }
+    }
+
     /// Whether the kernel has it.
     pub(super) fn is_there(&self) -> bool {
         self.sysfs.is_dir()

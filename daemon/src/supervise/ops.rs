@@ -90,7 +90,7 @@ impl Desk {
             Work::OutletsOn { outlets, path, .. } => return self.switch(&outlets, Relay::On, path, deadline),
             Work::Reserve => return order(&Order::Reserve, deadline),
             Work::Lockspace(order) => match &self.shared {
-                Some(shared) => shared.obey(&order, deadline),
+                Some(shared) => shared.obey(order, deadline),
                 None => Err("this machine has no shared GFS2".to_owned()),
             },
             Work::CutLoad { ups } => ups::cut_load(&self.site, &self.lines, ups, deadline),

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
 
-use super::clock::now;
+use super::clock::{now, until};
 use super::files::MOUNT;
 use super::lockspace::{Leaving, Lockspace, check_superblock, has_withdrawn};
 use super::mailbox::{Post, Told};
@@ -31,6 +31,8 @@ use crate::wireguard;
 
 /// Where the order that was obeyed last is written down, for a supervisor that is started again.
 const RECORD: &str = "/run/holdfast/lockspace";
+/// How much later than an order's deadline it is known that the kernel does not come back from it.
+const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks at the kernel while something is awaited.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks otherwise.
@@ -45,6 +47,7 @@ pub(super) struct Shared {
     kernel: Lockspace,
     post: Post,
     disks: Arc<Disks>,
+    record: PathBuf,
     desk: Mutex<Desk>,
 }
 
@@ -54,8 +57,6 @@ struct Desk {
     ticket: u64,
     /// The edition of `cluster.toml` whose nodes the lock manager's tunnels lead to.
     tunnels: Option<Edition>,
-    /// Whether the file system was let go of, and the kernel is still about to give its lockspace up.
-    left: bool,
     mounting: Mounting,
     /// What the node was told last.
     told: Option<SharedState>,
@@ -86,10 +87,13 @@ impl Mounting {
 }
 
 /// The order that was obeyed last. It stays when the file system is let go of: this boot's kernel has met its peers all the same.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Record {
     epoch: LockEpoch,
     running: bool,
+    /// Whether the file system was let go of since. The kernel may still be about to give its lockspace up: then it is none any more,
+    /// and whoever would stop it waited for ever, for the kernel's thread that would do it has ended (Linux `fs/dlm/lockspace.c`).
+    left: bool,
     /// Which boot of each node the kernel has met.
     peers: BTreeMap<Slot, Incarnation>,
 }
@@ -110,6 +114,7 @@ impl Shared {
             kernel: Lockspace::new(),
             post,
             disks,
+            record: RECORD.into(),
             desk: Mutex::default(),
         });
         let watched = Arc::clone(&shared);
@@ -122,27 +127,37 @@ impl Shared {
         Ok(Some(shared))
     }
 
-    /// Carries an order out.
+    /// Carries an order out, in a thread of its own: what the kernel does not come back from must not hang whoever asks.
     ///
     /// # Errors
     /// Why it could not be, in words for the operator.
-    pub(super) fn obey(self: &Arc<Self>, order: &LockspaceOrder, deadline: Instant) -> Result<String, String> {
-        match order {
-            LockspaceOrder::Hold { epoch, boots } => self.hold(*epoch, boots),
-            LockspaceOrder::Run { epoch, members, mount } => self.run(*epoch, members, *mount, deadline),
-            LockspaceOrder::LetGo => self.let_go(deadline),
-        }
-        .map(|()| String::new())
+    pub(super) fn obey(self: &Arc<Self>, order: LockspaceOrder, deadline: Instant) -> Result<String, String> {
+        let (shared, (ended, end)) = (Arc::clone(self), mpsc::channel());
+        servant("order to the shared file system", move || {
+            let result = match order {
+                LockspaceOrder::Hold { epoch, boots } => shared.hold(epoch, &boots),
+                LockspaceOrder::Run { epoch, members, mount } => shared.run(epoch, &members, mount, deadline),
+                LockspaceOrder::LetGo => shared.let_go(deadline),
+            };
+            // Nobody may be waiting any more.
+            let _ = ended.send(result);
+        })?;
+        let result = end.recv_timeout(until(deadline) + GRACE);
+        result.unwrap_or_else(|_| Err("the kernel does not come back".to_owned())).map(|()| String::new())
     }
 
     fn hold(&self, epoch: LockEpoch, boots: &[(Slot, Incarnation)]) -> Result<(), String> {
         let mut desk = self.desk();
         desk.ticket += 1;
-        if self.kernel.is_there() {
-            self.kernel.stop().map_err(|error| error.to_string())?;
+        let mut record = self.recorded().unwrap_or_default();
+        record.left &= self.kernel.is_there();
+        if !record.left {
+            if self.kernel.is_there() {
+                self.kernel.stop().map_err(|error| error.to_string())?;
+            }
+            self.forget_all_but(&mut record, boots)?;
         }
-        let peers = self.forget_all_but(boots)?;
-        record(&Record { epoch, running: false, peers })?;
+        self.write(&Record { epoch, running: false, ..record })?;
         self.tell(&mut desk);
         Ok(())
     }
@@ -157,9 +172,17 @@ impl Shared {
         let ticket = {
             let mut desk = self.desk();
             desk.ticket += 1;
-            let mut peers = self.forget_all_but(members)?;
-            peers.extend(members.iter().copied());
-            record(&Record { epoch, running: true, peers })?;
+            desk.ticket
+        };
+        let left = || self.recorded().is_some_and(|record| record.left) && self.kernel.is_there();
+        self.step(ticket, deadline, "the kernel does not give the old lockspace up", |_| !left())?;
+        {
+            let mut desk = self.desk();
+            newest(&desk, ticket)?;
+            let mut record = self.recorded().unwrap_or_default();
+            self.forget_all_but(&mut record, members)?;
+            record.peers.extend(members.iter().copied());
+            self.write(&Record { epoch, running: true, left: false, ..record })?;
             let config = self.current.get();
             if desk.tunnels != Some(config.edition) {
                 wireguard::set_up(&config, self.own, &self.cluster_key)
@@ -167,9 +190,7 @@ impl Shared {
                 desk.tunnels = Some(config.edition);
             }
             self.prepare(members)?;
-            desk.ticket
-        };
-        self.step(ticket, deadline, "the kernel does not give the old lockspace up", |desk| !desk.left)?;
+        }
         if !self.kernel.is_there() {
             if !mount {
                 return Err("the kernel has no lockspace any more".to_owned());
@@ -199,17 +220,16 @@ impl Shared {
         written().map_err(|error| error.to_string())
     }
 
-    /// Has the kernel forget every node that it met in another boot than one of these; whom it knows then.
-    fn forget_all_but(&self, boots: &[(Slot, Incarnation)]) -> Result<BTreeMap<Slot, Incarnation>, String> {
-        let mut peers = recorded().map(|record| record.peers).unwrap_or_default();
-        for (slot, boot) in std::mem::take(&mut peers) {
+    /// Has the kernel forget every node that it met in another boot than one of these.
+    fn forget_all_but(&self, record: &mut Record, boots: &[(Slot, Incarnation)]) -> Result<(), String> {
+        for (slot, boot) in std::mem::take(&mut record.peers) {
             if slot == self.own || boots.contains(&(slot, boot)) {
-                peers.insert(slot, boot);
+                record.peers.insert(slot, boot);
             } else {
                 self.kernel.forget(slot).map_err(|error| error.to_string())?;
             }
         }
-        Ok(peers)
+        Ok(())
     }
 
     /// Begins to mount, unless that is on its way.
@@ -274,9 +294,7 @@ impl Shared {
         servant("unmount of the shared file system", move || {
             let result = shared.unmount(deadline);
             *tell.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            let mut desk = shared.desk();
-            desk.left = false;
-            shared.tell(&mut desk);
+            shared.tell(&mut shared.desk());
         })?;
         while now() < deadline {
             let mut desk = self.desk();
@@ -288,7 +306,7 @@ impl Shared {
                 None if left => {
                     // It has the cluster's word already if it was started more than once, and may be gone by now.
                     let _ = self.kernel.go_on();
-                    desk.left = true;
+                    self.write(&Record { left: true, ..self.recorded().unwrap_or_default() })?;
                 }
                 None => {
                     drop(desk);
@@ -336,10 +354,11 @@ impl Shared {
         if has_withdrawn(&self.table()) {
             return SharedState::Withdrawn;
         }
-        if desk.left || (!self.kernel.is_there() && !waits) {
+        if !self.kernel.is_there() && !waits {
             return SharedState::Absent;
         }
-        match recorded() {
+        match self.recorded() {
+            Some(Record { left: true, .. }) => SharedState::Absent,
             Some(Record { epoch, running: false, .. }) => SharedState::Held { epoch },
             Some(Record { epoch, running: true, .. }) => {
                 SharedState::Running { epoch, mounted: is_mounted() && self.kernel.has_recovered() }
@@ -347,6 +366,17 @@ impl Shared {
             // What may run is not called held.
             None => SharedState::Running { epoch: LockEpoch::default(), mounted: false },
         }
+    }
+
+    fn write(&self, record: &Record) -> Result<(), String> {
+        let fresh = self.record.with_extension("new");
+        let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
+        let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.record));
+        written.map_err(|error| format!("{}: {error}", self.record.display()))
+    }
+
+    fn recorded(&self) -> Option<Record> {
+        serde_json::from_str(&fs::read_to_string(&self.record).ok()?).ok()
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -373,19 +403,9 @@ fn explained(error: Errno) -> String {
     }
 }
 
-fn record(record: &Record) -> Result<(), String> {
-    let fresh = format!("{RECORD}.new");
-    let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
-    let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, RECORD));
-    written.map_err(|error| format!("{RECORD}: {error}"))
-}
-
-fn recorded() -> Option<Record> {
-    serde_json::from_str(&fs::read_to_string(RECORD).ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::mailbox::Mailbox;
     use super::*;
 
     #[test]
@@ -398,11 +418,53 @@ mod tests {
         assert!(matches!(failed, Mounting::Idle));
     }
 
-    #[test]
-    fn a_record_is_read_as_it_was_written() {
+    /// A machine whose kernel is a directory: it has the lockspace, and was told of node 2 in its boot 77.
+    fn machine(directory: &Path, left: bool) -> Shared {
+        let config = Arc::new(Config::parse(include_str!("../../cluster/src/config/good.toml")).unwrap());
+        let shared = Shared {
+            own: Slot(1),
+            cluster_key: Key::of([7; 32]),
+            kernel: Lockspace::at(directory),
+            post: Mailbox::new().unwrap().post(),
+            disks: Arc::new(Disks::new(&config)),
+            record: directory.join("record"),
+            desk: Mutex::default(),
+            config,
+        };
+        fs::create_dir_all(directory.join("sysfs")).unwrap();
+        fs::create_dir_all(directory.join("config/cluster/comms/3")).unwrap();
+        fs::write(directory.join("sysfs/control"), "").unwrap();
         let peers = BTreeMap::from([(Slot(2), Incarnation::new(77).unwrap())]);
-        let text = serde_json::to_string(&Record { epoch: LockEpoch::default(), running: true, peers: peers.clone() });
-        let read: Record = serde_json::from_str(&text.unwrap()).unwrap();
-        assert_eq!((read.running, read.peers), (true, peers));
+        shared.write(&Record { epoch: LockEpoch::default(), running: true, left, peers }).unwrap();
+        shared
+    }
+
+    #[test]
+    fn who_holds_stops_the_kernel_and_has_it_forget_old_boots() {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = machine(directory.path(), false);
+        let epoch = LockEpoch { number: 11, ..LockEpoch::default() };
+        shared.hold(epoch, &[(Slot(2), Incarnation::new(78).unwrap())]).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("sysfs/control")).unwrap(), "0");
+        assert!(!directory.path().join("config/cluster/comms/3").exists());
+        assert_eq!(shared.state(&shared.desk()), SharedState::Held { epoch });
+        assert!(shared.recorded().unwrap().peers.is_empty());
+    }
+
+    /// Found in the rack: the kernel's thread that would stop it had ended, and the whole cluster waited for this node.
+    #[test]
+    fn a_lockspace_that_was_let_go_of_is_not_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = machine(directory.path(), true);
+        let epoch = LockEpoch { number: 11, ..LockEpoch::default() };
+        shared.hold(epoch, &[]).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("sysfs/control")).unwrap(), "");
+        assert_eq!(shared.state(&shared.desk()), SharedState::Absent);
+        assert_eq!(shared.recorded().unwrap().peers.len(), 1, "whom the kernel has met it has met");
+        // When the kernel has given it up, there is none.
+        fs::remove_dir_all(directory.path().join("sysfs")).unwrap();
+        shared.hold(epoch, &[]).unwrap();
+        assert!(!shared.recorded().unwrap().left);
+        assert_eq!(shared.state(&shared.desk()), SharedState::Absent);
     }
 }

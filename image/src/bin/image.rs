@@ -33,6 +33,18 @@ enum Order {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Write the boot disk (a USB stick, or any other) of nodes that do not boot from the network.
+    NodeDisk {
+        /// The cluster.toml.
+        #[arg(long)]
+        cluster: PathBuf,
+        /// The secrets.toml: only the gateway's public key is made of it.
+        #[arg(long)]
+        secrets: PathBuf,
+        /// The disk image to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Write the volume of the VM files from a directory.
     Shared {
         /// The directory.
@@ -61,6 +73,7 @@ fn main() -> Result<()> {
             Ok(std::fs::remove_dir_all(&again.out)?)
         }
         Order::GatewayDisk { cluster, secrets, out } => media::gateway_disk(&places, &cluster, &secrets, &out),
+        Order::NodeDisk { cluster, secrets, out } => media::node_disk(&places, &cluster, &secrets, &out),
         Order::Shared { directory, out } => media::shared(&directory, &out),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use holdfast_tests::rack::artefacts::{rack_dir, workspace};
 use holdfast_tests::rack::{Options, Rack};
-use holdfast_tests::{drill, drill_ups, setup};
+use holdfast_tests::{drill, drill_attacks, drill_ups, setup};
 
 /// Lines shown of each console when the rack failed.
 const TAIL: NonZero<u16> = NonZero::new(40).expect("not 0");
@@ -69,7 +69,8 @@ fn rack(run: &mut Run) {
             Ok(())
         });
     if let (true, Some((node, incarnation))) = (go_on, &left) {
-        go_on = run.step("rack: it comes back", || drill::comes_back(&rack, node, incarnation.as_deref()));
+        go_on = run.step("rack: attacks are held off", || drill_attacks::are_held_off(&rack, node))
+            && run.step("rack: it comes back", || drill::comes_back(&rack, node, incarnation.as_deref()));
     }
     let _ = go_on
         && run.step("rack: a node crashes", || drill::survives_a_crash(&rack))

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::layout::{GATEWAY, Layout};
+use super::layout::{GATEWAY, Layout, Medium};
 use super::machine::Disk;
 
 /// The size of a VM's disk, in bytes.
@@ -52,8 +52,15 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     let mut all = BTreeMap::from([(GATEWAY.to_owned(), disks)]);
     for node in layout.machines.iter().filter(|machine| machine.name != GATEWAY) {
         let file = run_dir.join(format!("{}.img", node.name));
-        File::create_new(&file)?.set_len(OWN_DISK)?;
-        all.insert(node.name.clone(), vec![Disk { file, serial: Some("own".into()), read_only: false }]);
+        let serial = if node.medium == Medium::Stick {
+            let (cluster, secrets) = (text(&cluster)?, text(&secrets)?);
+            image(&["node-disk", "--cluster", cluster, "--secrets", secrets, "--out", text(&file)?])?;
+            None
+        } else {
+            File::create_new(&file)?.set_len(OWN_DISK)?;
+            Some("own".into())
+        };
+        all.insert(node.name.clone(), vec![Disk { file, serial, read_only: false }]);
     }
     Ok(all)
 }

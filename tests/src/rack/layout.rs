@@ -41,6 +41,26 @@ pub const NUT_LOGIN: (&str, &str) = ("holdfast", "mains");
 /// The gateway's name.
 pub const GATEWAY: &str = "gateway";
 
+/// What a machine boots from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// A disk of its own: the gateway's.
+    Disk,
+    /// The network.
+    Network,
+    /// A USB stick.
+    Stick,
+}
+
+/// The firmware of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
 /// One machine of the rack.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -50,6 +70,10 @@ pub struct Machine {
     pub outlet: u8,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// What it boots from.
+    pub medium: Medium,
+    /// Its firmware.
+    pub firmware: Firmware,
     /// Its cable to the cluster network.
     pub cluster: Nic,
     /// Its cable to the public network; the gateway has none.
@@ -96,6 +120,8 @@ impl Layout {
             name: GATEWAY.into(),
             outlet: 1,
             memory_mib: 768,
+            medium: Medium::Disk,
+            firmware: Firmware::Bios,
             cluster: Nic {
                 tap: "gwc".into(),
                 mac: "52:54:00:77:00:01".into(),
@@ -103,10 +129,13 @@ impl Layout {
             },
             public: None,
         };
+        // Of every three nodes the second has UEFI, and the third boots from a stick, with UEFI as well.
         let node = |n: u8| Machine {
             name: format!("node{n}"),
             outlet: n + 1,
             memory_mib: 1024,
+            medium: if n.is_multiple_of(3) { Medium::Stick } else { Medium::Network },
+            firmware: if n % 3 == 1 { Firmware::Bios } else { Firmware::Uefi },
             cluster: Nic {
                 tap: format!("n{n}c"),
                 mac: format!("52:54:00:77:00:{:02x}", 0x10 + n),
@@ -154,7 +183,7 @@ impl Layout {
     pub fn cluster_toml(&self) -> String {
         let mut t = String::from(concat!(
             "# Written by the rack from its layout.\n",
-            "[cluster]\nname = \"rack\"\nkeepalive = \"500ms\"\nwarntime = \"3s\"\ndeadtime = \"10s\"\ninitdead = \"60s\"\n",
+            "[cluster]\nname = \"rack\"\nkeepalive = \"500ms\"\nwarntime = \"3s\"\ndeadtime = \"10s\"\ninitdead = \"240s\"\n",
             "lease = \"40s\"\nself_fence = true\nevacuation = \"600s\"\n\n",
             "[network.cluster]\nsubnet = \"10.77.0.0/24\"\n[network.public]\nbridge = \"xenbr0\"\n\n",
             "[gateway]\npxe = true\n",

@@ -2,8 +2,8 @@
 //!
 //! A machine has two serial lines (`com1`: Xen's and dom0's console; `com2`: the monitor line), a card on the cluster
 //! network, and, unless it is the gateway, one on the public network. The one that holds the cable of the PDU's console, and the
-//! two at the ends of the null modem, have a third line (`com3`). A node boots by PXE; the one disk that it has is blank at
-//! first, and keeps who it is.
+//! two at the ends of the null modem, have a third line (`com3`). A node that boots by PXE has one disk, which is blank at
+//! first, and keeps who it is; one that boots from a stick has only that.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,8 +19,11 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::accel::Accel;
-use super::layout::{Machine, Nic};
+use super::layout::{Firmware, Machine, Medium, Nic};
 use super::serial::Line;
+
+/// The firmware of machines with UEFI.
+const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
 
 /// A disk of a machine.
 #[derive(Debug, Clone)]
@@ -70,6 +73,13 @@ fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&st
     put("-vga", "none".into());
     // A node that finds no gateway yet tries again.
     put("-boot", "reboot-timeout=3000".into());
+    match machine.firmware {
+        Firmware::Bios => {}
+        Firmware::Uefi => put("-bios", OVMF.into()),
+    }
+    if machine.medium == Medium::Stick {
+        put("-device", "qemu-xhci".into());
+    }
     for which in ["com1", "com2"] {
         put("-chardev", Line::chardev(which, &socket(&machine.name, which)));
         put("-serial", format!("chardev:{which}"));
@@ -87,15 +97,17 @@ fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&st
         let read_only = if disk.read_only { "on" } else { "off" };
         let file = disk.file.display().to_string().replace(',', ",,");
         put("-drive", format!("if=none,id=d{index},format=raw,file={file},read-only={read_only}"));
-        let role = disk.serial.as_ref().map_or("bootindex=1".into(), |serial| format!("serial={serial}"));
-        put("-device", format!("virtio-blk-pci,drive=d{index},{role}"));
+        let boots = (machine.medium == Medium::Stick, "bootindex=1".to_owned());
+        let (usb, role) = disk.serial.as_ref().map_or(boots, |serial| (false, format!("serial={serial}")));
+        let kind = if usb { "usb-storage,removable=on" } else { "virtio-blk-pci" };
+        put("-device", format!("{kind},drive=d{index},{role}"));
     }
     let mut card = |id: &str, nic: &Nic, role: &str| {
         put("-netdev", format!("tap,id={id},ifname={},script=no,downscript=no", nic.tap));
         put("-device", format!("virtio-net-pci,netdev={id},mac={},{role}", nic.mac));
     };
-    let boots_from_disk = disks.iter().any(|disk| disk.serial.is_none());
-    card("cluster", &machine.cluster, if boots_from_disk { "romfile=" } else { "bootindex=1" });
+    let boots_from_network = machine.medium == Medium::Network;
+    card("cluster", &machine.cluster, if boots_from_network { "bootindex=1" } else { "romfile=" });
     if let Some(public) = &machine.public {
         card("public", public, "romfile=");
     }

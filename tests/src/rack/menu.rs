@@ -30,6 +30,14 @@ impl Menu {
         Self { line }
     }
 
+    /// Waits for the first page of a machine that boots: before, keys would reach its boot loader.
+    ///
+    /// # Errors
+    /// It does not come; the text shows the screen.
+    pub fn comes(&self) -> Result<()> {
+        self.shown(JOINING).map(drop)
+    }
+
     /// Chooses "Shut down this node" and confirms.
     ///
     /// # Errors

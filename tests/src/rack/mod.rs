@@ -22,8 +22,8 @@ pub mod status;
 pub mod ups;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -88,6 +88,7 @@ pub struct Rack {
     probes: BTreeMap<String, Probe>,
     pdu: Arc<Pdu>,
     upses: Upses,
+    namespace: File,
     owner: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -121,10 +122,11 @@ impl Rack {
         let room = Room { layout: layout.clone(), accel, disks, cables, dir, log: Arc::clone(&log) };
         let (ready, made) = channel();
         let owner = std::thread::Builder::new().name("rack".into()).spawn(move || own(room, &ready))?;
-        let Furniture { power, monitor, consoles, probes, pdu, upses } =
+        let Furniture { power, monitor, consoles, probes, pdu, upses, namespace } =
             made.recv().map_err(|_| anyhow!("the rack's thread ended"))??;
         let owner = Mutex::new(Some(owner));
-        let rack = Self { layout, log, dir: options.dir.clone(), power, monitor, consoles, probes, pdu, upses, owner };
+        let dir = options.dir.clone();
+        let rack = Self { layout, log, dir, power, monitor, consoles, probes, pdu, upses, namespace, owner };
         for machine in &rack.layout.machines {
             rack.power.outlet(machine.outlet, true, BY_HAND)?;
         }
@@ -138,7 +140,7 @@ impl Rack {
         std::thread::Builder::new().name("operator".into()).spawn(move || {
             let deadline = log.now() + WINDOW;
             loop {
-                match menu.open_window(nodes) {
+                match menu.comes().and_then(|()| menu.open_window(nodes)) {
                     Ok(()) => return log.note(format!("the gateway's menu lets the next {nodes} machines in")),
                     Err(error) if log.now() > deadline => {
                         return log.note(format!("no window for the nodes: {error:#}"));
@@ -255,6 +257,22 @@ impl Rack {
         self.consoles.get(node).cloned().with_context(|| format!("there is no machine {node}"))
     }
 
+    /// Does something in the rack's network, as somebody who has plugged a machine in there.
+    ///
+    /// # Errors
+    /// Those of `act`.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        std::thread::scope(|scope| {
+            let guest = scope.spawn(|| network::follow(&self.namespace).and_then(|()| act()));
+            guest.join().map_err(|_| anyhow!("what was done in the rack's network panicked"))?
+        })
+    }
+
+    /// Where the rack keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The file that is a VM's disk.
     pub fn vm_disk(&self, vm: &str) -> PathBuf {
         artefacts::vm_disk(&leftovers::run_dir(&self.dir), vm)
@@ -287,6 +305,7 @@ struct Furniture {
     probes: BTreeMap<String, Probe>,
     pdu: Arc<Pdu>,
     upses: Upses,
+    namespace: File,
 }
 
 /// The thread in the rack's namespace that owns the machines; it tells through `ready` what it has made.
@@ -302,7 +321,7 @@ fn own(room: Room, ready: &Sender<Result<Furniture>>) {
 }
 
 fn furnish(mut room: Room) -> Result<(Furniture, power::Owner)> {
-    network::enter(&room.layout)?;
+    let namespace = network::enter(&room.layout)?;
     let monitor = Monitor::new(Arc::clone(&room.log));
     let vms: Vec<String> = room.layout.vms.iter().map(|vm| vm.name.clone()).collect();
     let mut consoles = BTreeMap::new();
@@ -330,5 +349,5 @@ fn furnish(mut room: Room) -> Result<(Furniture, power::Owner)> {
     let (power, owner) = room.open()?;
     let pdu = outlets::start(&layout, power.clone(), Arc::clone(&log), console)?;
     let upses = ups::start(&layout, power.clone(), log, &run_dir.join("ups"))?;
-    Ok((Furniture { power, monitor, consoles, probes, pdu, upses }, owner))
+    Ok((Furniture { power, monitor, consoles, probes, pdu, upses, namespace }, owner))
 }

@@ -4,19 +4,21 @@
 //! the rack ends. It has no route and no device to the outside, so no traffic leaves the machine.
 //! To look inside: `nsenter --net --target PID ip addr`.
 
+use std::fs::File;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::layout::{CLUSTER_BRIDGE, Layout, PDU_ADDRESS, PROBE_ADDRESS, PUBLIC_BRIDGE};
 
 /// Moves the calling thread, and every thread and child it starts from now on, into a new network namespace with the
-/// layout's bridges and taps.
+/// layout's bridges and taps. Other threads can follow it by what is returned ([`follow`]).
 ///
 /// # Errors
 /// The rights are missing, or `ip` refuses; the text says what to do.
-pub fn enter(layout: &Layout) -> Result<()> {
+pub fn enter(layout: &Layout) -> Result<File> {
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace: run as root (sudo -E cargo rack)")?;
     ip("link set lo up")?;
     bridge(CLUSTER_BRIDGE, &PDU_ADDRESS.to_string())?;
@@ -27,7 +29,16 @@ pub fn enter(layout: &Layout) -> Result<()> {
             tap(&public.tap, PUBLIC_BRIDGE)?;
         }
     }
-    Ok(())
+    let here = "/proc/thread-self/ns/net";
+    File::open(here).context(here)
+}
+
+/// Moves the calling thread, and what it starts from now on, to where a thread is that has entered.
+///
+/// # Errors
+/// The rights are missing.
+pub fn follow(namespace: &File) -> Result<()> {
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter the rack's network namespace")
 }
 
 /// Pulls (`false`) or plugs (`true`) the cable of a tap: what lies beyond is cut off in both directions.
@@ -51,6 +62,15 @@ pub fn cable(tap: &str, joined: bool) -> Result<()> {
 pub fn way(taps: [&str; 2], joined: bool) -> Result<()> {
     let isolated = if joined { "off" } else { "on" };
     taps.iter().try_for_each(|tap| ip(&format!("link set dev {tap} type bridge_slave isolated {isolated}")))
+}
+
+/// Takes or gives up one more address on the cluster network, as a machine that is plugged in there could.
+///
+/// # Errors
+/// `ip` refuses.
+pub fn address(address: Ipv4Addr, taken: bool) -> Result<()> {
+    let verb = if taken { "add" } else { "del" };
+    ip(&format!("addr {verb} {address}/24 dev {CLUSTER_BRIDGE}"))
 }
 
 fn bridge(name: &str, address: &str) -> Result<()> {
