@@ -207,9 +207,10 @@ impl Facts {
         self.nodes().find(|(other, _)| *other == slot).map(|(_, node)| node)
     }
 
-    /// The name of the node in that slot.
+    /// The name of the node in that slot, or of the one that was there.
     pub(crate) fn name(&self, slot: Slot) -> String {
-        self.node(slot).map_or_else(|| format!("slot {}", slot.0), |node| node.name.clone())
+        let node = self.status.as_ref().and_then(|status| status.nodes.get(usize::from(slot.0)));
+        node.map_or_else(|| format!("slot {}", slot.0), |node| node.name.clone())
     }
 
     /// This node's slot.

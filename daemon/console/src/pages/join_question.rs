@@ -84,10 +84,20 @@ pub(crate) fn rows(facts: &Facts, request: &JoinRequest) -> Vec<Row> {
         _ if facts.awaits_gateway() => {
             "What was asked last is not answered yet. The gateway answers within 10 s.".to_owned()
         }
-        _ if !is_there(facts, request) => format!("{}That machine does not ask any more.", note(facts, request)),
+        _ if !is_there(facts, request) => format!("{}{}", note(facts, request), not_there(facts, request)),
         Some(Reply::Refused(_) | Reply::Lost) | None => note(facts, request) + &question(facts, request),
     };
     paragraph(&text).collect()
+}
+
+/// Why it cannot be asked.
+fn not_there(facts: &Facts, request: &JoinRequest) -> String {
+    if let JoinRequest::Approve { ask, .. } = request
+        && let Some(Asking { offer: Some(Err(reason)), .. }) = asking(facts, *ask)
+    {
+        return format!("It cannot become a node: {reason}.");
+    }
+    "That machine does not ask any more.".to_owned()
 }
 
 /// What came of it when it was asked before.
@@ -114,19 +124,20 @@ fn question(facts: &Facts, request: &JoinRequest) -> String {
     let effect = match request {
         JoinRequest::List => String::new(),
         JoinRequest::Approve { ask, code } => {
-            let described = asking(facts, *ask).map_or_else(String::new, |machine| {
+            let machine = asking(facts, *ask);
+            let described = machine.map_or_else(String::new, |machine| {
                 let described: Vec<_> = description(machine).collect();
-                format!("{}: {}", machine.card, described.join(". "))
+                format!("{}: {}", machine.card, described.join("\n"))
             });
-            let asked = asking(facts, *ask);
-            let wish = if asked.is_some_and(|machine| machine.node.is_none()) {
-                " If it is to be another node than that, type a name behind the code, and behind it power switches with an \
-                 outlet each, as in 123456 node7 pdu1 5."
+            let (vote, wish) = if machine.is_some_and(|machine| machine.node.is_none()) {
+                let wish = " If it is to be another node than that, type a name behind the code, and behind it power switches \
+                            with an outlet each, as in 123456 node7 pdu1 5.";
+                ("Its vote counts from now on, and it ", wish)
             } else {
-                ""
+                ("It ", "")
             };
             return format!(
-                "{described}\n\nIt is given the cluster's secrets, now and at every boot.\n\nGo to that machine: a code of six \
+                "{described}\n\n{vote}is given the cluster's secrets, now and at every boot.\n\nGo to that machine: a code of six \
                  digits stands on its console. After three wrong ones it is sent away, and shows another.{wish}\n\nType the \
                  code and press Enter: {code}_"
             );
