@@ -73,8 +73,8 @@ fn serve(signals: &SignalFd, boot: &mut Boot) -> ExitCode {
         wait(signals, services.next_due());
         while let Ok(Some(signal)) = signals.read_signal() {
             match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
-                Ok(Ok(Signal::SIGUSR2)) => shutdown::run(&mut boot.services, RebootCommand::PowerOff),
-                Ok(Ok(Signal::SIGTERM)) => shutdown::run(&mut boot.services, RebootCommand::Restart),
+                Ok(Ok(Signal::SIGUSR2)) => shutdown::run(&boot.services, RebootCommand::PowerOff),
+                Ok(Ok(Signal::SIGTERM)) => shutdown::run(&boot.services, RebootCommand::Restart),
                 Ok(Ok(Signal::SIGHUP)) => boot.configure(),
                 _ => {}
             }

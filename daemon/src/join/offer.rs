@@ -97,11 +97,6 @@ impl Offer {
         }
         table
     }
-
-    /// Its name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 impl fmt::Display for Offer {
@@ -151,7 +146,7 @@ mod tests {
         let offer = || Offer::of(&config, &CARDS).unwrap();
         assert_eq!(offer().corrected(&[]).unwrap(), offer());
         let named = offer().corrected(&["big1"]).unwrap();
-        assert_eq!((named.name(), &named.outlets), ("big1", &offer().outlets));
+        assert_eq!((named.name.as_str(), &named.outlets), ("big1", &offer().outlets));
         let fed = offer().corrected(&["big1", "pdu1", "7"]).unwrap();
         assert_eq!(fed.outlets, [Outlet { pdu: "pdu1".to_owned(), number: 7 }]);
         for wrong in [&["big1", "pdu1"][..], &["big1", "pdu1", "x"], &["big1", "pdu1", "7", "pdu1"]] {
@@ -167,7 +162,7 @@ mod tests {
     fn a_removed_nodes_name_is_not_offered_again_and_its_outlet_is() {
         let config = Config::parse(GOOD).unwrap().without_node(cluster::words::Slot(2)).unwrap();
         let offer = Offer::of(&config, &CARDS).unwrap();
-        assert_eq!(offer.name(), "node3");
+        assert_eq!(offer.name, "node3");
         assert!(config.with_node(&offer.table()).is_ok());
         let full: String = (3..9)
             .map(|n| {

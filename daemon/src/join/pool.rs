@@ -33,7 +33,7 @@ pub(crate) fn addresses(config: &Config) -> Option<(Ipv4Addr, Ipv4Addr)> {
 /// Those for firmware.
 pub(crate) fn firmware(config: &Config) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let (first, last) = addresses(config)?;
-    let half = (last.to_bits() - first.to_bits() + 1) / 2;
+    let half = (last.to_bits() - first.to_bits()).div_ceil(2);
     Some((first, Ipv4Addr::from_bits(first.to_bits() + half - 1)))
 }
 

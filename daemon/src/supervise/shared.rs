@@ -405,6 +405,8 @@ fn explained(error: Errno) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cluster::config::Config;
+
     use super::super::mailbox::Mailbox;
     use super::*;
 
@@ -420,7 +422,7 @@ mod tests {
 
     /// A machine whose kernel is a directory: it has the lockspace, and was told of node 2 in its boot 77.
     fn machine(directory: &Path, left: bool) -> Shared {
-        let config = Arc::new(Config::parse(include_str!("../../cluster/src/config/good.toml")).unwrap());
+        let config = Config::parse(include_str!("../../cluster/src/config/good.toml")).unwrap();
         let shared = Shared {
             own: Slot(1),
             cluster_key: Key::of([7; 32]),
@@ -429,7 +431,7 @@ mod tests {
             disks: Arc::new(Disks::new(&config)),
             record: directory.join("record"),
             desk: Mutex::default(),
-            config,
+            current: Current::new(config),
         };
         fs::create_dir_all(directory.join("sysfs")).unwrap();
         fs::create_dir_all(directory.join("config/cluster/comms/3")).unwrap();
