@@ -87,7 +87,8 @@ impl Site {
         fs::write(folder.join("state"), state).unwrap();
         let address =
             CLUSTER.lines().find_map(|line| line.split_once(mac)?.1.split_once("address = \"")?.1.split_once('"'));
-        let address = format!("{}/24", address.unwrap().0);
+        // One that is no node yet has the next address: here is no init that would give it to it later.
+        let address = format!("{}/24", address.map_or("10.77.0.13", |(address, _)| address));
         let network = format!("/proc/{}/ns/net", self.network.0.id());
         Machine { folder, name: name.to_owned(), address, network, running: None }
     }
@@ -207,6 +208,14 @@ impl Machine {
         self.told("it is a node", "", |told| told.get("status").map(drop));
     }
 
+    /// Its status calls a node a member.
+    fn sees_member(&self, name: &str) {
+        self.told(&format!("{name} is a member"), "", |told| {
+            let nodes = told.get("status")?["nodes"].as_array()?;
+            nodes.iter().any(|node| node["name"] == name && node["state"] == "member").then_some(())
+        });
+    }
+
     fn says_no_secret(&self) {
         let log = fs::read_to_string(self.folder.join("log")).unwrap();
         assert!(!log.contains(KEY) && !log.contains(PASSWORD), "{log}");
@@ -267,6 +276,36 @@ fn a_window_lets_machines_in_and_without_a_disk_only_for_one_boot() {
     assert!(text.contains("It must be let in at every boot"), "{text}");
     second.boot();
     second.has_joined();
+}
+
+#[test]
+fn a_machine_that_is_no_node_becomes_one_by_its_code() {
+    let site = Site::new();
+    let gateway = site.gateway();
+    gateway.order("{\"open\":{\"machines\":\"2\"}}").unwrap();
+    let mut nodes = [site.node(1), site.node(2)];
+    nodes.iter_mut().for_each(Machine::boot);
+    nodes.iter().for_each(|node| gateway.sees_member(&node.name));
+
+    let mut new = site.node(3).with_disk();
+    new.boot();
+    assert!(new.joins("Its code is ").contains("as a new node"));
+    // Any node's menu does.
+    let asking = nodes[0].asking();
+    assert_eq!(asking["offer"]["Ok"], "node3, fed by pdu1 outlet 4, 52:54:00:77:00:13 on cluster as 10.77.0.13");
+    let approve = format!("{{\"approve\":{{\"ask\":{},\"code\":\"{}\"}}}}", asking["ask"], new.code());
+    nodes[0].order(&approve).unwrap();
+    new.has_joined();
+    gateway.sees_member("node3");
+
+    // What it boots does not name it; the gateway does, and keeps that.
+    new.boot();
+    new.has_joined();
+    let kept = fs::read(gateway.folder.join("state")).unwrap();
+    assert!(kept.windows(14).any(|bytes| bytes == b"name = \"node3\""));
+    let [first, _] = &nodes;
+    let agreed = fs::read_to_string(first.folder.join("run/holdfast/cluster.toml")).unwrap();
+    assert!(agreed.contains("edition = 2") && agreed.contains("52:54:00:77:00:13"), "{agreed}");
 }
 
 #[test]
