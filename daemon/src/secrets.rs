@@ -13,6 +13,8 @@
 //! password = "..."
 //! ```
 //!
+//! Which device answers for a power switch of version 3 is no secret: `engine` in `cluster.toml`, or whichever has answered first.
+//!
 //! The file lies beside `cluster.toml` in `/etc/holdfast` of the gateway, where `cargo image gateway-disk --secrets FILE` puts it.
 //! A node is given it when it joins (`join.rs`), and keeps it in `/run` only: in memory.
 //! No error names a secret, nothing prints one, and the memory that held one is overwritten.
@@ -25,7 +27,7 @@ use blake2::digest::{KeyInit, Mac};
 use cluster::config::{Config, Snmp, UpsWay};
 use hw::Credentials;
 use hw::snmp::Access;
-use hw::snmp::usm::{NAME, PASSWORD, Protocols, Unfit, User};
+use hw::snmp::usm::{EngineId, Expected, NAME, PASSWORD, Protocols, Unfit, User};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Deserialize;
 use toml::Spanned;
@@ -169,7 +171,7 @@ impl Secrets {
             let table = table.ok_or_else(|| format!("secrets.toml: add [pdu.{name}] with {}", wanted(pdu.snmp)))?;
             let secrets = table.get_ref();
             let access = secrets
-                .access(pdu.snmp)
+                .access(pdu.snmp, pdu.engine.as_deref())
                 .map_err(|why| format!("secrets.toml, line {}: [pdu.{name}] {why}", line(text, table.span().start)))?;
             snmp.insert(name.clone(), access);
             if pdu.serial.is_some() && (secrets.user.is_none() || secrets.password.is_none()) {
@@ -209,8 +211,8 @@ impl Secrets {
 }
 
 impl Pdu {
-    /// As whom to write over SNMP; or what is missing, and what to write.
-    fn access(&self, snmp: Snmp) -> Result<Access, String> {
+    /// As whom to write over SNMP, and to which engine if the operator has named it; or what is missing, and what to write.
+    fn access(&self, snmp: Snmp, engine: Option<&[u8]>) -> Result<Access, String> {
         let protocols = match snmp {
             Snmp::V1 => {
                 let community = self.community.as_ref().ok_or_else(|| format!("lacks {}", wanted(snmp)))?;
@@ -224,7 +226,9 @@ impl Pdu {
         else {
             return Err(format!("lacks {}: cluster.toml says that it is spoken with by version 3", wanted(snmp)));
         };
-        User::new(user, authentication, privacy, protocols).map(Access::V3).map_err(|unfit| match unfit {
+        let expected = engine.and_then(EngineId::new).map_or_else(Expected::first, Expected::only);
+        let user = User::new(user, authentication, privacy, protocols);
+        user.map(|user| Access::V3(user, expected)).map_err(|unfit| match unfit {
             Unfit::Name => format!("has a v3_user that can be none; write one of 1 to {NAME} characters"),
             Unfit::Password => format!(
                 "has an auth_password or priv_password that is too short for SNMP v3; give the power switch and this \
@@ -311,9 +315,12 @@ mod tests {
         for version in ["v3", "v3-md5-des"] {
             let secrets = Secrets::parse(&good, &config(version)).unwrap();
             let access = secrets.snmp("pdu1").unwrap();
-            assert!(matches!(access, Access::V3(_)));
+            assert!(matches!(access, Access::V3(_, expected) if expected.known().is_none()));
             assert!(!format!("{secrets:?} {access:?}").contains("hunter"), "nothing prints a secret");
         }
+        let engine = config("v3\"\nengine = \"80001f8880aa");
+        let secrets = Secrets::parse(&good, &engine).unwrap();
+        assert!(matches!(secrets.snmp("pdu1"), Some(Access::V3(_, expected)) if expected.known().is_some()));
         let error = Secrets::parse(&good, &config("v1")).unwrap_err();
         assert_eq!(error, "secrets.toml, line 3: [pdu.pdu1] lacks community = \"...\"");
         for (bad, remedy) in [

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::words::{LinkId, Outlet, Role, Slot, UpsId};
 
 mod file;
+mod hex;
 mod serial;
 mod shared;
 mod ups;
@@ -204,6 +205,9 @@ pub struct Pdu {
     pub address: Ipv4Addr,
     /// By which version.
     pub snmp: Snmp,
+    /// With version 3: the number of its SNMP engine (5 to 32 octets), if no other device may answer for it. Without, that is
+    /// whichever does so first.
+    pub engine: Option<Vec<u8>>,
     /// Its serial line, if a node holds the cable.
     pub serial: Option<SerialLine>,
     /// What it must call an outlet, where the operator has said so: a check that the wiring is as planned.

@@ -110,3 +110,24 @@ fn everything_that_can_be_wrong_has_words_of_its_own() {
     });
     assert_eq!(said.len(), cases.len());
 }
+
+#[test]
+fn another_device_at_the_address_has_its_own_words() {
+    let good = include_str!("../../../cluster/src/config/good.toml");
+    let engine = |octet| hw::snmp::usm::EngineId::new(&[octet; 5]).unwrap();
+    let error = ap7921::Error::Unwilling(Refusal::Engine { expected: engine(1), found: engine(2) });
+    for (line, remedy) in [
+        ("", "start this node again"),
+        ("\nengine = \"0101010101\"", "write engine = \"0202020202\" for it in cluster.toml"),
+    ] {
+        let config = good.replacen("model = \"ap7921\"", &format!("model = \"ap7921\"\nsnmp = \"v3\"{line}"), 1);
+        let config = cluster::config::Config::parse(&config).unwrap();
+        assert_eq!(
+            words(&config.pdus[0], &error),
+            format!(
+                "another device answers at 10.77.0.250: its SNMP engine is 0202020202, not 0101010101; \
+                 if pdu1 was replaced, {remedy}"
+            )
+        );
+    }
+}
