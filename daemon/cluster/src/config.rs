@@ -15,10 +15,12 @@ use crate::words::{LinkId, Outlet, Role, Slot, UpsId};
 mod file;
 mod serial;
 mod shared;
+mod syslog;
 mod ups;
 mod vm;
 
 pub use shared::{FileSystem, SHARED};
+pub use syslog::{Syslog, Transport};
 pub use ups::{Ups, UpsWay};
 pub use vm::{Contract, VmSpec};
 
@@ -279,6 +281,8 @@ pub struct Config {
     pub exports: Vec<Export>,
     /// What the shared file system is.
     pub shared: FileSystem,
+    /// Where every node sends its event log, if anywhere.
+    pub syslog: Option<Syslog>,
 }
 
 impl Config {
