@@ -30,6 +30,7 @@ mod run;
 mod shared;
 mod site;
 mod storage;
+mod syslog;
 mod udp;
 mod ups;
 mod watch;

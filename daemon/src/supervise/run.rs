@@ -10,12 +10,13 @@ use std::time::Duration;
 use cluster::config::Config;
 use cluster::event::{Action, Actions, Event, Outcome, RequestId, Work};
 use cluster::node::{Boot, Node};
+use cluster::trace::Kind;
 use cluster::words::{Instant, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::clock::{self, now};
-use super::events::{self, EventLog};
+use super::events::{self, EventLog, OWN};
 use super::lines::Lines;
 use super::mailbox::{Mailbox, Told};
 use super::menu_link::{FromMenu, Menus, ToMenu};
@@ -25,6 +26,7 @@ use super::pulls::Pulls;
 use super::shared::Shared;
 use super::site::{self, Site};
 use super::storage::Disks;
+use super::syslog::Remote;
 use super::udp::Udp;
 use super::{files, joins, ups, watch, xen};
 use crate::seal::Seal;
@@ -83,8 +85,9 @@ impl Supervisor {
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
         let menus = Menus::open().map_err(|error| format!("the menus' socket: {error}"))?;
         let pulls = Pulls::listen(Path::new(PULL_SOCKET)).map_err(|error| format!("{PULL_SOCKET}: {error}"))?;
-        let mut log = EventLog::open(Path::new(events::FILE), &me.name);
-        problems.into_iter().for_each(|problem| drop(log.say(now(), problem)));
+        let remote = Remote::start(&site.config, site.slot, site.incarnation, mailbox.post())?;
+        let mut log = EventLog::open(Path::new(events::FILE), &me.name, remote);
+        problems.into_iter().for_each(|problem| drop(log.say(now(), OWN, problem)));
         let monitor = monitor(me.monitor.as_deref(), &mut log);
         let watchdog = watchdog(site.config.self_fence, &mut log);
         let disks = Arc::new(Disks::new(&site.config));
@@ -229,7 +232,7 @@ impl Supervisor {
                     self.udp.send(to, &datagram);
                     self.lines.send(to, &datagram);
                 }
-                Action::Trace(trace) => self.say(trace.to_string()),
+                Action::Trace(trace) => self.say_as(trace.kind(), trace.to_string()),
                 Action::Begin { op, deadline, work } => {
                     let asked = if let Work::Push { stream, .. } = &work { Some(*stream) } else { None };
                     let socket = asked.and_then(|stream| self.pulls.give(stream));
@@ -259,7 +262,11 @@ impl Supervisor {
     }
 
     fn say(&mut self, text: String) {
-        let line = self.log.say(now(), text);
+        self.say_as(OWN, text);
+    }
+
+    fn say_as(&mut self, kind: Kind, text: String) {
+        let line = self.log.say(now(), kind, text);
         self.monitor.event(&line);
         self.menus.tell(&ToMenu::Log(vec![line]));
         // What was said has changed something: it is shown at once.
@@ -288,7 +295,7 @@ fn monitor(line: Option<&str>, log: &mut EventLog) -> Monitor {
     };
     let path = Path::new("/dev").join(line);
     Monitor::open(&path).unwrap_or_else(|error| {
-        log.say(now(), format!("no monitor line, {}: {error}", path.display()));
+        log.say(now(), OWN, format!("no monitor line, {}: {error}", path.display()));
         Monitor::none()
     })
 }
@@ -300,9 +307,9 @@ fn watchdog(wanted: bool, log: &mut EventLog) -> Option<Watchdog> {
         Ok(watchdog) if watchdog.is_xens() => {}
         Ok(watchdog) => {
             let name = watchdog.identity();
-            drop(log.say(now(), format!("the watchdog is {name}, not Xen's: it does not count as a proof")));
+            drop(log.say(now(), OWN, format!("the watchdog is {name}, not Xen's: it does not count as a proof")));
         }
-        Err(error) => drop(log.say(now(), format!("no watchdog: {error}; self-fencing does not work"))),
+        Err(error) => drop(log.say(now(), OWN, format!("no watchdog: {error}; self-fencing does not work"))),
     }
     armed.ok()
 }

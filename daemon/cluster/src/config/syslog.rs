@@ -51,7 +51,10 @@ pub(super) fn syslog(table: &SyslogTable, config: &Config) -> Result<Syslog, (Ra
         return refuse("server must look like \"10.77.0.5:514\": an address, not a name, and a port".to_owned());
     };
     let Some(link) = config.links().find(|link| reaches(link, *server.ip())) else {
-        return refuse(format!("server {} is on no cluster network; nodes have no route to other networks", server.ip()));
+        return refuse(format!(
+            "server {} is on no cluster network; nodes have no route to other networks",
+            server.ip()
+        ));
     };
     for node in &config.nodes {
         let Some((_, own)) = node.links.iter().find(|(id, _)| *id == link.id) else {
@@ -64,7 +67,10 @@ pub(super) fn syslog(table: &SyslogTable, config: &Config) -> Result<Syslog, (Ra
             ));
         };
         if own == server.ip() {
-            return refuse(format!("server {own} is node \"{}\" itself; name a machine outside the cluster", node.name));
+            return refuse(format!(
+                "server {own} is node \"{}\" itself; name a machine outside the cluster",
+                node.name
+            ));
         }
     }
     Ok(Syslog { server, transport: table.transport })
