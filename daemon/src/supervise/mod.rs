@@ -24,6 +24,7 @@ mod mailbox;
 pub(crate) mod menu_link;
 mod monitor;
 mod ops;
+mod pin;
 mod power;
 mod pulls;
 mod run;

@@ -19,9 +19,10 @@ use super::clock::{self, now};
 use super::events::{self, EventLog, OWN};
 use super::lines::Lines;
 use super::mailbox::{Mailbox, Told};
-use super::menu_link::{FromMenu, Menus, ToMenu};
+use super::menu_link::{FromMenu, MenuId, Menus, ToMenu};
 use super::monitor::Monitor;
 use super::ops::Ops;
+use super::pin::Guard;
 use super::pulls::Pulls;
 use super::shared::Shared;
 use super::site::{self, Site};
@@ -50,6 +51,8 @@ pub(super) struct Supervisor {
     lines: Lines,
     mailbox: Mailbox,
     menus: Menus,
+    /// Which of the menus may ask for things.
+    guard: Guard,
     pulls: Pulls,
     monitor: Monitor,
     log: EventLog,
@@ -77,7 +80,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// What this machine lacks, in words for the operator.
-    pub(super) fn new(site: Site) -> Result<Self, String> {
+    pub(super) fn new(mut site: Site) -> Result<Self, String> {
         let me = site.me().clone();
         let seal = || Seal::new(&site.secrets.cluster_key);
         let (udp, problems) = Udp::bind(&site.config, site.slot, seal())?;
@@ -115,6 +118,7 @@ impl Supervisor {
             udp,
             lines,
             menus,
+            guard: Guard::new(site.secrets.pin.take()),
             pulls,
             monitor,
             log,
@@ -203,17 +207,9 @@ impl Supervisor {
             greeting.push(ToMenu::Log(log.kept()));
             greeting
         });
-        for (menu, asked) in asked {
-            match asked {
-                FromMenu::Request(request) => {
-                    let id = RequestId(self.next_request);
-                    self.next_request += 1;
-                    self.menus.expect(menu, id);
-                    self.handle(Event::Asked { id, request });
-                }
-                FromMenu::Join(request) => joins::ask(menu, request, self.mailbox.post()),
-            }
-        }
+        asked.into_iter().for_each(|(menu, asked)| self.take_asked(menu, asked));
+        let guard = &self.guard;
+        self.menus.tell_locks(|menu| guard.lock(menu, now()));
         if self.menus.any() && self.next_status <= now() {
             self.next_status = now() + STATUS;
             self.menus.tell(&ToMenu::Status(Box::new(self.node.status(now()))));
@@ -222,6 +218,32 @@ impl Supervisor {
                 self.menus.tell(problem);
             }
             self.problems = problems;
+        }
+    }
+
+    /// A menu asks for something. A locked one is refused here, whatever it thinks of that itself.
+    fn take_asked(&mut self, menu: MenuId, asked: FromMenu) {
+        if let Some(refusal) = self.guard.hear(menu, &asked, now()) {
+            return self.menus.tell_one(menu, &refusal);
+        }
+        match asked {
+            FromMenu::Request(request) => {
+                let id = RequestId(self.next_request);
+                self.next_request += 1;
+                self.menus.expect(menu, id);
+                self.handle(Event::Asked { id, request });
+            }
+            FromMenu::Join(request) => joins::ask(menu, request, self.mailbox.post()),
+            FromMenu::Unlock(pin) => {
+                let said = self.guard.unlock(menu, pin.text(), now());
+                said.into_iter().for_each(|(kind, text)| self.say_as(kind, text));
+                // It waits for an answer, whether anything has changed or not.
+                if let Some(lock) = self.guard.lock(menu, now()) {
+                    self.menus.tell_one(menu, &ToMenu::Lock(lock));
+                }
+            }
+            FromMenu::Lock => self.guard.close(menu),
+            FromMenu::Active => {}
         }
     }
 
