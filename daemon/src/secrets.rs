@@ -11,6 +11,8 @@
 //! password = "apc"
 //! [ups.u1]                   # one for each UPS for which cluster.toml names a user at NUT's upsd
 //! password = "..."
+//! [console]                  # only if whoever stands at a machine is to type a PIN before its menu does anything
+//! pin = "..."                # of 4 to 40 characters
 //! ```
 //!
 //! Which device answers for a power switch of version 3 is no secret: `engine` in `cluster.toml`, or whichever has answered first.
@@ -25,6 +27,7 @@ use std::path::Path;
 use blake2::digest::consts::U32;
 use blake2::digest::{KeyInit, Mac};
 use cluster::config::{Config, Snmp, UpsWay};
+use console::PIN_CHARACTERS;
 use hw::Credentials;
 use hw::snmp::Access;
 use hw::snmp::usm::{EngineId, Expected, NAME, PASSWORD, Protocols, Unfit, User};
@@ -91,11 +94,35 @@ impl Key {
     }
 }
 
+/// The console's PIN, as something that what was typed can be compared with.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    key: Key,
+    tag: Key,
+}
+
+impl Pin {
+    /// The PIN of the cluster that holds this key.
+    pub(crate) fn new(cluster_key: &Key, pin: &str) -> Self {
+        let key = cluster_key.derive("holdfast console pin 1");
+        Self { tag: key.derive(pin), key }
+    }
+
+    /// Whether that is the PIN; how long it takes to say so does not depend on what is typed.
+    pub(crate) fn is(&self, typed: &str) -> bool {
+        let mut mac = <blake2::Blake2sMac<U32> as KeyInit>::new(&self.key.0.into());
+        mac.update(typed.as_bytes());
+        mac.verify_slice(self.tag.bytes()).is_ok()
+    }
+}
+
 /// Everything secret.
 #[derive(Debug)]
 pub(crate) struct Secrets {
     /// What every member of the cluster holds, and nobody else.
     pub(crate) cluster_key: Key,
+    /// What is to be typed at a machine before its menu does anything, if anything.
+    pub(crate) pin: Option<Pin>,
     snmp: BTreeMap<String, Access>,
     pdus: BTreeMap<String, Spanned<Pdu>>,
     upses: BTreeMap<String, Ups>,
@@ -109,6 +136,13 @@ struct File {
     pdu: BTreeMap<String, Spanned<Pdu>>,
     #[serde(default)]
     ups: BTreeMap<String, Ups>,
+    console: Option<Console>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Console {
+    pin: Zeroizing<String>,
 }
 
 #[derive(Deserialize)]
@@ -159,11 +193,21 @@ impl Secrets {
             let line = line(text, error.span().map_or(0, |span| span.start));
             format!(
                 "secrets.toml, line {line}: write cluster_key = \"64 hexadecimal digits\" and, for each [pdu.NAME], \
-                 community = \"...\", or v3_user, auth_password and priv_password"
+                 community = \"...\", or v3_user, auth_password and priv_password; a [console] has pin = \"...\""
             )
         })?;
         let cluster_key = parse_key(&file.cluster_key)
             .ok_or("secrets.toml: cluster_key must be 64 hexadecimal digits that are not all the same")?;
+        let pin = file.console.map(|Console { pin }| {
+            let fits = (4..=PIN_CHARACTERS).contains(&pin.len()) && pin.bytes().all(|byte| byte.is_ascii_graphic());
+            fits.then(|| Pin::new(&cluster_key, &pin)).ok_or_else(|| {
+                format!(
+                    "secrets.toml: the pin of [console] must be 4 to {PIN_CHARACTERS} letters, digits and signs that every \
+                     keyboard has, without blanks"
+                )
+            })
+        });
+        let pin = pin.transpose()?;
         let mut snmp = BTreeMap::new();
         for pdu in &config.pdus {
             let name = &pdu.name;
@@ -189,7 +233,7 @@ impl Secrets {
                 ));
             }
         }
-        Ok(Self { cluster_key, snmp, pdus: file.pdu, upses: file.ups })
+        Ok(Self { cluster_key, pin, snmp, pdus: file.pdu, upses: file.ups })
     }
 
     /// As whom a power switch of `cluster.toml` lets us write over SNMP.
@@ -351,6 +395,26 @@ mod tests {
         let secrets = Secrets::parse(&format!("{text}[ups.u1]\npassword = \"hunter2\"\n"), &config).unwrap();
         assert_eq!(secrets.ups("u1", "us").unwrap().password, "hunter2");
         assert!(secrets.ups("u2", "us").is_none() && !format!("{secrets:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_pin_is_itself_only_and_nothing_prints_it() {
+        let text = |pin: &str| {
+            format!("cluster_key = \"{KEY}\"\n[pdu.pdu1]\ncommunity = \"private\"\n[console]\npin = \"{pin}\"\n")
+        };
+        let secrets = Secrets::parse(&text("hunter2"), &config()).unwrap();
+        let pin = secrets.pin.as_ref().unwrap();
+        assert!(pin.is("hunter2"));
+        for typed in ["", "hunter", "hunter22", "Hunter2", "hunter2\0"] {
+            assert!(!pin.is(typed), "{typed}");
+        }
+        assert!(!Pin::new(&tests_key(1), "hunter2").tag.bytes().eq(pin.tag.bytes()), "another cluster's");
+        assert!(!format!("{secrets:?}").contains("hunter"), "nothing prints a secret");
+        for bad in ["123", "12 34", "12345\u{e9}", &"1".repeat(41)] {
+            let error = Secrets::parse(&text(bad), &config()).unwrap_err();
+            assert!(error.contains("must be 4 to 40") && !error.contains(bad), "{error}");
+        }
+        assert!(Secrets::parse(&text("1234").replace("pin", "ping"), &config()).unwrap_err().contains("[console] has"));
     }
 
     #[test]

@@ -218,6 +218,40 @@ fn an_operator_lets_machines_in() {
     at.see("Agreed. The window is open.");
 }
 
+/// The PIN goes to the supervisor and nowhere else: not onto the screen.
+#[test]
+fn an_operator_types_the_pin_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("menu.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut at = AtWork::start(&socket);
+    let mut supervisor = accept(&listener);
+    tell(&mut supervisor, STATUS);
+    tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":0,"wait_s":0}}"#);
+    at.see("Type the PIN and press Enter: _");
+    at.press("9341");
+    at.see("Type the PIN and press Enter: ****_");
+    assert!(!at.shown.0.lock().unwrap().screen().contents().contains("9341"));
+    at.press("\r");
+    assert_eq!(asked(&mut supervisor), r#"{"unlock":"9341"}"#);
+    at.see("One moment.");
+    tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":1,"wait_s":1}}"#);
+    at.see("1 wrong PIN; next try in 1 s");
+    tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":1,"wait_s":0}}"#);
+    at.see("1 wrong PIN; type it again");
+    at.press("9342\r");
+    assert_eq!(asked(&mut supervisor), r#"{"unlock":"9342"}"#);
+    tell(&mut supervisor, r#"{"lock":{"open":true,"wrong":0,"wait_s":0}}"#);
+    at.see("6) Shut down this node");
+    at.press("6");
+    assert_eq!(asked(&mut supervisor), r#""active""#);
+    at.see("Shut down node2? (y/n)");
+    at.press("y");
+    assert_eq!(asked(&mut supervisor), r#"{"request":"shut_down"}"#);
+    tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":0,"wait_s":0}}"#);
+    at.see("This console is locked.");
+}
+
 #[test]
 fn what_covers_the_screen_goes_with_ctrl_l() {
     let directory = tempfile::tempdir().unwrap();

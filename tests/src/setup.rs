@@ -53,6 +53,7 @@ const NEEDS: &[Need] = &[
     need("nut-snmp", "/lib/nut/snmp-ups", "checking the emulated power switch"),
     need("nut-server", "/lib/nut/upsd", "the UPSes of the rack"),
     need("nut-client", "/usr/bin/upsrw", "checking the UPS client"),
+    need("rsyslog", "/usr/sbin/rsyslogd", "checking what is sent to a syslog server"),
     need("protobuf-compiler", "/usr/bin/protoc", "the raft crate's messages"),
 ];
 

@@ -16,10 +16,12 @@ mod file;
 mod hex;
 mod serial;
 mod shared;
+mod syslog;
 mod ups;
 mod vm;
 
 pub use shared::{FileSystem, SHARED};
+pub use syslog::{Syslog, Transport};
 pub use ups::{Ups, UpsWay};
 pub use vm::{Contract, VmSpec};
 
@@ -283,6 +285,8 @@ pub struct Config {
     pub exports: Vec<Export>,
     /// What the shared file system is.
     pub shared: FileSystem,
+    /// Where every node sends its event log, if anywhere.
+    pub syslog: Option<Syslog>,
 }
 
 impl Config {

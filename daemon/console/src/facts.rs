@@ -7,6 +7,7 @@ use cluster::status::{NodeStatus, Status, VmStatus};
 use cluster::words::{Instant, Slot, VmName};
 
 use crate::joining::{JoinAnswer, JoinRequest, Joining};
+use crate::lock::Lock;
 
 /// Lines of the log that are kept to look back at.
 const LOG_LINES: usize = 500;
@@ -77,18 +78,27 @@ pub(crate) struct Facts {
     pub(crate) listing: bool,
     /// What it was asked for last, and what came of that.
     pub(crate) join_asked: Option<(JoinRequest, Reply)>,
+    /// How the lock stands; `None` on a machine that has no PIN.
+    pub(crate) lock: Option<Lock>,
+    /// Whether a PIN was typed, and the supervisor has still to say whether it is right.
+    pub(crate) unlocks: bool,
 }
 
 impl Facts {
     /// The supervisor is there, and will tell everything from the beginning.
     pub(crate) fn begin(&mut self) {
-        let (asked, join_asked) = (self.asked.take(), self.join_asked.take());
-        *self = Self { connected: true, asked, join_asked, ..Self::default() };
+        let (asked, join_asked, lock) = (self.asked.take(), self.join_asked.take(), self.lock);
+        *self = Self { connected: true, asked, join_asked, lock, ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
     pub(crate) fn lose(&mut self) {
         self.connected = false;
+        // The next connection has to be unlocked anew.
+        self.unlocks = false;
+        if let Some(lock) = &mut self.lock {
+            lock.open = false;
+        }
         // A node that was about to leave does not know that any more when its supervisor begins anew.
         if let Some(asked) = &mut self.asked
             && (asked.reply == Reply::Awaited || asked.request == Request::ShutDown)
@@ -167,6 +177,16 @@ impl Facts {
     /// Whether the gateway has still to answer.
     pub(crate) fn awaits_gateway(&self) -> bool {
         matches!(self.join_asked, Some((_, Reply::Awaited)))
+    }
+
+    /// Whether this machine has a PIN, and it must be typed first.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.lock.is_some_and(|lock| !lock.open)
+    }
+
+    /// Whether this machine has a PIN, and it was typed.
+    pub(crate) fn is_unlocked(&self) -> bool {
+        self.lock.is_some_and(|lock| lock.open)
     }
 
     /// Whether the supervisor has still to answer.

@@ -5,8 +5,9 @@ use cluster::words::{Slot, VmName};
 
 use crate::facts::Facts;
 use crate::joining::JoinRequest;
+use crate::lock::Pin;
 use crate::pages::{
-    about, fencing, first, join_question, joining, log, node, nodes, overview, question, targets, vm, vms,
+    about, fencing, first, join_question, joining, locked, log, node, nodes, overview, question, targets, vm, vms,
 };
 use crate::text::wrap;
 
@@ -37,6 +38,8 @@ pub(crate) enum Page {
     Ask(Request),
     /// The same of the gateway, about machines that join.
     Join(JoinRequest),
+    /// The PIN is wanted first; so much of it is typed.
+    Locked(Pin),
 }
 
 /// One line of a page.
@@ -64,6 +67,7 @@ impl Page {
             Self::About => "About".to_owned(),
             Self::Ask(request) => question::title(facts, request),
             Self::Join(request) => join_question::title(facts, request),
+            Self::Locked(_) => "This console is locked.".to_owned(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Page {
             Self::About => about::rows(),
             Self::Ask(request) => question::rows(facts, request),
             Self::Join(request) => join_question::rows(facts, request),
+            Self::Locked(pin) => locked::rows(facts, pin),
         }
     }
 
@@ -98,7 +103,7 @@ impl Page {
 
     /// Whether it is a question.
     pub(crate) fn asks(&self) -> bool {
-        matches!(self, Self::Ask(_) | Self::Join(_))
+        matches!(self, Self::Ask(_) | Self::Join(_) | Self::Locked(_))
     }
 
     /// Whether something can be typed on it.
@@ -111,6 +116,7 @@ impl Page {
         match self {
             Self::Ask(request) => question::is_open(facts, request),
             Self::Join(request) => join_question::is_open(facts, request),
+            Self::Locked(_) => locked::is_open(facts),
             Self::First
             | Self::Overview
             | Self::Vms
@@ -131,6 +137,7 @@ impl Page {
             Self::Log(text)
             | Self::Ask(Request::ConfirmOff { typed: text, .. })
             | Self::Join(JoinRequest::Approve { code: text, .. } | JoinRequest::Open { machines: text }) => Some(text),
+            Self::Locked(pin) => Some(pin.text_mut()),
             Self::First
             | Self::Overview
             | Self::Vms

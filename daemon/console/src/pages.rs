@@ -7,6 +7,7 @@ pub(crate) mod first;
 pub(crate) mod join_question;
 pub(crate) mod joining;
 pub(crate) mod leaving;
+pub(crate) mod locked;
 pub(crate) mod log;
 pub(crate) mod node;
 pub(crate) mod nodes;

@@ -17,6 +17,7 @@
 //! asking ASK .. | let-in IDENTITY .. | window MACHINES left=S    what the gateway tells, one more or the same one changed
 //! gateway [forgets | fails TEXT]       it tells the same once more, or that there is nothing, or cannot be asked
 //! gateway-agreed | gateway-refused TEXT   its answer to what it was asked last
+//! lock [open=yes] wrong=N wait=S       how the lock of a machine with a PIN stands
 //! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
@@ -29,7 +30,8 @@ use cluster::event::Answer;
 use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role, Supply};
 use console::{
-    Ask, Asking, Input, JoinAnswer, JoinRequest, Joining, Key, Line, Machine, Menu, OutletRead, Screen, Style, Window,
+    Ask, Asking, Input, JoinAnswer, JoinRequest, Joining, Key, Line, Lock, Machine, Menu, OutletRead, Screen, Style,
+    Window,
 };
 
 /// A cluster at work: a gateway and three nodes of which the third is dead.
@@ -89,6 +91,7 @@ fn run(commands: &str) -> String {
             "read" => vec![Input::Outlets(vec![words.read()])],
             "agreed" => vec![Input::Answer(Answer::Agreed)],
             "refused" => vec![Input::Answer(Answer::Refused(rest.to_owned()))],
+            "lock" => vec![Input::Lock(Words::of(&format!("lock {rest}")).lock())],
             "joins" => vec![Input::Joins(rest.replace('|', "\n"))],
             "asking" | "let-in" | "window" | "gateway" | "gateway-agreed" => {
                 match word {
@@ -126,7 +129,9 @@ fn run(commands: &str) -> String {
             if let Some(request) = menu.handle(input) {
                 match request {
                     Ask::Cluster(request) => writeln!(output, "asks: {request:?}").unwrap(),
-                    Ask::Join(JoinRequest::List) => {}
+                    Ask::Join(JoinRequest::List) | Ask::Active => {}
+                    Ask::Unlock(pin) => writeln!(output, "unlocks with: {}", pin.text()).unwrap(),
+                    Ask::Lock => writeln!(output, "locks").unwrap(),
                     Ask::Join(request) => {
                         writeln!(output, "asks the gateway: {request:?}").unwrap();
                         join = request;
@@ -209,6 +214,10 @@ impl<'a> Words<'a> {
             disarmed: self.find("disarmed").is_some(),
             outlets: self.list("outlets"),
         }
+    }
+
+    fn lock(&self) -> Lock {
+        Lock { open: self.find("open").is_some(), wrong: self.number("wrong"), wait_s: self.number("wait").into() }
     }
 
     fn read(&self) -> OutletRead {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use cluster::words::Instant;
 use console::{Ask, Input, Line, OutletRead};
+use zeroize::Zeroizing;
 
 use crate::supervise::menu_link::{FromMenu, ToMenu};
 
@@ -47,10 +48,14 @@ impl Link {
     /// # Errors
     /// There is no supervisor any more; the connection is closed.
     pub(super) fn ask(&mut self, ask: Ask) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&match ask {
+        // A PIN may stand in it.
+        let mut line = Zeroizing::new(serde_json::to_vec(&match ask {
             Ask::Cluster(request) => FromMenu::Request(request),
             Ask::Join(request) => FromMenu::Join(request),
-        })?;
+            Ask::Unlock(pin) => FromMenu::Unlock(pin),
+            Ask::Lock => FromMenu::Lock,
+            Ask::Active => FromMenu::Active,
+        })?);
         line.push(b'\n');
         let end = match &mut self.stream {
             Some(stream) => stream.write_all(&line),
@@ -110,6 +115,7 @@ fn input(message: ToMenu) -> Input {
         ToMenu::Answer(answer) => Input::Answer(answer),
         ToMenu::Joining(answer) => Input::Joining(answer),
         ToMenu::Joins(text) => Input::Joins(text),
+        ToMenu::Lock(lock) => Input::Lock(lock),
         ToMenu::Status(status) => Input::Status(status),
         ToMenu::Outlets(read) => Input::Outlets(
             read.into_iter()

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::hex;
 use super::serial::{LineTable, SerialTable};
 use super::shared::{self, SharedTable};
+use super::syslog::{self, SyslogTable};
 use super::ups::{self, UpsTable};
 use super::{
     By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Snmp, Timing, doubled,
@@ -41,6 +42,7 @@ struct File {
     shared: SharedTable,
     #[serde(default)]
     export: Vec<Spanned<ExportTable>>,
+    syslog: Option<SyslogTable>,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +174,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         pxe: file.gateway.pxe,
         shared: shared::shared(&file.shared, &exports).map_err(|(at, text)| source.refuse(at, &text))?,
         exports,
+        syslog: None,
     };
     source.cables(&file.pdu, &mut config)?;
     source.lines(&file.serial, &mut config)?;
@@ -180,6 +183,8 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         let ups = ups::ups(table.get_ref(), &config).map_err(|text| source.refuse(table.span(), &text))?;
         config.upses.push(ups);
     }
+    let syslog = file.syslog.as_ref().map(|table| syslog::syslog(table, &config)).transpose();
+    config.syslog = syslog.map_err(|(at, text)| source.refuse(at, &text))?;
     Ok(config)
 }
 
