@@ -85,7 +85,12 @@ fn everything_that_can_be_wrong_has_words_of_its_own() {
     let (good, _) = line(card);
     let (named, _) = line(card);
     let (noisy, _) = line(|_| "\u{7f}x~~}\r\n".to_owned());
-    let (other, _) = line(|typed| if typed.is_empty() { "\r\nUser Name : ".into() } else { "\r\napc>".into() });
+    let (other, _) = line(|typed| match typed {
+        "apc" => "\r\nPassword  : ".into(),
+        "right" => "\r\napc>".into(),
+        "olStatus all" => "\r\nE101: Command Not Found\r\n\r\napc>".into(),
+        _ => "\r\nUser Name : ".into(),
+    });
     let (busy, _) = line(card);
     let _owner = tty::open(&FilePath::new("/dev").join(&busy.device), CONSOLE_BITS_PER_SECOND).unwrap();
     let absent = SerialLine { holder: Slot(0), device: "ttyNONE".to_owned() };
@@ -96,7 +101,7 @@ fn everything_that_can_be_wrong_has_words_of_its_own() {
         (&noisy, "right", "node1", "garbage on the serial line"),
         (&silent, "right", "node1", "silent: nothing is connected"),
         (&good, "wrong", "node1", "wrong user name or password"),
-        (&other, "right", "node1", "not an AP7921: "),
+        (&other, "right", "node1", "neither an AP7921 nor an AP7921B: it has no outlets"),
         (&named, "right", "node9", "outlet 2 is called \"node1\", not \"node9\""),
     ];
     let said: BTreeSet<String> = thread::scope(|scope| {
