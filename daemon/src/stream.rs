@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use console::JoinRequest;
+use console::{JoinRequest, VolumeRequest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use snow::{Builder, HandshakeState, StatelessTransportState};
@@ -62,6 +62,8 @@ pub(crate) enum Service {
     },
     /// Something about machines that join; the answer is followed by how things are then.
     Join(JoinRequest),
+    /// Something about the gateway's disks; the answer is followed, when it is done, by how things are then or why it was refused.
+    Volume(VolumeRequest),
 }
 
 /// One encrypted connection.

@@ -7,6 +7,7 @@ use cluster::status::{NodeStatus, Status, VmStatus};
 use cluster::words::{Instant, Slot, VmName};
 
 use crate::joining::{JoinAnswer, JoinRequest, Joining};
+use crate::volumes::Dealings;
 
 /// Lines of the log that are kept to look back at.
 const LOG_LINES: usize = 500;
@@ -77,13 +78,17 @@ pub(crate) struct Facts {
     pub(crate) listing: bool,
     /// What it was asked for last, and what came of that.
     pub(crate) join_asked: Option<(JoinRequest, Reply)>,
+    /// What it was asked and has told of its disks.
+    pub(crate) volumes: Dealings,
 }
 
 impl Facts {
     /// The supervisor is there, and will tell everything from the beginning.
     pub(crate) fn begin(&mut self) {
         let (asked, join_asked) = (self.asked.take(), self.join_asked.take());
-        *self = Self { connected: true, asked, join_asked, ..Self::default() };
+        let mut volumes = core::mem::take(&mut self.volumes);
+        volumes.begin();
+        *self = Self { connected: true, asked, join_asked, volumes, ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
@@ -95,6 +100,7 @@ impl Facts {
         {
             asked.reply = Reply::Lost;
         }
+        self.volumes.lose();
         self.listing = false;
         if let Some((_, reply)) = self.join_asked.as_mut().filter(|(_, reply)| *reply == Reply::Awaited) {
             *reply = Reply::Lost;

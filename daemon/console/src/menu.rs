@@ -12,6 +12,7 @@ use crate::joining::{JoinAnswer, JoinRequest};
 use crate::keys::Key;
 use crate::page::{Page, Row};
 use crate::screen::Screen;
+use crate::volumes::{VolumeAnswer, VolumeRequest};
 
 /// Characters that can be typed.
 const TYPED: usize = 40;
@@ -37,6 +38,8 @@ pub enum Input {
     Answer(Answer),
     /// When the gateway answers what this menu has asked about machines that join.
     Joining(JoinAnswer),
+    /// When the gateway answers what this menu has asked about its disks.
+    Volumes(VolumeAnswer),
     /// When this machine joins: how that stands, in place of what was said before.
     Joins(String),
 }
@@ -48,6 +51,8 @@ pub enum Ask {
     Cluster(Request),
     /// Something of the gateway, about machines that join.
     Join(JoinRequest),
+    /// Something of the gateway, about its disks.
+    Volume(VolumeRequest),
 }
 
 /// The menu of one terminal.
@@ -100,13 +105,19 @@ impl Menu {
 
     /// Takes what has happened; gives what is to be asked of the supervisor.
     pub fn handle(&mut self, input: Input) -> Option<Ask> {
-        // How machines that join stand is asked for when somebody begins to look, and with every status while he does.
-        let (looked, told) = (self.open.page.joins(), matches!(input, Input::Status(_)));
+        // How machines that join and the gateway's disks stand is asked for when somebody begins to look, and with every status while he does.
+        let (looked, stored) = (self.open.page.joins(), self.open.page.stores());
+        let told = matches!(input, Input::Status(_));
         let asked = self.take(input);
         let looks = self.open.page.joins() && (told || !looked);
         if asked.is_none() && looks && self.facts.connected && !self.facts.listing {
             self.facts.listing = true;
             return Some(Ask::Join(JoinRequest::List));
+        }
+        let looks = self.open.page.stores() && (told || !stored);
+        if asked.is_none() && looks && self.facts.connected && !self.facts.volumes.listing {
+            self.facts.volumes.listing = true;
+            return Some(Ask::Volume(VolumeRequest::List));
         }
         asked
     }
@@ -122,6 +133,7 @@ impl Menu {
             Input::Problem(text) => self.facts.problems.push(text),
             Input::Answer(answer) => self.facts.answer(answer),
             Input::Joining(answer) => self.facts.joined(answer),
+            Input::Volumes(answer) => self.facts.volumes.answered(answer),
             Input::Joins(text) => self.facts.joins = Some(text),
         }
         None
@@ -144,6 +156,7 @@ impl Menu {
             match &ask {
                 Ask::Cluster(request) => self.facts.ask(request.clone()),
                 Ask::Join(request) => self.facts.join_asked = Some((request.clone(), Reply::Awaited)),
+                Ask::Volume(request) => self.facts.volumes.ask(request),
             }
             return Some(ask);
         }
@@ -185,6 +198,7 @@ impl Menu {
         match &page {
             Page::Ask(request) => self.facts.forget(request),
             Page::Join(_) if !self.facts.awaits_gateway() => self.facts.join_asked = None,
+            Page::Volume(_) => self.facts.volumes.forget(),
             Page::First
             | Page::Overview
             | Page::Vms
@@ -195,6 +209,8 @@ impl Menu {
             | Page::Fencing
             | Page::Log(_)
             | Page::Joining
+            | Page::Storage
+            | Page::Export(_)
             | Page::About
             | Page::Join(_) => {}
         }
@@ -299,6 +315,10 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
             (key == Key::Enter && !typed.is_empty()).then(|| Ask::Join(request.clone()))
         }
         Page::Join(request) => yes.then(|| Ask::Join(request.clone())),
+        Page::Volume(request) => {
+            let typed = request.clone().typed().map(|typed| key == Key::Enter && !typed.is_empty());
+            typed.unwrap_or(yes).then(|| Ask::Volume(request.clone()))
+        }
         Page::First
         | Page::Overview
         | Page::Vms
@@ -309,6 +329,8 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
         | Page::Fencing
         | Page::Log(_)
         | Page::Joining
+        | Page::Storage
+        | Page::Export(_)
         | Page::About => None,
     }
 }

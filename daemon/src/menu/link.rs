@@ -50,6 +50,7 @@ impl Link {
         let mut line = serde_json::to_vec(&match ask {
             Ask::Cluster(request) => FromMenu::Request(request),
             Ask::Join(request) => FromMenu::Join(request),
+            Ask::Volume(request) => FromMenu::Volume(request),
         })?;
         line.push(b'\n');
         let end = match &mut self.stream {
@@ -109,6 +110,7 @@ fn input(message: ToMenu) -> Input {
         ToMenu::Problem(text) => Input::Problem(text),
         ToMenu::Answer(answer) => Input::Answer(answer),
         ToMenu::Joining(answer) => Input::Joining(answer),
+        ToMenu::Volumes(answer) => Input::Volumes(answer),
         ToMenu::Joins(text) => Input::Joins(text),
         ToMenu::Status(status) => Input::Status(status),
         ToMenu::Outlets(read) => Input::Outlets(

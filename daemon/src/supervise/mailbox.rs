@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, TryIter, channel};
 
 use cluster::event::Event;
 use cluster::words::Instant;
-use console::JoinAnswer;
+use console::{JoinAnswer, VolumeAnswer};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use super::menu_link::MenuId;
@@ -36,6 +36,13 @@ pub(super) enum Told {
         menu: MenuId,
         /// The answer.
         answer: JoinAnswer,
+    },
+    /// What the gateway answers to a menu's request about its disks.
+    Volumes {
+        /// Which menu has asked.
+        menu: MenuId,
+        /// The answer.
+        answer: VolumeAnswer,
     },
 }
 

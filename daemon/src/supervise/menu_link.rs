@@ -6,7 +6,8 @@
 //! is told `status` when it has changed, and at least once a second, and `log` with the lines that are new. What this node
 //! has read of outlets is `{"outlets": [{"at_ms": 1234, "outlet": "pdu1 outlet 3", "reading": "off"}, ..]}`. It says
 //! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). In the same way it says
-//! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`). A machine that
+//! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`); and `{"volume": ..}`
+//! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`). A machine that
 //! joins itself tells its menus `{"joins": "text"}`: how that stands, in place of what it told before. A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 
@@ -21,7 +22,7 @@ use cluster::event::{Answer, Request, RequestId};
 use cluster::fencing::{Reading, Readings};
 use cluster::status::Status;
 use cluster::words::{Instant, Outlet};
-use console::{JoinAnswer, JoinRequest};
+use console::{JoinAnswer, JoinRequest, VolumeAnswer, VolumeRequest};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,8 @@ pub(crate) enum ToMenu {
     Answer(Answer),
     /// What the gateway answers to what this menu has asked about machines that join.
     Joining(JoinAnswer),
+    /// What the gateway answers to what this menu has asked about its disks.
+    Volumes(VolumeAnswer),
     /// This machine joins: how that stands, in place of what was said before.
     Joins(String),
 }
@@ -70,6 +73,8 @@ pub(crate) enum FromMenu {
     Request(Request),
     /// The operator asks the gateway for this.
     Join(JoinRequest),
+    /// The same, about its disks.
+    Volume(VolumeRequest),
 }
 
 /// Bytes that may wait for a menu that is slow to read.

@@ -32,6 +32,7 @@ mod site;
 mod storage;
 mod udp;
 mod ups;
+mod volumes;
 mod watch;
 mod xen;
 

@@ -26,7 +26,7 @@ use super::shared::Shared;
 use super::site::{self, Site};
 use super::storage::Disks;
 use super::udp::Udp;
-use super::{files, joins, ups, watch, xen};
+use super::{files, joins, ups, volumes, watch, xen};
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
@@ -188,6 +188,7 @@ impl Supervisor {
                 Told::Seen { seen, .. } => self.handle(seen),
                 Told::Said(text) => self.say(text),
                 Told::Joining { menu, answer } => self.menus.tell_one(menu, &ToMenu::Joining(answer)),
+                Told::Volumes { menu, answer } => self.menus.tell_one(menu, &ToMenu::Volumes(answer)),
             }
         }
     }
@@ -209,6 +210,7 @@ impl Supervisor {
                     self.handle(Event::Asked { id, request });
                 }
                 FromMenu::Join(request) => joins::ask(menu, request, self.mailbox.post()),
+                FromMenu::Volume(request) => volumes::ask(menu, request, self.mailbox.post()),
             }
         }
         if self.menus.any() && self.next_status <= now() {

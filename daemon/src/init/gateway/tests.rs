@@ -95,6 +95,9 @@ fn every_export_is_a_section() {
 [generic]
     unixsock = /run/holdfast/nbd.sock
     allowlist = true
+[.]
+    exportname = /dev/null
+    readonly = true
 [x0]
     exportname = /dev/disk/x0
     readonly = false
