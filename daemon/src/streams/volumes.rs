@@ -227,22 +227,23 @@ impl Storage {
 
     /// An export, and who uses it.
     fn exported(&self, export: &Export) -> Exported {
+        // A disk that does not answer holds nobody else up.
+        let bytes = File::open(&export.device).and_then(|mut file| file.seek(SeekFrom::End(0)));
+        let mut told = Exported {
+            name: export.name.clone(),
+            mib: bytes.as_ref().map_or(0, |bytes| bytes >> 20),
+            moved_mib: moved(&export.device),
+            problem: bytes.err().map(|error| format!("{}: {error}", export.device)),
+            ..Exported::default()
+        };
         let desk = self.desk();
         let wanted = desk.open.values().map(|connection| &connection.wanted);
         let clients: BTreeSet<&String> =
             wanted.filter(|wanted| wanted.disk == export.name).map(|wanted| &wanted.boot.node).collect();
-        let claims =
-            desk.claims.of(&export.name).map(|claimant| format!("VM {} on {}", claimant.vm, claimant.boot.node));
-        let bytes = File::open(&export.device).and_then(|mut file| file.seek(SeekFrom::End(0)));
-        Exported {
-            name: export.name.clone(),
-            mib: bytes.as_ref().map_or(0, |bytes| bytes >> 20),
-            moved_mib: moved(&export.device),
-            clients: clients.into_iter().cloned().collect(),
-            claims: claims.collect(),
-            problem: bytes.err().map(|error| format!("{}: {error}", export.device)),
-            ..Exported::default()
-        }
+        told.clients = clients.into_iter().cloned().collect();
+        let claims = desk.claims.of(&export.name);
+        told.claims = claims.map(|claimant| format!("VM {} on {}", claimant.vm, claimant.boot.node)).collect();
+        told
     }
 }
 

@@ -255,7 +255,9 @@ fn volumes_are_devices_and_come_back_after_a_reboot() {
     for _ in 0..2 {
         assert_eq!(exports(directory).collect::<Vec<_>>(), expected);
         assert_eq!((read("web").as_str(), read("web-snap1").as_str()), ("after ", "before"));
-        assert!(fs::OpenOptions::new().write(true).open(directory.join("web-snap1")).is_err(), "it is only read");
+        let written = fs::OpenOptions::new().write(true).open(directory.join("web-snap1"));
+        let written = written.and_then(|device| device.write_all_at(b"later", 0));
+        assert!(written.is_err(), "it can only be read");
         bench.power_off();
         assert_eq!(exports(directory).count(), 0);
         group.activate(&group.report().unwrap()).unwrap();

@@ -36,7 +36,9 @@ impl Lab {
             nbd: (disks.file("conf"), disks.file("pid")),
             supervisor: supervisor.clone(),
         };
-        fs::create_dir_all(bench.volumes()).ok();
+        if !has_mapper() {
+            fs::create_dir(bench.volumes()).unwrap();
+        }
         let (server, port) = serve(storage);
         let status = Arc::new(Mutex::new(Status::default()));
         let told = Arc::clone(&status);
@@ -71,7 +73,8 @@ impl Lab {
     /// What the device mapper does, where there is none.
     fn device(&self, name: &str, mib: u64) {
         if !has_mapper() {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.bench.volumes().join(name));
+            let file =
+                OpenOptions::new().write(true).create(true).truncate(false).open(self.bench.volumes().join(name));
             file.unwrap().set_len(mib << 20).unwrap();
         }
     }
@@ -134,7 +137,10 @@ fn an_export_is_served_as_soon_as_it_is_made_and_deleted_only_when_nobody_can_ne
     assert_eq!(export.size, 40 << 20);
     let used = lab.ask(&VolumeRequest::List).unwrap();
     let used = web(&used).unwrap();
-    assert_eq!((used.clients.as_slice(), used.claims.as_slice()), (&["node1".to_owned()][..], &["VM x0 on node1".to_owned()][..]));
+    assert_eq!(
+        (used.clients.as_slice(), used.claims.as_slice()),
+        (&["node1".to_owned()][..], &["VM x0 on node1".to_owned()][..])
+    );
     lab.vm_is("stopped", true);
     assert_eq!(lab.delete("web"), Err("node1 is connected to it".to_owned()));
     drop(stream);
