@@ -88,8 +88,11 @@ impl Group {
         let free = self.free_disks(report);
         let found = free.iter().find(|found| found.name == disk);
         let found = found.ok_or_else(|| format!("{disk} cannot be taken: it is not there, or has another use"))?;
-        if report.group.is_some_and(|group| group.missing > 0) {
-            return Err("a disk of the volume group is missing: it cannot be changed".to_owned());
+        // A group that cannot be read is given up by taking its own disk.
+        if let Some(problem) = report.problem()
+            && !report.damaged.contains(&format!("/dev/{disk}"))
+        {
+            return Err(problem);
         }
         if !found.blank {
             if blank {
@@ -139,11 +142,11 @@ impl Group {
     /// There are too many, the group has no room, or what LVM refuses.
     pub(crate) fn snapshot(&self, report: &Report, name: &str) -> Result<String, String> {
         let volume = report.own(name)?;
-        let names = (1..=SNAPSHOTS).map(|number| format!("{name}{SNAPSHOT}{number}"));
         let free = |snapshot: &String| {
             !report.names.contains(snapshot) && !self.site.iter().any(|export| export.name == *snapshot)
         };
-        let snapshot = names.into_iter().find(free).ok_or("it has too many snapshots: delete one first")?;
+        let snapshot = (1..=SNAPSHOTS).map(|number| format!("{name}{SNAPSHOT}{number}")).find(free);
+        let snapshot = snapshot.ok_or("it has too many snapshots: delete one first")?;
         room(report, volume.bytes.div_ceil(1 << 20))?;
         self.lvm.snapshot(&self.usable(), name, &snapshot)?;
         Ok(snapshot)
@@ -199,8 +202,15 @@ impl Report {
     }
 }
 
+/// What is to be served: the exports of `cluster.toml` whose devices are there, then the active volumes that it does not name.
+pub(crate) fn served(site: &[Export], directory: &Path) -> Vec<Export> {
+    let there = site.iter().filter(|export| Path::new(&export.device).exists()).cloned();
+    let named = |volume: &Export| site.iter().any(|export| export.name == volume.name);
+    there.chain(exports(directory).into_iter().filter(|volume| !named(volume))).collect()
+}
+
 /// The exports that are active volumes, which have their devices in `directory`.
-pub(crate) fn exports(directory: &Path) -> Vec<Export> {
+fn exports(directory: &Path) -> Vec<Export> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();

@@ -72,10 +72,8 @@ fn is_state(device: &Path) -> bool {
 pub(super) fn start_nbd_server(services: &mut Services, exports: &[Export]) -> Result<(), String> {
     let is_there = |export: &Export| Path::new(&export.device).exists();
     wait_for(|| exports.iter().all(is_there).then_some(()));
-    let (there, missing): (Vec<&Export>, Vec<&Export>) = exports.iter().partition(|export| is_there(export));
-    let volumes = volumes::exports(Path::new(volumes::DIRECTORY));
-    let all: Vec<&Export> = there.into_iter().chain(&volumes).collect();
-    fs::write(NBD_CONFIGURATION, nbd_configuration(&all)).map_err(failed(NBD_CONFIGURATION))?;
+    let served = volumes::served(exports, Path::new(volumes::DIRECTORY));
+    fs::write(NBD_CONFIGURATION, nbd_configuration(&served)).map_err(failed(NBD_CONFIGURATION))?;
     services.start(Spec {
         name: "nbd-server".to_owned(),
         program: NBD_SERVER,
@@ -87,7 +85,8 @@ pub(super) fn start_nbd_server(services: &mut Services, exports: &[Export]) -> R
         forks: Some(NBD_PID),
         socket: Some(NBD_SOCKET),
     });
-    super::mounts::all(missing.into_iter().map(|export| Err(format!("{} is not there", export.device))))
+    let missing = exports.iter().filter(|export| !is_there(export));
+    super::mounts::all(missing.map(|export| Err(format!("{} is not there", export.device))))
 }
 
 /// Brings up the volume group, if there is one.
@@ -104,7 +103,7 @@ pub(super) fn find_volumes(config: &Config) -> Result<(), String> {
 
 /// nbd-server's configuration: a unix socket, and one section an export. Without any section it would not run: so there is
 /// one that no export can be called like.
-pub(crate) fn nbd_configuration(exports: &[&Export]) -> String {
+pub(crate) fn nbd_configuration(exports: &[Export]) -> String {
     let mut text = format!("[generic]\n    unixsock = {NBD_SOCKET}\n    allowlist = true\n");
     text.push_str("[.]\n    exportname = /dev/null\n    readonly = true\n");
     for Export { name, device, read_only } in exports {

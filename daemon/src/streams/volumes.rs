@@ -24,7 +24,7 @@ use super::claims::Claimant;
 use super::storage::Storage;
 use crate::init::{self, NBD_CONFIGURATION, NBD_PID};
 use crate::supervise::menu_link::{SOCKET, ToMenu};
-use crate::volumes::lvm::Report;
+use crate::volumes::lvm::{Report, Volume};
 use crate::volumes::{self, Group};
 
 /// How long what was found on the disks counts for who only looks.
@@ -161,9 +161,7 @@ impl Storage {
     /// large a disk is, it looks at when somebody connects.
     fn publish(&self) -> Result<(), String> {
         let (configuration, pid) = &self.shelf.nbd;
-        let volumes = volumes::exports(&self.shelf.directory);
-        let there: Vec<&Export> = self.exports.iter().filter(|export| Path::new(&export.device).exists()).collect();
-        let all = [there, volumes.iter().collect()].concat();
+        let all = volumes::served(&self.exports, &self.shelf.directory);
         let new = configuration.with_extension("new");
         let written = fs::write(&new, init::nbd_configuration(&all)).and_then(|()| fs::rename(&new, configuration));
         let told = written.and_then(|()| {
@@ -210,7 +208,8 @@ impl Storage {
     fn tell(&self, found: &Found) -> Volumes {
         let Found { report, disks, .. } = found;
         let mut exports: Vec<Exported> = self.exports.iter().map(|export| self.exported(export)).collect();
-        for volume in report.iter().flat_map(|report| &report.volumes) {
+        let named = |volume: &&Volume| self.exports.iter().any(|export| export.name == volume.name);
+        for volume in report.iter().flat_map(|report| &report.volumes).filter(|volume| !named(volume)) {
             let device = self.shelf.directory.join(&volume.name).display().to_string();
             let mut export = self.exported(&Export { name: volume.name.clone(), device, read_only: false });
             export.volume = true;

@@ -226,6 +226,20 @@ fn a_damaged_group_is_said_and_not_written_to() {
     assert!(group.activate(&report).is_err());
     assert!(group.create(&report, "web 8M").is_err());
     assert!(fs::read(format!("/dev/{disk}")).unwrap() == before);
+    group.take(&report, disk, false, disk).unwrap();
+    assert_eq!(group.report().unwrap().problem(), None, "it was given up by who was told");
+}
+
+#[test]
+fn what_cluster_toml_names_comes_before_a_volume_of_that_name() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["x0", "web", "web-snap2", "a.b", "-x"] {
+        fs::write(directory.path().join(name), "").unwrap();
+    }
+    let served = served(&[site("x0", "/dev/null"), site("gone", "/dev/disk/none")], directory.path());
+    let served: Vec<_> = served.iter().map(|export| (export.name.as_str(), export.read_only)).collect();
+    assert_eq!(served, [("x0", false), ("web", false), ("web-snap2", true)]);
+    assert_eq!(super::served(&[site("x0", "/dev/null")], directory.path())[0].device, "/dev/null");
 }
 
 /// With a device mapper only: what the kernel makes of it.

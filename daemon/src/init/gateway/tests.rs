@@ -109,7 +109,7 @@ fn every_export_is_a_section() {
     flush = true
     fua = true
 ";
-    assert_eq!(nbd_configuration(&[&disk, &shared]), expected);
+    assert_eq!(nbd_configuration(&[disk, shared]), expected);
 }
 
 #[test]
