@@ -112,7 +112,7 @@ impl Group {
         if self.site.iter().any(|export| export.name == name) {
             return Err(format!("cluster.toml names an export {name}"));
         }
-        if report.names.iter().any(|other| *other == name) {
+        if report.names.contains(&name) {
             return Err(format!("there is a volume {name}"));
         }
         room(report, mib)?;

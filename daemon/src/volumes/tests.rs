@@ -100,7 +100,7 @@ fn a_group_is_made_of_a_blank_disk_and_its_volumes_come_and_go() {
     assert_eq!((found.missing, found.bytes, found.free), (0, 124 << 20, 124 << 20));
     assert_eq!(report.disks, [format!("/dev/{first}")]);
     let free: Vec<String> = group.free_disks(&report).into_iter().map(|disk| disk.name).collect();
-    assert_eq!(free, [second.clone()], "what is in the group is not to be taken");
+    assert_eq!(free, std::slice::from_ref(second), "what is in the group is not to be taken");
 
     assert_eq!(group.create(&report, "web 40M"), Ok("web".to_owned()));
     let report = group.report().unwrap();
@@ -163,7 +163,7 @@ fn what_has_another_use_is_no_disk_for_a_group() {
     std::os::unix::fs::symlink(format!("/dev/{named}"), &link).unwrap();
     let group = bench.group(&[site("x0", &link.display().to_string())]);
     let found: Vec<String> = group.free_disks(&Report::default()).into_iter().map(|disk| disk.name).collect();
-    assert_eq!(found, [free.clone()]);
+    assert_eq!(found, std::slice::from_ref(free));
     for disk in [named, state, identity, boot] {
         let refused = group.take(&Report::default(), disk, false, disk);
         assert_eq!(refused, Err(format!("{disk} cannot be taken: it is not there, or has another use")));
