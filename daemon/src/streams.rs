@@ -225,8 +225,10 @@ impl Server {
             (Service::Disk(wanted), Some(storage)) => storage.serve(stream, wanted),
             (Service::Claim(claiming), Some(storage)) => stream.answer(&storage.claim(claiming)),
             (Service::Volume(request), Some(storage)) => {
+                let request = postcard::from_bytes(request).map_err(io::Error::other)?;
                 stream.answer(&Ok(()))?;
-                stream.tell(&storage.volumes(request))
+                let volumes = storage.volumes(&request);
+                stream.tell(&volumes.map(|volumes| postcard::to_allocvec(&volumes).unwrap_or_default()))
             }
             (Service::Disk(_) | Service::Claim(_) | Service::Volume(_), None) => {
                 stream.answer(&Err(Refusal::Other("this node serves no storage".to_owned())))

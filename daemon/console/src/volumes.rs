@@ -8,7 +8,6 @@ use crate::facts::Reply;
 
 /// What the operator may ask of the gateway. Every one of them is answered with how things are then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum VolumeRequest {
     /// How things are.
     List,
@@ -68,7 +67,7 @@ impl VolumeRequest {
 }
 
 /// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeAnswer {
     /// To what.
     pub to: VolumeRequest,

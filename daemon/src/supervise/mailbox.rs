@@ -11,10 +11,11 @@ use std::sync::mpsc::{Receiver, Sender, TryIter, channel};
 
 use cluster::event::Event;
 use cluster::words::Instant;
-use console::{JoinAnswer, VolumeAnswer};
+use console::JoinAnswer;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use super::menu_link::MenuId;
+use crate::stream::Opaque;
 
 /// What a servant tells the loop.
 #[derive(Debug)]
@@ -41,8 +42,10 @@ pub(super) enum Told {
     Volumes {
         /// Which menu has asked.
         menu: MenuId,
+        /// To what.
+        to: Opaque,
         /// The answer.
-        answer: VolumeAnswer,
+        outcome: Result<Opaque, String>,
     },
 }
 

@@ -7,7 +7,7 @@
 //! has read of outlets is `{"outlets": [{"at_ms": 1234, "outlet": "pdu1 outlet 3", "reading": "off"}, ..]}`. It says
 //! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). In the same way it says
 //! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`); and `{"volume": ..}`
-//! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`). A machine that
+//! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`), both in bytes that only the menu and the gateway read. A machine that
 //! joins itself tells its menus `{"joins": "text"}`: how that stands, in place of what it told before. A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 
@@ -22,11 +22,12 @@ use cluster::event::{Answer, Request, RequestId};
 use cluster::fencing::{Reading, Readings};
 use cluster::status::Status;
 use cluster::words::{Instant, Outlet};
-use console::{JoinAnswer, JoinRequest, VolumeAnswer, VolumeRequest};
+use console::{JoinAnswer, JoinRequest};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
 use super::events::Line;
+use crate::stream::Opaque;
 use crate::sys::MENU;
 
 /// Where the supervisor listens.
@@ -49,7 +50,12 @@ pub(crate) enum ToMenu {
     /// What the gateway answers to what this menu has asked about machines that join.
     Joining(JoinAnswer),
     /// What the gateway answers to what this menu has asked about its disks.
-    Volumes(VolumeAnswer),
+    Volumes {
+        /// To what.
+        to: Opaque,
+        /// How things are now, or why it was refused.
+        outcome: Result<Opaque, String>,
+    },
     /// This machine joins: how that stands, in place of what was said before.
     Joins(String),
 }
@@ -74,7 +80,7 @@ pub(crate) enum FromMenu {
     /// The operator asks the gateway for this.
     Join(JoinRequest),
     /// The same, about its disks.
-    Volume(VolumeRequest),
+    Volume(Opaque),
 }
 
 /// Bytes that may wait for a menu that is slow to read.

@@ -188,7 +188,7 @@ impl Supervisor {
                 Told::Seen { seen, .. } => self.handle(seen),
                 Told::Said(text) => self.say(text),
                 Told::Joining { menu, answer } => self.menus.tell_one(menu, &ToMenu::Joining(answer)),
-                Told::Volumes { menu, answer } => self.menus.tell_one(menu, &ToMenu::Volumes(answer)),
+                Told::Volumes { menu, to, outcome } => self.menus.tell_one(menu, &ToMenu::Volumes { to, outcome }),
             }
         }
     }

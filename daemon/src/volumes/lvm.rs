@@ -156,7 +156,7 @@ type Row = BTreeMap<String, String>;
 fn parse(json: &str) -> Result<Report, String> {
     let no = || "lvm's report is not understood".to_owned();
     let mut sections: BTreeMap<String, Vec<BTreeMap<String, Vec<Row>>>> =
-        serde_json::from_str(json).map_err(|_| no())?;
+        serde_json::from_slice(json.as_bytes()).map_err(|_| no())?;
     let mut report = Report::default();
     for section in sections.remove("report").ok_or_else(no)? {
         let rows = |of: &str| section.get(of).map(Vec::as_slice).unwrap_or_default();

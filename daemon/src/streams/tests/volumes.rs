@@ -9,6 +9,7 @@ use cluster::words::Mebibytes;
 use console::{Exported, VolumeRequest, Volumes};
 
 use super::*;
+use crate::stream::Opaque;
 use crate::streams::volumes::Shelf;
 use crate::supervise::menu_link::ToMenu;
 use crate::volumes::tests_bench::{Bench, has_mapper};
@@ -55,7 +56,9 @@ impl Lab {
     }
 
     fn ask(&self, request: &VolumeRequest) -> Result<Volumes, String> {
-        self.gateway.ask(&Service::Volume(request.clone())).unwrap().hear().unwrap()
+        let service = Service::Volume(postcard::to_allocvec(request).unwrap());
+        let told: Result<Opaque, String> = self.gateway.ask(&service).unwrap().hear().unwrap();
+        told.map(|volumes| postcard::from_bytes(&volumes).unwrap())
     }
 
     fn take(&self) {
