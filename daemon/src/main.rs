@@ -24,6 +24,7 @@ mod stream;
 mod streams;
 mod supervise;
 mod sys;
+mod volumes;
 mod watchdog;
 mod wireguard;
 mod xenstore;

@@ -125,7 +125,7 @@ fn an_operator_shuts_the_node_down() {
     at.press("[B\r");
     at.see("00:01:01.042  node2 is quorate");
     at.press("\u{1b}");
-    at.see("8) About");
+    at.see("9) About");
 
     at.press("6");
     at.see("Shut down node2? (y/n)");
@@ -173,7 +173,7 @@ fn an_operator_asks_for_everything() {
     tell(&mut supervisor, r#"{"outlets":[{"at_ms":754310,"outlet":"pdu1 outlet 4","reading":"off"}]}"#);
     at.see("pdu1 outlet 4: off, read here at 00:12:34.310");
     at.press("\u{1b}");
-    at.see("8) About");
+    at.see("9) About");
     for (keys, question, yes, request) in ways {
         at.press(keys);
         at.see(question);
@@ -187,7 +187,7 @@ fn an_operator_asks_for_everything() {
         tell(&mut supervisor, AGREED);
         at.see("Agreed.");
         at.press("\u{1b}\u{1b}\u{1b}\u{1b}");
-        at.see("8) About");
+        at.see("9) About");
     }
 }
 

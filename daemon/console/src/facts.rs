@@ -8,6 +8,7 @@ use cluster::words::{Instant, Slot, VmName};
 
 use crate::joining::{JoinAnswer, JoinRequest, Joining};
 use crate::lock::Lock;
+use crate::volumes::Dealings;
 
 /// Lines of the log that are kept to look back at.
 const LOG_LINES: usize = 500;
@@ -82,13 +83,17 @@ pub(crate) struct Facts {
     pub(crate) lock: Option<Lock>,
     /// Whether a PIN was typed, and the supervisor has still to say whether it is right.
     pub(crate) unlocks: bool,
+    /// What it was asked and has told of its disks.
+    pub(crate) volumes: Dealings,
 }
 
 impl Facts {
     /// The supervisor is there, and will tell everything from the beginning.
     pub(crate) fn begin(&mut self) {
         let (asked, join_asked, lock) = (self.asked.take(), self.join_asked.take(), self.lock);
-        *self = Self { connected: true, asked, join_asked, lock, ..Self::default() };
+        let mut volumes = core::mem::take(&mut self.volumes);
+        volumes.begin();
+        *self = Self { connected: true, asked, join_asked, volumes, lock, ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
@@ -105,6 +110,7 @@ impl Facts {
         {
             asked.reply = Reply::Lost;
         }
+        self.volumes.lose();
         self.listing = false;
         if let Some((_, reply)) = self.join_asked.as_mut().filter(|(_, reply)| *reply == Reply::Awaited) {
             *reply = Reply::Lost;

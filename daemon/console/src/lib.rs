@@ -21,11 +21,14 @@ mod pages;
 mod render;
 mod screen;
 mod text;
+mod volumes;
 
 pub use facts::{Line, OutletRead};
 pub use joining::{Asking, JoinAnswer, JoinRequest, Joining, Machine, Window};
 pub use keys::{Key, Keys};
 pub use lock::{Lock, PIN_CHARACTERS, Pin};
 pub use menu::{Ask, Input, Menu};
+pub use pages::size;
 pub use render::{RESTORE, render};
 pub use screen::{COLUMNS, Cell, ROWS, Screen, Style};
+pub use volumes::{Disk, Exported, Group, VolumeAnswer, VolumeRequest, Volumes};

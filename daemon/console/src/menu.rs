@@ -13,6 +13,7 @@ use crate::keys::Key;
 use crate::lock::{Lock, PIN_CHARACTERS, Pin};
 use crate::page::{Page, Row};
 use crate::screen::Screen;
+use crate::volumes::{VolumeAnswer, VolumeRequest};
 
 /// Characters that can be typed.
 const TYPED: usize = PIN_CHARACTERS;
@@ -38,6 +39,8 @@ pub enum Input {
     Answer(Answer),
     /// When the gateway answers what this menu has asked about machines that join.
     Joining(JoinAnswer),
+    /// When the gateway answers what this menu has asked about its disks.
+    Volumes(VolumeAnswer),
     /// When this machine joins: how that stands, in place of what was said before.
     Joins(String),
     /// When this machine has a PIN: how this menu's lock stands, in place of what was said before.
@@ -57,6 +60,8 @@ pub enum Ask {
     Lock,
     /// Nothing, but that somebody is there: a key was pressed in a menu that was unlocked.
     Active,
+    /// Something of the gateway, about its disks.
+    Volume(VolumeRequest),
 }
 
 /// The menu of one terminal.
@@ -110,13 +115,20 @@ impl Menu {
     /// Takes what has happened; gives what is to be asked of the supervisor.
     pub fn handle(&mut self, input: Input) -> Option<Ask> {
         let here = matches!(input, Input::Key(_)) && self.facts.is_unlocked();
-        // How machines that join stand is asked for when somebody begins to look, and with every status while he does.
-        let (looked, told) = (self.open.page.joins(), matches!(input, Input::Status(_)));
+        // How machines that join and the gateway's disks stand is asked for when somebody begins to look, and with every status
+        // while he does.
+        let (looked, stored) = (self.open.page.joins(), self.open.page.stores());
+        let told = matches!(input, Input::Status(_));
         let asked = self.take(input);
         let looks = self.open.page.joins() && (told || !looked);
         if asked.is_none() && looks && self.facts.connected && !self.facts.listing {
             self.facts.listing = true;
             return Some(Ask::Join(JoinRequest::List));
+        }
+        let looks = self.open.page.stores() && (told || !stored);
+        if asked.is_none() && looks && self.facts.connected && !self.facts.volumes.listing {
+            self.facts.volumes.listing = true;
+            return Some(Ask::Volume(VolumeRequest::List));
         }
         asked.or(here.then_some(Ask::Active))
     }
@@ -135,6 +147,7 @@ impl Menu {
             Input::Problem(text) => self.facts.problems.push(text),
             Input::Answer(answer) => self.facts.answer(answer),
             Input::Joining(answer) => self.facts.joined(answer),
+            Input::Volumes(answer) => self.facts.volumes.answered(answer),
             Input::Joins(text) => self.facts.joins = Some(text),
             Input::Lock(lock) => {
                 self.facts.lock = Some(lock);
@@ -173,6 +186,7 @@ impl Menu {
                 Ask::Join(request) => self.facts.join_asked = Some((request.clone(), Reply::Awaited)),
                 Ask::Unlock(_) => self.facts.unlocks = true,
                 Ask::Lock | Ask::Active => {}
+                Ask::Volume(request) => self.facts.volumes.ask(request),
             }
             return Some(ask);
         }
@@ -221,6 +235,7 @@ impl Menu {
         match &page {
             Page::Ask(request) => self.facts.forget(request),
             Page::Join(_) if !self.facts.awaits_gateway() => self.facts.join_asked = None,
+            Page::Volume(_) => self.facts.volumes.forget(),
             Page::First
             | Page::Overview
             | Page::Vms
@@ -231,6 +246,8 @@ impl Menu {
             | Page::Fencing
             | Page::Log(_)
             | Page::Joining
+            | Page::Storage
+            | Page::Export(_)
             | Page::About
             | Page::Join(_)
             | Page::Locked(_) => {}
@@ -337,6 +354,10 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
         }
         Page::Join(request) => yes.then(|| Ask::Join(request.clone())),
         Page::Locked(pin) => (key == Key::Enter && !pin.text().is_empty()).then(|| Ask::Unlock(pin.clone())),
+        Page::Volume(request) => {
+            let typed = request.clone().typed().map(|typed| key == Key::Enter && !typed.is_empty());
+            typed.unwrap_or(yes).then(|| Ask::Volume(request.clone()))
+        }
         Page::First
         | Page::Overview
         | Page::Vms
@@ -347,6 +368,8 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
         | Page::Fencing
         | Page::Log(_)
         | Page::Joining
+        | Page::Storage
+        | Page::Export(_)
         | Page::About => None,
     }
 }

@@ -6,7 +6,8 @@
 //! is told `status` when it has changed, and at least once a second, and `log` with the lines that are new. What this node
 //! has read of outlets is `{"outlets": [{"at_ms": 1234, "outlet": "pdu1 outlet 3", "reading": "off"}, ..]}`. It says
 //! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). In the same way it says
-//! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`). A machine that
+//! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`); and `{"volume": ..}`
+//! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`), both in bytes that only the menu and the gateway read. A machine that
 //! joins itself tells its menus `{"joins": "text"}`: how that stands, in place of what it told before. A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 //!
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::events::Line;
+use crate::stream::Opaque;
 use crate::sys::MENU;
 
 /// Where the supervisor listens.
@@ -51,6 +53,13 @@ pub(crate) enum ToMenu {
     Answer(Answer),
     /// What the gateway answers to what this menu has asked about machines that join.
     Joining(JoinAnswer),
+    /// What the gateway answers to what this menu has asked about its disks.
+    Volumes {
+        /// To what.
+        to: Opaque,
+        /// How things are now, or why it was refused.
+        outcome: Result<Opaque, String>,
+    },
     /// This machine joins: how that stands, in place of what was said before.
     Joins(String),
     /// How this menu's lock stands, in place of what was said before.
@@ -82,6 +91,8 @@ pub(crate) enum FromMenu {
     Lock,
     /// The operator is there.
     Active,
+    /// The same, about its disks.
+    Volume(Opaque),
 }
 
 /// Bytes that may wait for a menu that is slow to read.

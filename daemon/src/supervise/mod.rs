@@ -34,6 +34,7 @@ mod storage;
 mod syslog;
 mod udp;
 mod ups;
+mod volumes;
 mod watch;
 mod xen;
 

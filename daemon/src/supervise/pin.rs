@@ -109,11 +109,12 @@ impl Guard {
                 FromMenu::Join(to) => {
                     Some(ToMenu::Joining(JoinAnswer { to: to.clone(), outcome: Err(LOCKED.to_owned()) }))
                 }
+                FromMenu::Volume(to) => Some(ToMenu::Volumes { to: to.clone(), outcome: Err(LOCKED.to_owned()) }),
                 FromMenu::Unlock(_) | FromMenu::Lock | FromMenu::Active => None,
             };
         }
-        // How machines that join stand, a menu asks by itself.
-        if *asked != FromMenu::Join(JoinRequest::List)
+        // How machines that join and the gateway's disks stand, a menu asks by itself.
+        if !matches!(asked, FromMenu::Join(JoinRequest::List) | FromMenu::Volume(_))
             && let Some(last) = self.open.get_mut(&menu)
         {
             *last = now;

@@ -29,7 +29,7 @@ use super::site::{self, Site};
 use super::storage::Disks;
 use super::syslog::Remote;
 use super::udp::Udp;
-use super::{files, joins, ups, watch, xen};
+use super::{files, joins, ups, volumes, watch, xen};
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
@@ -195,6 +195,7 @@ impl Supervisor {
                 Told::Seen { seen, .. } => self.handle(seen),
                 Told::Said(text) => self.say(text),
                 Told::Joining { menu, answer } => self.menus.tell_one(menu, &ToMenu::Joining(answer)),
+                Told::Volumes { menu, to, outcome } => self.menus.tell_one(menu, &ToMenu::Volumes { to, outcome }),
             }
         }
     }
@@ -234,6 +235,7 @@ impl Supervisor {
                 self.handle(Event::Asked { id, request });
             }
             FromMenu::Join(request) => joins::ask(menu, request, self.mailbox.post()),
+            FromMenu::Volume(request) => volumes::ask(menu, request, self.mailbox.post()),
             FromMenu::Unlock(pin) => {
                 let said = self.guard.unlock(menu, pin.text(), now());
                 said.into_iter().for_each(|(kind, text)| self.say_as(kind, text));
