@@ -1,7 +1,7 @@
 //! Who may talk with this node, and with whom it may talk: the rules that the kernel's packet filter gets at boot.
 //!
 //! Everything is dropped, in both directions, but what `cluster.toml` makes necessary: members with members, this node with
-//! the power switches and the UPSes' hosts, and with machines that boot where it is the gateway. Each rule names the card,
+//! the power switches and the UPSes' hosts, to the collector of event logs, and with machines that boot where it is the gateway. Each rule names the card,
 //! so that what comes from the VMs' bridge reaches nothing here, whatever address it says it comes from. What the
 //! bridge itself passes on never comes this way.
 //!
@@ -14,7 +14,7 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use cluster::config::{Config, FileSystem, Link, Mac, UpsWay};
+use cluster::config::{Config, FileSystem, Link, Mac, Syslog, Transport, UpsWay};
 use cluster::words::{Role, Slot};
 
 use crate::join::pool;
@@ -141,6 +141,7 @@ pub(crate) fn ruleset(config: &Config, slot: Slot, interface: impl Fn(Mac) -> Op
         write_set(&mut sets, &peers, &others(config, slot, &card));
         members(&mut chains, &card, &peers);
         devices(&mut chains, config, &card);
+        config.syslog.iter().for_each(|collector| event_log(&mut chains, collector, &card));
         if config.shared == FileSystem::Gfs2 && own.role == Role::Node && address == own.address {
             tunnels(&mut chains, &card, &peers);
         }
@@ -213,6 +214,25 @@ fn devices(chains: &mut Chains, config: &Config, card: &Card<'_>) {
         let there = format!("oifname \"{interface}\" ip saddr {address} ip daddr {device}");
         let here = format!("iifname \"{interface}\" ip saddr {device} ip daddr {address}");
         chains.ask(&there, &here, &dialogue);
+    }
+}
+
+/// The event log, to its collector, where this card reaches it. A datagram has no answer.
+fn event_log(chains: &mut Chains, collector: &Syslog, card: &Card<'_>) {
+    let Card { interface, address, .. } = card;
+    let (server, port) = (collector.server.ip(), collector.server.port().to_string());
+    if !card.reaches(*server) {
+        return;
+    }
+    let there = format!("oifname \"{interface}\" ip saddr {address} ip daddr {server}");
+    match collector.transport {
+        Transport::Udp => {
+            chains.output.push(format!("{there} {} accept", dialogue(Protocol::Udp, OURS, &port).question))
+        }
+        Transport::Tcp => {
+            let here = format!("iifname \"{interface}\" ip saddr {server} ip daddr {address}");
+            chains.ask(&there, &here, &dialogue(Protocol::Tcp, OURS, &port));
+        }
     }
 }
 

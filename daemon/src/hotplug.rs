@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_file_that_is_no_block_device_is_refused_by_name() {
         assert_eq!(device_number(Path::new("/dev/null")).unwrap_err(), "/dev/null is not a block device");
-        let missing = device_number(Path::new("/nonexistent")).unwrap_err();
-        assert!(missing.starts_with("/nonexistent: "), "{missing}");
+        let missing = device_number(Path::new("/dev/no-such-device")).unwrap_err();
+        assert!(missing.starts_with("/dev/no-such-device: "), "{missing}");
     }
 }

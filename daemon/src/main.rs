@@ -4,6 +4,9 @@
 //! toolstack starts its hotplug programs), otherwise by its first argument.
 
 mod boot_files;
+mod calendar;
+#[cfg(test)]
+mod cases;
 mod firewall;
 mod genetlink;
 mod hotplug;
@@ -22,6 +25,7 @@ mod stream;
 mod streams;
 mod supervise;
 mod sys;
+mod volumes;
 mod watchdog;
 mod wireguard;
 mod xenstore;

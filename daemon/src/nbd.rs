@@ -171,7 +171,7 @@ impl Disk {
         let (ours, theirs) = UnixStream::pair()?;
         let index = match found {
             // A carrier before this one was ended by force, and its device is waiting, perhaps with requests.
-            Some((index, size)) if size == export.size => {
+            Some((index, size)) if size <= export.size => {
                 kernel.reconfigure(index, &backend, theirs.as_fd())?;
                 index
             }
@@ -251,7 +251,7 @@ impl Disk {
 
     fn reconnect(&mut self) -> io::Result<Carried> {
         let (stream, export) = self.way.connect()?;
-        if export != self.export {
+        if !is_still(&self.export, &export) {
             return Err(resized(&self.name, self.export.size, export.size));
         }
         let (ours, theirs) = UnixStream::pair()?;
@@ -282,6 +282,12 @@ impl Disk {
 /// What a device bears in the kernel: the export's name, and by what it is used.
 fn backend(name: &str, title: Option<&Title>) -> String {
     title.map_or_else(|| name.to_owned(), |title| format!("{name} {}", title.words().join(" ")))
+}
+
+/// Whether what the gateway serves now is the disk as it was. It may have grown: the device keeps its size, and the next one
+/// has the new size.
+fn is_still(before: &Export, now: &Export) -> bool {
+    now.flags == before.flags && now.size >= before.size
 }
 
 fn resized(name: &str, from: u64, to: u64) -> io::Error {
@@ -334,5 +340,13 @@ mod tests {
         assert_eq!(refused(Refusal::Busy(String::new())), None);
         assert_eq!(refused(Refusal::Missing(String::new())), None);
         assert_eq!(given_up(&io::ErrorKind::ConnectionRefused.into()), None);
+    }
+
+    #[test]
+    fn a_disk_that_has_grown_is_still_the_same() {
+        let before = Export { size: 1 << 20, flags: 5 };
+        assert!(is_still(&before, &before) && is_still(&before, &Export { size: 2 << 20, ..before }));
+        assert!(!is_still(&before, &Export { size: (1 << 20) - 512, ..before }));
+        assert!(!is_still(&before, &Export { flags: 7, ..before }), "it can only be read by now");
     }
 }

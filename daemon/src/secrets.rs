@@ -11,7 +11,11 @@
 //! password = "apc"
 //! [ups.u1]                   # one for each UPS for which cluster.toml names a user at NUT's upsd
 //! password = "..."
+//! [console]                  # only if whoever stands at a machine is to type a PIN before its menu does anything
+//! pin = "..."                # of 4 to 40 characters
 //! ```
+//!
+//! Which device answers for a power switch of version 3 is no secret: `engine` in `cluster.toml`, or whichever has answered first.
 //!
 //! The file lies beside `cluster.toml` in `/etc/holdfast` of the gateway, where `cargo image gateway-disk --secrets FILE` puts it.
 //! A node is given it when it joins (`join.rs`), and keeps it in `/run` only: in memory.
@@ -23,9 +27,10 @@ use std::path::Path;
 use blake2::digest::consts::U32;
 use blake2::digest::{KeyInit, Mac};
 use cluster::config::{Config, Snmp, UpsWay};
+use console::PIN_CHARACTERS;
 use hw::Credentials;
 use hw::snmp::Access;
-use hw::snmp::usm::{NAME, PASSWORD, Protocols, Unfit, User};
+use hw::snmp::usm::{EngineId, Expected, NAME, PASSWORD, Protocols, Unfit, User};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Deserialize;
 use toml::Spanned;
@@ -89,11 +94,35 @@ impl Key {
     }
 }
 
+/// The console's PIN, as something that what was typed can be compared with.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    key: Key,
+    tag: Key,
+}
+
+impl Pin {
+    /// The PIN of the cluster that holds this key.
+    pub(crate) fn new(cluster_key: &Key, pin: &str) -> Self {
+        let key = cluster_key.derive("holdfast console pin 1");
+        Self { tag: key.derive(pin), key }
+    }
+
+    /// Whether that is the PIN; how long it takes to say so does not depend on what is typed.
+    pub(crate) fn is(&self, typed: &str) -> bool {
+        let mut mac = <blake2::Blake2sMac<U32> as KeyInit>::new(&self.key.0.into());
+        mac.update(typed.as_bytes());
+        mac.verify_slice(self.tag.bytes()).is_ok()
+    }
+}
+
 /// Everything secret.
 #[derive(Debug)]
 pub(crate) struct Secrets {
     /// What every member of the cluster holds, and nobody else.
     pub(crate) cluster_key: Key,
+    /// What is to be typed at a machine before its menu does anything, if anything.
+    pub(crate) pin: Option<Pin>,
     snmp: BTreeMap<String, Access>,
     pdus: BTreeMap<String, Spanned<Pdu>>,
     upses: BTreeMap<String, Ups>,
@@ -107,6 +136,13 @@ struct File {
     pdu: BTreeMap<String, Spanned<Pdu>>,
     #[serde(default)]
     ups: BTreeMap<String, Ups>,
+    console: Option<Console>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Console {
+    pin: Zeroizing<String>,
 }
 
 #[derive(Deserialize)]
@@ -157,11 +193,21 @@ impl Secrets {
             let line = line(text, error.span().map_or(0, |span| span.start));
             format!(
                 "secrets.toml, line {line}: write cluster_key = \"64 hexadecimal digits\" and, for each [pdu.NAME], \
-                 community = \"...\", or v3_user, auth_password and priv_password"
+                 community = \"...\", or v3_user, auth_password and priv_password; a [console] has pin = \"...\""
             )
         })?;
         let cluster_key = parse_key(&file.cluster_key)
             .ok_or("secrets.toml: cluster_key must be 64 hexadecimal digits that are not all the same")?;
+        let pin = file.console.map(|Console { pin }| {
+            let fits = (4..=PIN_CHARACTERS).contains(&pin.len()) && pin.bytes().all(|byte| byte.is_ascii_graphic());
+            fits.then(|| Pin::new(&cluster_key, &pin)).ok_or_else(|| {
+                format!(
+                    "secrets.toml: the pin of [console] must be 4 to {PIN_CHARACTERS} letters, digits and signs that every \
+                     keyboard has, without blanks"
+                )
+            })
+        });
+        let pin = pin.transpose()?;
         let mut snmp = BTreeMap::new();
         for pdu in &config.pdus {
             let name = &pdu.name;
@@ -169,7 +215,7 @@ impl Secrets {
             let table = table.ok_or_else(|| format!("secrets.toml: add [pdu.{name}] with {}", wanted(pdu.snmp)))?;
             let secrets = table.get_ref();
             let access = secrets
-                .access(pdu.snmp)
+                .access(pdu.snmp, pdu.engine.as_deref())
                 .map_err(|why| format!("secrets.toml, line {}: [pdu.{name}] {why}", line(text, table.span().start)))?;
             snmp.insert(name.clone(), access);
             if pdu.serial.is_some() && (secrets.user.is_none() || secrets.password.is_none()) {
@@ -187,7 +233,7 @@ impl Secrets {
                 ));
             }
         }
-        Ok(Self { cluster_key, snmp, pdus: file.pdu, upses: file.ups })
+        Ok(Self { cluster_key, pin, snmp, pdus: file.pdu, upses: file.ups })
     }
 
     /// As whom a power switch of `cluster.toml` lets us write over SNMP.
@@ -209,8 +255,8 @@ impl Secrets {
 }
 
 impl Pdu {
-    /// As whom to write over SNMP; or what is missing, and what to write.
-    fn access(&self, snmp: Snmp) -> Result<Access, String> {
+    /// As whom to write over SNMP, and to which engine if the operator has named it; or what is missing, and what to write.
+    fn access(&self, snmp: Snmp, engine: Option<&[u8]>) -> Result<Access, String> {
         let protocols = match snmp {
             Snmp::V1 => {
                 let community = self.community.as_ref().ok_or_else(|| format!("lacks {}", wanted(snmp)))?;
@@ -224,7 +270,9 @@ impl Pdu {
         else {
             return Err(format!("lacks {}: cluster.toml says that it is spoken with by version 3", wanted(snmp)));
         };
-        User::new(user, authentication, privacy, protocols).map(Access::V3).map_err(|unfit| match unfit {
+        let expected = engine.and_then(EngineId::new).map_or_else(Expected::first, Expected::only);
+        let user = User::new(user, authentication, privacy, protocols);
+        user.map(|user| Access::V3(user, expected)).map_err(|unfit| match unfit {
             Unfit::Name => format!("has a v3_user that can be none; write one of 1 to {NAME} characters"),
             Unfit::Password => format!(
                 "has an auth_password or priv_password that is too short for SNMP v3; give the power switch and this \
@@ -311,9 +359,12 @@ mod tests {
         for version in ["v3", "v3-md5-des"] {
             let secrets = Secrets::parse(&good, &config(version)).unwrap();
             let access = secrets.snmp("pdu1").unwrap();
-            assert!(matches!(access, Access::V3(_)));
+            assert!(matches!(access, Access::V3(_, expected) if expected.known().is_none()));
             assert!(!format!("{secrets:?} {access:?}").contains("hunter"), "nothing prints a secret");
         }
+        let engine = config("v3\"\nengine = \"80001f8880aa");
+        let secrets = Secrets::parse(&good, &engine).unwrap();
+        assert!(matches!(secrets.snmp("pdu1"), Some(Access::V3(_, expected)) if expected.known().is_some()));
         let error = Secrets::parse(&good, &config("v1")).unwrap_err();
         assert_eq!(error, "secrets.toml, line 3: [pdu.pdu1] lacks community = \"...\"");
         for (bad, remedy) in [
@@ -344,6 +395,26 @@ mod tests {
         let secrets = Secrets::parse(&format!("{text}[ups.u1]\npassword = \"hunter2\"\n"), &config).unwrap();
         assert_eq!(secrets.ups("u1", "us").unwrap().password, "hunter2");
         assert!(secrets.ups("u2", "us").is_none() && !format!("{secrets:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_pin_is_itself_only_and_nothing_prints_it() {
+        let text = |pin: &str| {
+            format!("cluster_key = \"{KEY}\"\n[pdu.pdu1]\ncommunity = \"private\"\n[console]\npin = \"{pin}\"\n")
+        };
+        let secrets = Secrets::parse(&text("hunter2"), &config()).unwrap();
+        let pin = secrets.pin.as_ref().unwrap();
+        assert!(pin.is("hunter2"));
+        for typed in ["", "hunter", "hunter22", "Hunter2", "hunter2\0"] {
+            assert!(!pin.is(typed), "{typed}");
+        }
+        assert!(!Pin::new(&tests_key(1), "hunter2").tag.bytes().eq(pin.tag.bytes()), "another cluster's");
+        assert!(!format!("{secrets:?}").contains("hunter"), "nothing prints a secret");
+        for bad in ["123", "12 34", "12345\u{e9}", &"1".repeat(41)] {
+            let error = Secrets::parse(&text(bad), &config()).unwrap_err();
+            assert!(error.contains("must be 4 to 40") && !error.contains(bad), "{error}");
+        }
+        assert!(Secrets::parse(&text("1234").replace("pin", "ping"), &config()).unwrap_err().contains("[console] has"));
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod gate;
 pub(crate) mod orders;
 pub(crate) mod storage;
 pub(crate) mod store;
+mod volumes;
 
 /// Where the gateway's NBD server answers.
 const NBD_SOCKET: &str = "/run/holdfast/nbd.sock";
@@ -224,7 +225,13 @@ impl Server {
         match (service, &self.storage) {
             (Service::Disk(wanted), Some(storage)) => storage.serve(stream, wanted),
             (Service::Claim(claiming), Some(storage)) => stream.answer(&storage.claim(claiming)),
-            (Service::Disk(_) | Service::Claim(_), None) => {
+            (Service::Volume(request), Some(storage)) => {
+                let request = postcard::from_bytes(request).map_err(io::Error::other)?;
+                stream.answer(&Ok(()))?;
+                let volumes = storage.volumes(&request);
+                stream.tell(&volumes.map(|volumes| postcard::to_allocvec(&volumes).unwrap_or_default()))
+            }
+            (Service::Disk(_) | Service::Claim(_) | Service::Volume(_), None) => {
                 stream.answer(&Err(Refusal::Other("this node serves no storage".to_owned())))
             }
             (Service::Join(request), _) => {

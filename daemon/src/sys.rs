@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
-use rustix::ioctl::{Direction, Getter, Opcode, Updater, ioctl, opcode};
+use rustix::ioctl::{Direction, Getter, NoArg, Opcode, Updater, ioctl, opcode};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 /// How a service of init differs from init itself.
@@ -158,6 +158,18 @@ pub(crate) fn set_watchdog_timeout(device: &File, timeout: Duration) -> io::Resu
     // SAFETY: the opcode reads and writes one int, which `seconds` is.
     unsafe { ioctl(device, Updater::<'_, WDIOC_SETTIMEOUT, i32>::new(&mut seconds)) }?;
     Ok(())
+}
+
+/// `BLKRRPART` of Linux' `linux/fs.h`.
+const BLKRRPART: Opcode = opcode::none(0x12, 95);
+
+/// Has the kernel read a disk's partition table anew.
+///
+/// # Errors
+/// A partition is in use, or it is no disk.
+pub(crate) fn reread_partitions(disk: &File) -> io::Result<()> {
+    // SAFETY: the opcode takes no argument and touches no memory of ours.
+    Ok(unsafe { ioctl(disk, NoArg::<BLKRRPART>::new()) }?)
 }
 
 /// Lets `command` inherit `descriptor` as its descriptor 3.

@@ -125,7 +125,7 @@ fn an_operator_shuts_the_node_down() {
     at.press("[B\r");
     at.see("00:01:01.042  node2 is quorate");
     at.press("\u{1b}");
-    at.see("8) About");
+    at.see("9) About");
 
     at.press("6");
     at.see("Shut down node2? (y/n)");
@@ -173,7 +173,7 @@ fn an_operator_asks_for_everything() {
     tell(&mut supervisor, r#"{"outlets":[{"at_ms":754310,"outlet":"pdu1 outlet 4","reading":"off"}]}"#);
     at.see("pdu1 outlet 4: off, read here at 00:12:34.310");
     at.press("\u{1b}");
-    at.see("8) About");
+    at.see("9) About");
     for (keys, question, yes, request) in ways {
         at.press(keys);
         at.see(question);
@@ -187,7 +187,7 @@ fn an_operator_asks_for_everything() {
         tell(&mut supervisor, AGREED);
         at.see("Agreed.");
         at.press("\u{1b}\u{1b}\u{1b}\u{1b}");
-        at.see("8) About");
+        at.see("9) About");
     }
 }
 
@@ -216,6 +216,40 @@ fn an_operator_lets_machines_in() {
         "window":{"machines":3,"left_s":900}}}}}"#;
     tell(&mut supervisor, answer);
     at.see("Agreed. The window is open.");
+}
+
+/// The PIN goes to the supervisor and nowhere else: not onto the screen.
+#[test]
+fn an_operator_types_the_pin_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("menu.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut at = AtWork::start(&socket);
+    let mut supervisor = accept(&listener);
+    tell(&mut supervisor, STATUS);
+    tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":0,"wait_s":0}}"#);
+    at.see("Type the PIN and press Enter: _");
+    at.press("9341");
+    at.see("Type the PIN and press Enter: ****_");
+    assert!(!at.shown.0.lock().unwrap().screen().contents().contains("9341"));
+    at.press("\r");
+    assert_eq!(asked(&mut supervisor), r#"{"unlock":"9341"}"#);
+    at.see("One moment.");
+    tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":1,"wait_s":1}}"#);
+    at.see("1 wrong PIN; next try in 1 s");
+    tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":1,"wait_s":0}}"#);
+    at.see("1 wrong PIN; type it again");
+    at.press("9342\r");
+    assert_eq!(asked(&mut supervisor), r#"{"unlock":"9342"}"#);
+    tell(&mut supervisor, r#"{"lock":{"open":true,"wrong":0,"wait_s":0}}"#);
+    at.see("6) Shut down this node");
+    at.press("6");
+    assert_eq!(asked(&mut supervisor), r#""active""#);
+    at.see("Shut down node2? (y/n)");
+    at.press("y");
+    assert_eq!(asked(&mut supervisor), r#"{"request":"shut_down"}"#);
+    tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":0,"wait_s":0}}"#);
+    at.see("This console is locked.");
 }
 
 #[test]

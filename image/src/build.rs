@@ -1,5 +1,6 @@
 //! Builds everything that does not depend on a site.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,7 @@ use crate::check;
 use crate::debian::{self, Packages, output};
 use crate::kernel::{self, Modules};
 use crate::manifest::Manifest;
+use crate::sbom;
 use crate::tree::{Entry, Tree};
 
 /// The target that our own programs are built for: static, without a C library of the system's.
@@ -63,7 +65,7 @@ pub fn build(places: &Places) -> Result<Vec<Part>> {
     // Two builds at once would take each other's files away; the second one waits, and then has little to do.
     let lock = File::create(places.out.join("lock"))?;
     lock.lock().context("the lock on the build directory")?;
-    let step = Steps::new(6);
+    let step = Steps::new(7);
     step.next("our own programs");
     let holdfast = our_binary(places, "holdfast", &["-p", "holdfast"])?;
     let guest = our_binary(places, "guest", &["-p", "holdfast-tests", "--bin", "guest"])?;
@@ -99,9 +101,17 @@ pub fn build(places: &Places) -> Result<Vec<Part>> {
     write_compressed(&guest_out.join("initramfs"), &guest_tree)?;
     step.next("the boot loader");
     boot_loader(places)?;
+    step.next("the bill of materials");
+    sbom::write(places, &packages, &components(&manifest, &kernel_package), &holdfast)?;
     step.next("done");
     let parts = sizes(places, &manifest, &holdfast, &all, (&xen_version, &linux_version))?;
     Ok(parts)
+}
+
+/// Every Debian package that something in the image comes from.
+fn components(manifest: &Manifest, kernel: &str) -> BTreeSet<String> {
+    let programs = manifest.programs.values().flat_map(|programs| programs.packages.iter().cloned());
+    programs.chain([manifest.xen.package.clone(), kernel.to_owned()]).collect()
 }
 
 /// The file trees of the segments.

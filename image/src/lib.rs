@@ -3,7 +3,7 @@
 //! ```text
 //! image/image.toml --+
 //! Debian packages ---+--> build --> target/image/{xen, vmlinuz, initramfs, gateway.cpio, pxe/, guest/}
-//! rootfs/, boot/ ----+
+//! rootfs/, boot/ ----+                                         holdfast.spdx.json: what all that is made of
 //! our binary --------+
 //! cluster.toml, secrets.toml -----> media --> the gateway's disk, with all that the nodes boot
 //! ```
@@ -19,4 +19,5 @@ pub mod elf;
 pub mod kernel;
 pub mod manifest;
 pub mod media;
+pub mod sbom;
 pub mod tree;

@@ -39,6 +39,7 @@ const NEEDS: &[Need] = &[
     need("cpio", "/usr/bin/cpio", "checking the initramfs"),
     need("grub-common", "/usr/bin/grub-mknetdir", "the boot loader of the gateway's disk and of PXE"),
     need("nbd-server", "/bin/nbd-server", "checking the network disks' client"),
+    need("lvm2", "/sbin/lvm", "checking the gateway's volume group"),
     need("nbdkit", "/usr/bin/nbdkit", "checking the negotiation with an NBD server"),
     need("qemu-utils", "/usr/bin/qemu-nbd", "checking the negotiation with an NBD server"),
     need("dnsmasq-base", "/usr/sbin/dnsmasq", "checking the gateway's DHCP configuration"),
@@ -53,6 +54,7 @@ const NEEDS: &[Need] = &[
     need("nut-snmp", "/lib/nut/snmp-ups", "checking the emulated power switch"),
     need("nut-server", "/lib/nut/upsd", "the UPSes of the rack"),
     need("nut-client", "/usr/bin/upsrw", "checking the UPS client"),
+    need("rsyslog", "/usr/sbin/rsyslogd", "checking what is sent to a syslog server"),
     need("protobuf-compiler", "/usr/bin/protoc", "the raft crate's messages"),
 ];
 

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use agents::Agent;
 use holdfast_tests::pdu::desk::Desk;
-use holdfast_tests::pdu::{Firmware, Loads as _};
+use holdfast_tests::pdu::{Command, Firmware, Loads as _, What};
 use holdfast_tests::stranger::run;
 use hw::ap7921::{self, Error, Relay};
 use hw::snmp::Access;
-use hw::snmp::usm::{Protocols, Refusal, User};
+use hw::snmp::usm::{EngineId, Expected, Protocols, Refusal, User};
 use ours::{PATIENCE, drive, seed, switch_as};
 
 const STATE: &str = "1.3.6.1.4.1.318.1.1.12.3.5.1.1.4";
@@ -43,7 +43,7 @@ impl Profile {
     }
 
     fn with(self, name: &str, authentication: &str, privacy: &str) -> Access {
-        Access::V3(User::new(name, authentication, privacy, self.protocols).unwrap())
+        Access::V3(User::new(name, authentication, privacy, self.protocols).unwrap(), Expected::first())
     }
 }
 
@@ -212,6 +212,36 @@ fn lost_and_late_datagrams_are_made_good() {
     let soon = switch_as(&access, desk.snmp, Relay::Off, &[5], Duration::from_secs(3));
     assert_eq!(soon, Err(Error::NoReply));
     assert!(desk.is_on(5));
+}
+
+/// Two devices with the same users, one in the other's place: net-snmp's agent, and the emulated power switch.
+#[test]
+fn another_device_at_the_address_is_not_switched() {
+    let (agent, desk) = (agent(), desk(Firmware::Aos3));
+    for profile in PROFILES {
+        let access = profile.access();
+        assert_eq!(switch_as(&access, agent.address, Relay::On, &[1], PATIENCE), Ok(Relay::On));
+        let Access::V3(user, expected) = &access else { unreachable!() };
+        let first = expected.known().unwrap();
+        let (code, said) = snmp(profile, "snmpget", agent.address, &["-Ox", "1.3.6.1.6.3.10.2.1.1.0"]);
+        let digits: String = said.split('"').nth(1).unwrap_or_default().split_whitespace().collect();
+        assert_eq!((code, digits.to_lowercase()), (0, first.to_string()), "net-snmp's own word of its engine: {said}");
+
+        let refused = switch_as(&access, desk.snmp, Relay::Off, &[1], PATIENCE).unwrap_err();
+        let Error::Unwilling(Refusal::Engine { expected, found }) = refused else { panic!("{refused}") };
+        assert!(expected == first && found != first);
+        assert!(refused.to_string().starts_with("another device answers: its SNMP engine is 8000013e03"), "{refused}");
+        assert!(desk.is_on(1) && !desk.relays.log().iter().any(|entry| entry.what == What::Commanded(Command::Off)));
+        assert_eq!(switch_as(&access, agent.address, Relay::On, &[1], PATIENCE), Ok(Relay::On), "and back");
+
+        // As cluster.toml may say.
+        let named = |engine| Access::V3(user.clone(), Expected::only(engine));
+        assert_eq!(switch_as(&named(found), desk.snmp, Relay::On, &[1], PATIENCE), Ok(Relay::On));
+        let wrong = EngineId::new(b"another one").unwrap();
+        let refused = switch_as(&named(wrong), desk.snmp, Relay::Off, &[1], PATIENCE);
+        assert_eq!(refused, Err(Error::Unwilling(Refusal::Engine { expected: wrong, found })));
+        assert!(desk.is_on(1));
+    }
 }
 
 /// While an outlet's relay takes its time, the card's clock leaves the window; and then it reboots.

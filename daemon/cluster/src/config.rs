@@ -14,13 +14,16 @@ use crate::words::{Edition, LinkId, Outlet, Role, Slot, UpsId};
 
 mod edit;
 mod file;
+mod hex;
 mod serial;
 mod shared;
+mod syslog;
 mod ups;
 mod vm;
 
 pub use edit::name_of;
 pub use shared::{FileSystem, SHARED};
+pub use syslog::{Syslog, Transport};
 pub use ups::{Ups, UpsWay};
 pub use vm::{Contract, VmSpec};
 
@@ -208,6 +211,9 @@ pub struct Pdu {
     pub address: Ipv4Addr,
     /// By which version.
     pub snmp: Snmp,
+    /// With version 3: the number of its SNMP engine (5 to 32 octets), if no other device may answer for it. Without, that is
+    /// whichever does so first.
+    pub engine: Option<Vec<u8>>,
     /// Its serial line, if a node holds the cable.
     pub serial: Option<SerialLine>,
     /// What it must call an outlet, where the operator has said so: a check that the wiring is as planned.
@@ -287,6 +293,8 @@ pub struct Config {
     pub exports: Vec<Export>,
     /// What the shared file system is.
     pub shared: FileSystem,
+    /// Where every node sends its event log, if anywhere.
+    pub syslog: Option<Syslog>,
 }
 
 impl Config {

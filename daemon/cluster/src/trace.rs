@@ -12,6 +12,10 @@ use crate::words::{
     ClusterGeneration, Edition, Failing, Generation, Incarnation, Mebibytes, Outlet, Supply, View, VmName,
 };
 
+mod kind;
+
+pub use kind::{Kind, Severity};
+
 /// One thing worth saying. Nodes are named as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is documented by its text below, and its fields by their names")]

@@ -11,7 +11,7 @@
 use crate::facts::Facts;
 use crate::menu::Open;
 use crate::page::{Page, Row, WIDTH};
-use crate::pages::{join_question, question};
+use crate::pages::{join_question, locked, question, volume_question};
 use crate::screen::{COLUMNS, ROWS, Screen, Style};
 
 /// The first row of a page; above is its title.
@@ -66,10 +66,19 @@ fn keys(facts: &Facts, open: &Open, choices: usize) -> String {
     {
         return keys.to_owned();
     }
+    if let Page::Volume(request) = &open.page
+        && let Some(keys) = volume_question::keys(facts, request)
+    {
+        return keys.to_owned();
+    }
     match &open.page {
         Page::Log(_) if open.typing => "Type what the lines are to have.   Enter: done   Esc: all lines".to_owned(),
         Page::Log(_) => "/: filter   Esc, q: back   arrows, Page Up/Down: scroll   Ctrl-L: draw again".to_owned(),
-        Page::First => format!("1-{choices}, or arrows and Enter: choose   Ctrl-L: draw again"),
+        Page::First => {
+            let lock = if facts.is_unlocked() { "   l: lock" } else { "" };
+            format!("1-{choices}, or arrows and Enter: choose{lock}   Ctrl-L: draw again")
+        }
+        Page::Locked(_) => locked::keys(facts).to_owned(),
         Page::Overview
         | Page::Vms
         | Page::Vm(_)
@@ -78,8 +87,11 @@ fn keys(facts: &Facts, open: &Open, choices: usize) -> String {
         | Page::Node(_)
         | Page::Fencing
         | Page::Joining
+        | Page::Storage
+        | Page::Export(_)
         | Page::About
         | Page::Join(_)
+        | Page::Volume(_)
         | Page::Ask(_) => match choices {
             0 => "Esc, q: back   arrows, Page Up/Down: scroll   Ctrl-L: draw again".to_owned(),
             1 => "1, or Enter: choose   Esc, q: back   Ctrl-L: draw again".to_owned(),

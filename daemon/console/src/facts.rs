@@ -7,6 +7,8 @@ use cluster::status::{NodeStatus, Status, VmStatus};
 use cluster::words::{Instant, Slot, VmName};
 
 use crate::joining::{JoinAnswer, JoinRequest, Joining};
+use crate::lock::Lock;
+use crate::volumes::Dealings;
 
 /// Lines of the log that are kept to look back at.
 const LOG_LINES: usize = 500;
@@ -77,24 +79,38 @@ pub(crate) struct Facts {
     pub(crate) listing: bool,
     /// What it was asked for last, and what came of that.
     pub(crate) join_asked: Option<(JoinRequest, Reply)>,
+    /// How the lock stands; `None` on a machine that has no PIN.
+    pub(crate) lock: Option<Lock>,
+    /// Whether a PIN was typed, and the supervisor has still to say whether it is right.
+    pub(crate) unlocks: bool,
+    /// What it was asked and has told of its disks.
+    pub(crate) volumes: Dealings,
 }
 
 impl Facts {
     /// The supervisor is there, and will tell everything from the beginning.
     pub(crate) fn begin(&mut self) {
-        let (asked, join_asked) = (self.asked.take(), self.join_asked.take());
-        *self = Self { connected: true, asked, join_asked, ..Self::default() };
+        let (asked, join_asked, lock) = (self.asked.take(), self.join_asked.take(), self.lock);
+        let mut volumes = core::mem::take(&mut self.volumes);
+        volumes.begin();
+        *self = Self { connected: true, asked, join_asked, volumes, lock, ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
     pub(crate) fn lose(&mut self) {
         self.connected = false;
+        // The next connection has to be unlocked anew.
+        self.unlocks = false;
+        if let Some(lock) = &mut self.lock {
+            lock.open = false;
+        }
         // A node that was about to leave does not know that any more when its supervisor begins anew.
         if let Some(asked) = &mut self.asked
             && (asked.reply == Reply::Awaited || asked.request == Request::ShutDown)
         {
             asked.reply = Reply::Lost;
         }
+        self.volumes.lose();
         self.listing = false;
         if let Some((_, reply)) = self.join_asked.as_mut().filter(|(_, reply)| *reply == Reply::Awaited) {
             *reply = Reply::Lost;
@@ -169,6 +185,16 @@ impl Facts {
     /// Whether the gateway has still to answer.
     pub(crate) fn awaits_gateway(&self) -> bool {
         matches!(self.join_asked, Some((_, Reply::Awaited)))
+    }
+
+    /// Whether this machine has a PIN, and it must be typed first.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.lock.is_some_and(|lock| !lock.open)
+    }
+
+    /// Whether this machine has a PIN, and it was typed.
+    pub(crate) fn is_unlocked(&self) -> bool {
+        self.lock.is_some_and(|lock| lock.open)
     }
 
     /// Whether the supervisor has still to answer.

@@ -10,11 +10,13 @@ use crate::draw;
 use crate::facts::{Facts, Line, OutletRead, Reply};
 use crate::joining::{JoinAnswer, JoinRequest};
 use crate::keys::Key;
+use crate::lock::{Lock, PIN_CHARACTERS, Pin};
 use crate::page::{Page, Row};
 use crate::screen::Screen;
+use crate::volumes::{VolumeAnswer, VolumeRequest};
 
 /// Characters that can be typed.
-const TYPED: usize = 60;
+const TYPED: usize = PIN_CHARACTERS;
 
 /// What the menu is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +39,12 @@ pub enum Input {
     Answer(Answer),
     /// When the gateway answers what this menu has asked about machines that join.
     Joining(JoinAnswer),
+    /// When the gateway answers what this menu has asked about its disks.
+    Volumes(VolumeAnswer),
     /// When this machine joins: how that stands, in place of what was said before.
     Joins(String),
+    /// When this machine has a PIN: how this menu's lock stands, in place of what was said before.
+    Lock(Lock),
 }
 
 /// What is to be asked of the supervisor.
@@ -48,6 +54,14 @@ pub enum Ask {
     Cluster(Request),
     /// Something of the gateway, about machines that join.
     Join(JoinRequest),
+    /// To let this menu ask for things: this PIN was typed.
+    Unlock(Pin),
+    /// Not to let it any more, until the PIN is typed again.
+    Lock,
+    /// Nothing, but that somebody is there: a key was pressed in a menu that was unlocked.
+    Active,
+    /// Something of the gateway, about its disks.
+    Volume(VolumeRequest),
 }
 
 /// The menu of one terminal.
@@ -100,29 +114,46 @@ impl Menu {
 
     /// Takes what has happened; gives what is to be asked of the supervisor.
     pub fn handle(&mut self, input: Input) -> Option<Ask> {
-        // How machines that join stand is asked for when somebody begins to look, and with every status while he does.
-        let (looked, told) = (self.open.page.joins(), matches!(input, Input::Status(_)));
+        let here = matches!(input, Input::Key(_)) && self.facts.is_unlocked();
+        // How machines that join and the gateway's disks stand is asked for when somebody begins to look, and with every status
+        // while he does.
+        let (looked, stored) = (self.open.page.joins(), self.open.page.stores());
+        let told = matches!(input, Input::Status(_));
         let asked = self.take(input);
         let looks = self.open.page.joins() && (told || !looked);
         if asked.is_none() && looks && self.facts.connected && !self.facts.listing {
             self.facts.listing = true;
             return Some(Ask::Join(JoinRequest::List));
         }
-        asked
+        let looks = self.open.page.stores() && (told || !stored);
+        if asked.is_none() && looks && self.facts.connected && !self.facts.volumes.listing {
+            self.facts.volumes.listing = true;
+            return Some(Ask::Volume(VolumeRequest::List));
+        }
+        asked.or(here.then_some(Ask::Active))
     }
 
     fn take(&mut self, input: Input) -> Option<Ask> {
         match input {
             Input::Key(key) => return self.press(key),
             Input::Connected => self.facts.begin(),
-            Input::Lost => self.facts.lose(),
+            Input::Lost => {
+                self.facts.lose();
+                self.turn();
+            }
             Input::Status(status) => self.facts.status = Some(*status),
             Input::Log(lines) => self.facts.add_log(lines),
             Input::Outlets(read) => self.facts.read(read),
             Input::Problem(text) => self.facts.problems.push(text),
             Input::Answer(answer) => self.facts.answer(answer),
             Input::Joining(answer) => self.facts.joined(answer),
+            Input::Volumes(answer) => self.facts.volumes.answered(answer),
             Input::Joins(text) => self.facts.joins = Some(text),
+            Input::Lock(lock) => {
+                self.facts.lock = Some(lock);
+                self.facts.unlocks = false;
+                self.turn();
+            }
         }
         None
     }
@@ -131,6 +162,15 @@ impl Menu {
     #[must_use]
     pub fn screen(&self) -> Screen {
         draw::screen(&self.facts, &self.open)
+    }
+
+    /// Shows what the lock allows: nothing but where the PIN is typed, or the menu from its first page on.
+    fn turn(&mut self) {
+        let shown = matches!(self.open.page, Page::Locked(_));
+        if self.facts.is_locked() != shown {
+            self.below.clear();
+            self.open = Open::at(if shown { Page::First } else { Page::Locked(Pin::new()) });
+        }
     }
 
     fn press(&mut self, key: Key) -> Option<Ask> {
@@ -144,6 +184,9 @@ impl Menu {
             match &ask {
                 Ask::Cluster(request) => self.facts.ask(request.clone()),
                 Ask::Join(request) => self.facts.join_asked = Some((request.clone(), Reply::Awaited)),
+                Ask::Unlock(_) => self.facts.unlocks = true,
+                Ask::Lock | Ask::Active => {}
+                Ask::Volume(request) => self.facts.volumes.ask(request),
             }
             return Some(ask);
         }
@@ -151,6 +194,7 @@ impl Menu {
             Key::Back | Key::Erase | Key::Left | Key::Char('q') => self.close(),
             Key::Char('n' | 'N') if self.open.page.asks() => self.close(),
             Key::Char('/') if matches!(self.open.page, Page::Log(_)) => self.open.typing = true,
+            Key::Char('l') if self.open.page == Page::First && self.facts.is_unlocked() => return Some(Ask::Lock),
             Key::Char(digit) => self.choose_number(number, digit),
             Key::Enter | Key::Right => self.choose(),
             Key::Up | Key::Down | Key::PageUp | Key::PageDown | Key::Home | Key::End => self.go(key),
@@ -161,14 +205,20 @@ impl Menu {
 
     /// Types a text; whether the key was one of it.
     fn type_in(&mut self, key: Key) -> bool {
-        let asks = self.open.page.asks();
+        let (asks, locked) = (self.open.page.asks(), matches!(self.open.page, Page::Locked(_)));
+        if locked && matches!(key, Key::Char(_) | Key::Erase) {
+            // Where the PIN stands is seen while it is typed.
+            self.open.top = 0;
+        }
         let Some(text) = self.open.page.text() else { return false };
         match key {
             Key::Char(character) if text.chars().count() < TYPED => text.push(character),
             Key::Char(_) => {}
             Key::Erase => drop(text.pop()),
+            Key::Back if locked => text.clear(),
             // In a question it is confirmed, or closed.
             Key::Enter | Key::Back if asks => return false,
+            Key::Up | Key::Down if locked => return false,
             Key::Enter => self.open.typing = false,
             Key::Back => {
                 text.clear();
@@ -185,6 +235,7 @@ impl Menu {
         match &page {
             Page::Ask(request) => self.facts.forget(request),
             Page::Join(_) if !self.facts.awaits_gateway() => self.facts.join_asked = None,
+            Page::Volume(_) => self.facts.volumes.forget(),
             Page::First
             | Page::Overview
             | Page::Vms
@@ -195,8 +246,11 @@ impl Menu {
             | Page::Fencing
             | Page::Log(_)
             | Page::Joining
+            | Page::Storage
+            | Page::Export(_)
             | Page::About
-            | Page::Join(_) => {}
+            | Page::Join(_)
+            | Page::Locked(_) => {}
         }
         self.below.push(core::mem::replace(&mut self.open, Open::at(page)));
     }
@@ -299,6 +353,11 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
             (key == Key::Enter && !typed.is_empty()).then(|| Ask::Join(request.clone()))
         }
         Page::Join(request) => yes.then(|| Ask::Join(request.clone())),
+        Page::Locked(pin) => (key == Key::Enter && !pin.text().is_empty()).then(|| Ask::Unlock(pin.clone())),
+        Page::Volume(request) => {
+            let typed = request.clone().typed().map(|typed| key == Key::Enter && !typed.is_empty());
+            typed.unwrap_or(yes).then(|| Ask::Volume(request.clone()))
+        }
         Page::First
         | Page::Overview
         | Page::Vms
@@ -309,6 +368,8 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
         | Page::Fencing
         | Page::Log(_)
         | Page::Joining
+        | Page::Storage
+        | Page::Export(_)
         | Page::About => None,
     }
 }

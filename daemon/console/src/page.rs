@@ -5,10 +5,13 @@ use cluster::words::{Slot, VmName};
 
 use crate::facts::Facts;
 use crate::joining::JoinRequest;
+use crate::lock::Pin;
 use crate::pages::{
-    about, fencing, first, join_question, joining, log, node, nodes, overview, question, targets, vm, vms,
+    about, export, fencing, first, join_question, joining, locked, log, node, nodes, overview, question, storage,
+    targets, vm, vms, volume_question,
 };
 use crate::text::wrap;
+use crate::volumes::VolumeRequest;
 
 /// Characters in a line of a page.
 pub(crate) const WIDTH: usize = 76;
@@ -32,11 +35,18 @@ pub(crate) enum Page {
     /// Only lines with this text in them.
     Log(String),
     Joining,
+    Storage,
+    /// One of the gateway's exports.
+    Export(String),
     About,
     /// What the operator may ask the supervisor for, once it is confirmed.
     Ask(Request),
     /// The same of the gateway, about machines that join.
     Join(JoinRequest),
+    /// The PIN is wanted first; so much of it is typed.
+    Locked(Pin),
+    /// The same of the gateway, about its disks.
+    Volume(VolumeRequest),
 }
 
 /// One line of a page.
@@ -61,9 +71,13 @@ impl Page {
             Self::Fencing => "Fencing".to_owned(),
             Self::Log(filter) => log::title(filter),
             Self::Joining => "Joining".to_owned(),
+            Self::Storage => "Storage".to_owned(),
+            Self::Export(name) => format!("Export {name}"),
             Self::About => "About".to_owned(),
             Self::Ask(request) => question::title(facts, request),
             Self::Join(request) => join_question::title(facts, request),
+            Self::Locked(_) => "This console is locked.".to_owned(),
+            Self::Volume(request) => volume_question::title(request),
         }
     }
 
@@ -80,9 +94,13 @@ impl Page {
             Self::Fencing => fencing::rows(facts),
             Self::Log(filter) => log::rows(facts, filter),
             Self::Joining => joining::rows(facts),
+            Self::Storage => storage::rows(facts),
+            Self::Export(name) => export::rows(facts, name),
             Self::About => about::rows(),
             Self::Ask(request) => question::rows(facts, request),
             Self::Join(request) => join_question::rows(facts, request),
+            Self::Locked(pin) => locked::rows(facts, pin),
+            Self::Volume(request) => volume_question::rows(facts, request),
         }
     }
 
@@ -96,9 +114,14 @@ impl Page {
         matches!(self, Self::Joining | Self::Join(_))
     }
 
+    /// Whether it is about the gateway's disks.
+    pub(crate) fn stores(&self) -> bool {
+        matches!(self, Self::Storage | Self::Export(_) | Self::Volume(_))
+    }
+
     /// Whether it is a question.
     pub(crate) fn asks(&self) -> bool {
-        matches!(self, Self::Ask(_) | Self::Join(_))
+        matches!(self, Self::Ask(_) | Self::Join(_) | Self::Volume(_) | Self::Locked(_))
     }
 
     /// Whether something can be typed on it.
@@ -111,6 +134,8 @@ impl Page {
         match self {
             Self::Ask(request) => question::is_open(facts, request),
             Self::Join(request) => join_question::is_open(facts, request),
+            Self::Locked(_) => locked::is_open(facts),
+            Self::Volume(request) => volume_question::is_open(facts, request),
             Self::First
             | Self::Overview
             | Self::Vms
@@ -121,6 +146,8 @@ impl Page {
             | Self::Fencing
             | Self::Log(_)
             | Self::Joining
+            | Self::Storage
+            | Self::Export(_)
             | Self::About => false,
         }
     }
@@ -131,6 +158,8 @@ impl Page {
             Self::Log(text)
             | Self::Ask(Request::ConfirmOff { typed: text, .. } | Request::RemoveNode { typed: text, .. })
             | Self::Join(JoinRequest::Approve { code: text, .. } | JoinRequest::Open { machines: text }) => Some(text),
+            Self::Locked(pin) => Some(pin.text_mut()),
+            Self::Volume(request) => request.typed(),
             Self::First
             | Self::Overview
             | Self::Vms
@@ -140,6 +169,8 @@ impl Page {
             | Self::Node(_)
             | Self::Fencing
             | Self::Joining
+            | Self::Storage
+            | Self::Export(_)
             | Self::About
             | Self::Join(_)
             | Self::Ask(_) => None,

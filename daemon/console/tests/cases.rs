@@ -17,6 +17,9 @@
 //! asking ASK .. | let-in IDENTITY .. | window MACHINES left=S    what the gateway tells, one more or the same one changed
 //! gateway [forgets | fails TEXT]       it tells the same once more, or that there is nothing, or cannot be asked
 //! gateway-agreed | gateway-refused TEXT   its answer to what it was asked last
+//! lock [open=yes] wrong=N wait=S       how the lock of a machine with a PIN stands
+//! group MIB free=MIB problem=TEXT | export NAME .. | disk NAME ..   the same of the gateway's disks
+//! disks | disks-done | disks-refused TEXT   it tells the same once more, has done what it was asked last, or refuses it
 //! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
@@ -29,7 +32,8 @@ use cluster::event::Answer;
 use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role, Supply};
 use console::{
-    Ask, Asking, Input, JoinAnswer, JoinRequest, Joining, Key, Line, Machine, Menu, OutletRead, Screen, Style, Window,
+    Ask, Asking, Disk, Exported, Group, Input, JoinAnswer, JoinRequest, Joining, Key, Line, Lock, Machine, Menu,
+    OutletRead, Screen, Style, VolumeAnswer, VolumeRequest, Volumes, Window,
 };
 
 /// A cluster at work: a gateway and three nodes of which the third is dead.
@@ -75,6 +79,7 @@ fn run(commands: &str) -> String {
     let mut status = Status::default();
     let mut joining = Joining::default();
     let mut join = JoinRequest::List;
+    let (mut volumes, mut volume) = (Volumes::default(), VolumeRequest::List);
     let mut output = String::new();
     let commands = commands.lines().flat_map(|command| if command == "rack" { RACK.lines() } else { command.lines() });
     for command in commands {
@@ -89,6 +94,7 @@ fn run(commands: &str) -> String {
             "read" => vec![Input::Outlets(vec![words.read()])],
             "agreed" => vec![Input::Answer(Answer::Agreed)],
             "refused" => vec![Input::Answer(Answer::Refused(rest.to_owned()))],
+            "lock" => vec![Input::Lock(Words::of(&format!("lock {rest}")).lock())],
             "joins" => vec![Input::Joins(rest.replace('|', "\n"))],
             "asking" | "let-in" | "window" | "gateway" | "gateway-agreed" => {
                 match word {
@@ -104,6 +110,17 @@ fn run(commands: &str) -> String {
                 vec![Input::Joining(JoinAnswer { to, outcome })]
             }
             "gateway-refused" => vec![Input::Joining(JoinAnswer { to: join.clone(), outcome: Err(rest.to_owned()) })],
+            "group" | "export" | "disk" | "disks" | "disks-done" => {
+                match word {
+                    "group" => (volumes.group, volumes.problem) = (words.group(), words.find("problem")),
+                    "export" => put(&mut volumes.exports, words.exported(), |export| export.name.clone()),
+                    "disk" => put(&mut volumes.disks, words.disk(), |disk| disk.name.clone()),
+                    _ => {}
+                }
+                let to = if word == "disks-done" { volume.clone() } else { VolumeRequest::List };
+                vec![Input::Volumes(VolumeAnswer { to, outcome: Ok(volumes.clone()) })]
+            }
+            "disks-refused" => vec![Input::Volumes(VolumeAnswer { to: volume.clone(), outcome: Err(rest.to_owned()) })],
             "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
             "press" => rest.split(' ').map(|key| Input::Key(key_named(key))).collect(),
             "status" | "node" | "vm" | "ups" | "short" => {
@@ -126,7 +143,13 @@ fn run(commands: &str) -> String {
             if let Some(request) = menu.handle(input) {
                 match request {
                     Ask::Cluster(request) => writeln!(output, "asks: {request:?}").unwrap(),
-                    Ask::Join(JoinRequest::List) => {}
+                    Ask::Join(JoinRequest::List) | Ask::Volume(VolumeRequest::List) | Ask::Active => {}
+                    Ask::Unlock(pin) => writeln!(output, "unlocks with: {}", pin.text()).unwrap(),
+                    Ask::Lock => writeln!(output, "locks").unwrap(),
+                    Ask::Volume(request) => {
+                        writeln!(output, "asks the gateway: {request:?}").unwrap();
+                        volume = request;
+                    }
                     Ask::Join(request) => {
                         writeln!(output, "asks the gateway: {request:?}").unwrap();
                         join = request;
@@ -212,6 +235,10 @@ impl<'a> Words<'a> {
         }
     }
 
+    fn lock(&self) -> Lock {
+        Lock { open: self.find("open").is_some(), wrong: self.number("wrong"), wait_s: self.number("wait").into() }
+    }
+
     fn read(&self) -> OutletRead {
         let outlet = self.0.replace('_', " ");
         OutletRead { at: Instant::from_millis(754_310), outlet, reading: self.text("as") }
@@ -260,6 +287,33 @@ impl<'a> Words<'a> {
     fn window(&self) -> Option<Window> {
         let machines = self.0.parse().unwrap();
         (machines > 0).then(|| Window { machines, left_s: self.number("left").into() })
+    }
+
+    fn group(&self) -> Option<Group> {
+        let mib = self.0.parse().unwrap();
+        (mib > 0).then(|| Group { mib, free_mib: self.number("free").into() })
+    }
+
+    fn exported(&self) -> Exported {
+        Exported {
+            name: self.0.to_owned(),
+            mib: self.number("size").into(),
+            volume: self.find("fixed").is_none(),
+            origin: self.find("origin"),
+            moved_mib: self.find("read").map(|_| (self.number("read").into(), self.number("written").into())),
+            clients: self.list("clients"),
+            claims: self.list("claims"),
+            problem: self.find("problem"),
+        }
+    }
+
+    fn disk(&self) -> Disk {
+        Disk {
+            name: self.0.to_owned(),
+            mib: self.number("size").into(),
+            serial: self.find("serial"),
+            blank: self.find("blank").is_some(),
+        }
     }
 
     fn vm(&self) -> VmStatus {

@@ -1,9 +1,9 @@
-use std::fs;
 use std::path::Path;
 
 use cluster::config::Config;
 
 use super::{closed, of_a_stranger, ruleset};
+use crate::cases;
 
 mod wire;
 
@@ -26,21 +26,7 @@ fn generated(input: &str) -> String {
 /// Every case in `firewall/cases`: intent, an empty line, input, `----`, the rules.
 #[test]
 fn the_rules_are_those_of_the_cases() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/firewall/cases");
-    let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty());
-    for file in files {
-        let case = fs::read_to_string(&file).unwrap();
-        let (head, expected) = case.split_once("----\n").unwrap();
-        let (_, input) = head.split_once("\n\n").unwrap();
-        let rules = generated(input);
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
-            fs::write(&file, format!("{head}----\n{rules}")).unwrap();
-        } else {
-            assert_eq!(rules, expected, "{}", file.display());
-        }
-    }
+    cases::check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/firewall/cases"), generated);
 }
 
 /// It may have any of the addresses that are nobody's.

@@ -29,7 +29,7 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 22] = [
+const PHASES: [Phase; 23] = [
     ("file systems", |_| mounts::first()),
     // Before any card is found.
     ("kernel", |_| kernel::restrict()),
@@ -52,6 +52,7 @@ const PHASES: [Phase; 22] = [
     ("domain 0", |_| xen::init_dom0()),
     ("domain 0's share", |_| xen::prefer_dom0()),
     ("shared file system", Boot::make_shared),
+    ("volume group", Boot::find_volumes),
     ("exports", Boot::serve_disks),
     ("PXE", Boot::serve_boot),
     ("streams", |boot| {
@@ -155,6 +156,13 @@ impl Boot {
     fn make_shared(&mut self) -> Result<(), String> {
         match &self.site {
             Some(site) if site.is_gateway() => gateway::volume::make(&site.config),
+            _ => Ok(()),
+        }
+    }
+
+    fn find_volumes(&mut self) -> Result<(), String> {
+        match &self.site {
+            Some(site) if site.is_gateway() => gateway::find_volumes(&site.config),
             _ => Ok(()),
         }
     }

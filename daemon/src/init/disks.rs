@@ -19,7 +19,7 @@ const SCSI: &str = "device/vpd_pg80";
 ///
 /// # Errors
 /// Every link that could not be made.
-pub(super) fn link() -> Result<(), String> {
+pub(crate) fn link() -> Result<(), String> {
     let disks = fs::read_dir(BLOCK).map_err(failed(BLOCK))?;
     all(disks.flatten().map(|disk| {
         let Some(serial) = serial(&disk.path()) else {
@@ -34,7 +34,7 @@ pub(super) fn link() -> Result<(), String> {
 }
 
 /// The serial number of the disk that the kernel describes in `directory`, fit to be a file's name.
-fn serial(directory: &Path) -> Option<String> {
+pub(crate) fn serial(directory: &Path) -> Option<String> {
     let plain = |name| fs::read_to_string(directory.join(name)).ok();
     let page = || fs::read(directory.join(SCSI)).ok().and_then(|page| of_page(&page));
     let raw = plain(VIRTIO).or_else(|| plain(NVME)).or_else(page)?;

@@ -21,9 +21,11 @@ use crate::join::pool;
 use crate::netsetup;
 use crate::streams::STATE;
 use crate::streams::store::MARK;
+use crate::volumes::{self, Group};
 
 const NBD_SERVER: &str = "/bin/nbd-server";
-const NBD_CONFIGURATION: &str = "/run/holdfast/nbd-server.conf";
+/// What nbd-server is told; it reads it again when it is sent `SIGHUP`.
+pub(crate) const NBD_CONFIGURATION: &str = "/run/holdfast/nbd-server.conf";
 /// Where nbd-server says its process id.
 pub(crate) const NBD_PID: &str = "/run/holdfast/nbd-server.pid";
 /// Where nbd-server answers, and nowhere else: our own stream carries it to the nodes.
@@ -74,27 +76,40 @@ fn is_state(device: &Path) -> bool {
 pub(super) fn start_nbd_server(services: &mut Services, exports: &[Export]) -> Result<(), String> {
     let is_there = |export: &Export| Path::new(&export.device).exists();
     wait_for(|| exports.iter().all(is_there).then_some(()));
-    let (there, missing): (Vec<&Export>, Vec<&Export>) = exports.iter().partition(|export| is_there(export));
-    if !there.is_empty() {
-        fs::write(NBD_CONFIGURATION, nbd_configuration(&there)).map_err(failed(NBD_CONFIGURATION))?;
-        services.start(Spec {
-            name: "nbd-server".to_owned(),
-            program: NBD_SERVER,
-            arguments: ["-C", NBD_CONFIGURATION, "-p", NBD_PID].map(str::to_owned).to_vec(),
-            terminal: None,
-            oom_score_adj: -900,
-            on_end: OnEnd::Restart,
-            // In the foreground it would serve one client and end.
-            forks: Some(NBD_PID),
-            socket: Some(NBD_SOCKET),
-        });
-    }
-    super::mounts::all(missing.into_iter().map(|export| Err(format!("{} is not there", export.device))))
+    let served = volumes::served(exports, Path::new(volumes::DIRECTORY));
+    fs::write(NBD_CONFIGURATION, nbd_configuration(&served)).map_err(failed(NBD_CONFIGURATION))?;
+    services.start(Spec {
+        name: "nbd-server".to_owned(),
+        program: NBD_SERVER,
+        arguments: ["-C", NBD_CONFIGURATION, "-p", NBD_PID].map(str::to_owned).to_vec(),
+        terminal: None,
+        oom_score_adj: -900,
+        on_end: OnEnd::Restart,
+        // In the foreground it would serve one client and end.
+        forks: Some(NBD_PID),
+        socket: Some(NBD_SOCKET),
+    });
+    let missing = exports.iter().filter(|export| !is_there(export));
+    super::mounts::all(missing.map(|export| Err(format!("{} is not there", export.device))))
 }
 
-/// nbd-server's configuration: a unix socket, and one section an export.
-fn nbd_configuration(exports: &[&Export]) -> String {
+/// Brings up the volume group, if there is one.
+///
+/// # Errors
+/// What is wrong with it; what can be served is served.
+pub(super) fn find_volumes(config: &Config) -> Result<(), String> {
+    let group = Group::of(config);
+    // A disk of it may take its time to be found.
+    let whole = wait_for(|| group.report().ok().filter(|report| report.problem().is_none()));
+    let report = whole.map_or_else(|| group.report(), Ok)?;
+    group.activate(&report)
+}
+
+/// nbd-server's configuration: a unix socket, and one section an export. Without any section it would not run: so there is
+/// one that no export can be called like.
+pub(crate) fn nbd_configuration(exports: &[Export]) -> String {
     let mut text = format!("[generic]\n    unixsock = {NBD_SOCKET}\n    allowlist = true\n");
+    text.push_str("[.]\n    exportname = /dev/null\n    readonly = true\n");
     for Export { name, device, read_only } in exports {
         let _ = write!(text, "[{name}]\n    exportname = {device}\n    readonly = {read_only}\n");
         text.push_str("    flush = true\n    fua = true\n");
@@ -218,7 +233,8 @@ fn find_device(is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     })
 }
 
-fn is_media(device: &Path) -> bool {
+/// Whether a disk or partition is what the gateway has booted from.
+pub(crate) fn is_media(device: &Path) -> bool {
     let sector = || -> io::Result<[u8; 512]> {
         let mut sector = [0; 512];
         fs::File::open(device)?.read_exact_at(&mut sector, 0)?;

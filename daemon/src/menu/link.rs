@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use cluster::words::Instant;
-use console::{Ask, Input, Line, OutletRead};
+use console::{Ask, Input, Line, OutletRead, VolumeAnswer};
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use crate::supervise::menu_link::{FromMenu, ToMenu};
 
@@ -47,10 +49,16 @@ impl Link {
     /// # Errors
     /// There is no supervisor any more; the connection is closed.
     pub(super) fn ask(&mut self, ask: Ask) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&match ask {
+        // A PIN may stand in it.
+        let mut line = Zeroizing::new(serde_json::to_vec(&match ask {
             Ask::Cluster(request) => FromMenu::Request(request),
             Ask::Join(request) => FromMenu::Join(request),
-        })?;
+            // Our own types: there is nothing in them that it could not say.
+            Ask::Volume(request) => FromMenu::Volume(postcard::to_allocvec(&request).unwrap_or_default()),
+            Ask::Unlock(pin) => FromMenu::Unlock(pin),
+            Ask::Lock => FromMenu::Lock,
+            Ask::Active => FromMenu::Active,
+        })?);
         line.push(b'\n');
         let end = match &mut self.stream {
             Some(stream) => stream.write_all(&line),
@@ -84,7 +92,7 @@ impl Link {
             for piece in read.split_inclusive(|byte| *byte == b'\n') {
                 self.begun.extend_from_slice(piece);
                 if piece.ends_with(b"\n") {
-                    news.push(input(serde_json::from_slice(&self.begun)?));
+                    news.push(input(serde_json::from_slice(&self.begun)?)?);
                     self.begun.clear();
                 }
             }
@@ -104,12 +112,20 @@ impl Link {
 }
 
 /// The same in the menu's words.
-fn input(message: ToMenu) -> Input {
-    match message {
+fn input(message: ToMenu) -> io::Result<Input> {
+    Ok(match message {
         ToMenu::Problem(text) => Input::Problem(text),
         ToMenu::Answer(answer) => Input::Answer(answer),
         ToMenu::Joining(answer) => Input::Joining(answer),
+        ToMenu::Volumes { to, outcome } => Input::Volumes(VolumeAnswer {
+            to: opened(&to)?,
+            outcome: match outcome {
+                Ok(volumes) => Ok(opened(&volumes)?),
+                Err(reason) => Err(reason),
+            },
+        }),
         ToMenu::Joins(text) => Input::Joins(text),
+        ToMenu::Lock(lock) => Input::Lock(lock),
         ToMenu::Status(status) => Input::Status(status),
         ToMenu::Outlets(read) => Input::Outlets(
             read.into_iter()
@@ -126,5 +142,10 @@ fn input(message: ToMenu) -> Input {
                 .map(|line| Line { at: Instant::from_millis(line.at_ms), node: line.node, text: line.text })
                 .collect(),
         ),
-    }
+    })
+}
+
+/// What the supervisor has carried without looking at it.
+fn opened<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    postcard::from_bytes(bytes).map_err(io::Error::other)
 }

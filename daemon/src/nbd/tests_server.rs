@@ -80,6 +80,11 @@ impl Server {
         self.directory.path().join("nbd.sock")
     }
 
+    /// A file of its own: its configuration `conf`, or `pid`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// What a disk holds.
     pub(crate) fn read(&self, disk: &str) -> Vec<u8> {
         fs::read(self.directory.path().join(disk)).unwrap()

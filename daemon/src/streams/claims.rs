@@ -186,6 +186,11 @@ impl Claims {
         Ok(())
     }
 
+    /// Who has claimed a disk: the holder, then the heir.
+    pub(crate) fn of(&self, disk: &str) -> impl Iterator<Item = &Claimant> {
+        self.disks.get(disk).into_iter().flat_map(Entry::claimants)
+    }
+
     /// Bars a boot from everything.
     pub(crate) fn bar(&mut self, boot: &Boot) {
         if !self.barred.contains(boot) {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::claims::{Boot, Claimant, Claims, Refusal, Right};
 use super::gate::Gate;
 use super::store::Store;
+use super::volumes::Shelf;
 use crate::nbd::negotiate::{Export, negotiate};
 use crate::stream::Stream;
 
@@ -53,30 +54,34 @@ pub(crate) struct Claiming {
 /// The gateway's storage.
 #[derive(Debug)]
 pub(super) struct Storage {
-    exports: Vec<config::Export>,
+    pub(super) exports: Vec<config::Export>,
     /// The disk that all nodes write to, if there is one.
     shared: Option<String>,
     /// Where the NBD server answers.
     server: PathBuf,
     /// How long one waits for another's requests: [`DRAIN`].
     drain: Duration,
-    desk: Mutex<Desk>,
+    pub(super) desk: Mutex<Desk>,
+    /// The exports that are volumes.
+    pub(super) shelf: Shelf,
     /// Rung when a connection has drained.
     drained: Condvar,
 }
 
 #[derive(Debug)]
-struct Desk {
-    claims: Claims,
+pub(super) struct Desk {
+    pub(super) claims: Claims,
     store: Store<Claims>,
-    open: BTreeMap<u64, Connection>,
+    pub(super) open: BTreeMap<u64, Connection>,
+    /// The disk that is being deleted: nobody gets it.
+    pub(super) withheld: Option<String>,
     next: u64,
 }
 
 /// A connection that has not drained yet.
 #[derive(Debug)]
-struct Connection {
-    wanted: Wanted,
+pub(super) struct Connection {
+    pub(super) wanted: Wanted,
     tcp: TcpStream,
     local: UnixStream,
     /// Whether its own claimant has connected anew.
@@ -144,6 +149,14 @@ impl Desk {
         }
     }
 
+    /// Refuses a disk that is being deleted.
+    fn offer(&self, disk: &str) -> Result<(), Refusal> {
+        match &self.withheld {
+            Some(withheld) if withheld == disk => Err(Refusal::Busy(format!("disk {disk} is being deleted"))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn allows(&self, connection: &Connection) -> bool {
         let Wanted { disk, boot, claimant } = &connection.wanted;
         !connection.replaced && self.claims.allow(disk, boot, claimant.as_ref())
@@ -164,9 +177,10 @@ impl Storage {
         drain: Duration,
         (store, claims): (Store<Claims>, Claims),
     ) -> Self {
-        let desk = Desk { claims, store, open: BTreeMap::new(), next: 0 };
+        let desk = Desk { claims, store, open: BTreeMap::new(), withheld: None, next: 0 };
         let shared = (config.shared == FileSystem::Gfs2).then(|| SHARED.to_owned());
-        Self { exports: config.exports.clone(), shared, server, drain, desk: Mutex::new(desk), drained: Condvar::new() }
+        let (exports, desk) = (config.exports.clone(), Mutex::new(desk));
+        Self { exports, shared, server, drain, desk, shelf: Shelf::of(config), drained: Condvar::new() }
     }
 
     /// Serves one connection until it ends.
@@ -200,6 +214,7 @@ impl Storage {
             self.negotiate(disk)?;
         }
         let mut desk = self.desk();
+        disks.iter().try_for_each(|disk| desk.offer(disk))?;
         let in_use: Vec<(String, Claimant)> = desk
             .open
             .values()
@@ -246,6 +261,7 @@ impl Storage {
         let mut desk = self.desk();
         desk.replace(wanted);
         desk = self.wait(desk, self.drain, |other| other.disk == *disk)?;
+        desk.offer(disk)?;
         let right = match claimant {
             Some(claimant) if claimant.boot == *boot => desk.change(|claims| claims.admit(disk, claimant))?,
             None if of_all => desk.change(|claims| claims.refuse_barred(boot)).map(|()| Right::Holder)?,
@@ -287,14 +303,15 @@ impl Storage {
         Ok(desk)
     }
 
-    fn export(&self, disk: &str) -> Result<&config::Export, Refusal> {
-        let export = self.exports.iter().find(|export| export.name == disk);
-        export.ok_or_else(|| Refusal::Missing(format!("the gateway exports no disk {disk}; cluster.toml names none")))
+    fn export(&self, disk: &str) -> Result<config::Export, Refusal> {
+        let export = self.exports.iter().find(|export| export.name == disk).cloned();
+        let none = || format!("the gateway exports no disk {disk}: neither cluster.toml nor its volume group has one");
+        export.or_else(|| self.volume(disk)).ok_or_else(|| Refusal::Missing(none()))
     }
 
     /// A process of the NBD server that waits for requests to a disk.
-    fn negotiate(&self, disk: &str) -> Result<(UnixStream, Export), Refusal> {
-        let device = &self.export(disk)?.device;
+    pub(super) fn negotiate(&self, disk: &str) -> Result<(UnixStream, Export), Refusal> {
+        let device = self.export(disk)?.device;
         let missing =
             |error: io::Error| Refusal::Missing(format!("the gateway cannot serve disk {disk} ({device}): {error}"));
         let mut local = UnixStream::connect(&self.server).map_err(missing)?;
@@ -304,7 +321,7 @@ impl Storage {
         Ok((local, export))
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,8 @@ use crate::nbd::negotiate::Export;
 use crate::nbd::tests_server::{self, BYTE, SIZE, until};
 use crate::secrets::tests_key;
 
+mod volumes;
+
 const GOOD: &str = include_str!("../../cluster/src/config/good.toml");
 /// What is written at a time, in bytes.
 const BLOCK: usize = 4096;
@@ -90,7 +92,10 @@ impl Gateway {
 
 fn open(config: &Config, disks: &tests_server::Server, drain: Duration, state: &Path) -> (Arc<Server>, u16) {
     let kept = Store::open(&state.join("state")).unwrap();
-    let storage = Storage::new(config, disks.socket(), drain, kept);
+    serve(Storage::new(config, disks.socket(), drain, kept))
+}
+
+fn serve(storage: Storage) -> (Arc<Server>, u16) {
     let (key, cluster) = (tests_key(1), "lab".to_owned());
     let server = Arc::new(Server { key, cluster, open: AtomicUsize::new(0), storage: Some(storage), desk: None });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -1,12 +1,16 @@
-//! The event log: the last lines in memory, and the same in a bounded file that outlives the supervisor.
+//! The event log: the last lines in memory, the same in a bounded file that outlives the supervisor, and a collector that is
+//! sent every line as it is said.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use cluster::trace::{Kind, Severity};
 use cluster::words::Instant;
 use serde::{Deserialize, Serialize};
+
+use super::syslog::Remote;
 
 /// Where the log is while the machine is up.
 pub(crate) const FILE: &str = "/run/holdfast/events.log";
@@ -14,6 +18,9 @@ pub(crate) const FILE: &str = "/run/holdfast/events.log";
 const KEPT: usize = 500;
 /// When the file has grown to this many bytes it is written anew from what is kept.
 const FILE_BYTES: usize = 256 * 1024;
+
+/// What the supervisor says for itself, about the machine as a rule: nearly always that something is wrong with it.
+pub(super) const OWN: Kind = Kind { name: "Supervisor", severity: Severity::Warning };
 
 /// One line of the event log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +41,12 @@ pub(crate) struct EventLog {
     path: PathBuf,
     file: Option<File>,
     written: usize,
+    remote: Option<Remote>,
 }
 
 impl EventLog {
-    /// Goes on with the log that a former life left at `path`, in the name of `node`.
-    pub(crate) fn open(path: &Path, node: &str) -> Self {
+    /// Goes on with the log that a former life left at `path`, in the name of `node`; what is new is sent to `remote`.
+    pub(super) fn open(path: &Path, node: &str, remote: Option<Remote>) -> Self {
         let former = fs::read_to_string(path).unwrap_or_default();
         let lines = former.lines().filter_map(|line| serde_json::from_str(line).ok());
         let mut log = Self {
@@ -47,13 +55,17 @@ impl EventLog {
             path: path.to_owned(),
             file: OpenOptions::new().append(true).create(true).open(path).ok(),
             written: former.len(),
+            remote,
         };
         lines.for_each(|line| log.keep(line));
         log
     }
 
     /// Says something.
-    pub(crate) fn say(&mut self, at: Instant, text: String) -> Line {
+    pub(crate) fn say(&mut self, at: Instant, kind: Kind, text: String) -> Line {
+        if let Some(remote) = &mut self.remote {
+            remote.send(at, kind, &text);
+        }
         let line = Line { at_ms: at.millis(), node: self.node.clone(), text };
         self.keep(line.clone());
         // A log that cannot be written is no reason to stop: what is kept is still shown.
@@ -106,10 +118,10 @@ mod tests {
     fn a_new_life_goes_on_with_the_old_log() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events.log");
-        EventLog::open(&path, "node1").say(Instant::from_millis(5), "up".to_owned());
+        EventLog::open(&path, "node1", None).say(Instant::from_millis(5), OWN, "up".to_owned());
         fs::write(&path, fs::read_to_string(&path).unwrap() + "torn li").unwrap();
-        let mut log = EventLog::open(&path, "node1");
-        log.say(Instant::from_millis(9), "up again".to_owned());
+        let mut log = EventLog::open(&path, "node1", None);
+        log.say(Instant::from_millis(9), OWN, "up again".to_owned());
         let texts: Vec<_> = log.kept().into_iter().map(|line| line.text).collect();
         assert_eq!(texts, ["up", "up again"]);
     }
@@ -118,13 +130,13 @@ mod tests {
     fn the_file_stays_bounded_and_keeps_the_newest() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events.log");
-        let mut log = EventLog::open(&path, "node1");
+        let mut log = EventLog::open(&path, "node1", None);
         for n in 0..3_000 {
-            log.say(Instant::from_millis(n), format!("{n} {}", "x".repeat(200)));
+            log.say(Instant::from_millis(n), OWN, format!("{n} {}", "x".repeat(200)));
         }
         assert_eq!(log.kept().len(), KEPT);
         assert!(fs::metadata(&path).unwrap().len() <= u64::try_from(FILE_BYTES).unwrap());
-        let again = EventLog::open(&path, "node1");
+        let again = EventLog::open(&path, "node1", None);
         assert_eq!(again.kept().last(), log.kept().last());
     }
 }

@@ -15,6 +15,7 @@ use console::JoinAnswer;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use super::menu_link::MenuId;
+use crate::stream::Opaque;
 
 /// What a servant tells the loop.
 #[derive(Debug)]
@@ -36,6 +37,15 @@ pub(super) enum Told {
         menu: MenuId,
         /// The answer.
         answer: JoinAnswer,
+    },
+    /// What the gateway answers to a menu's request about its disks.
+    Volumes {
+        /// Which menu has asked.
+        menu: MenuId,
+        /// To what.
+        to: Opaque,
+        /// The answer.
+        outcome: Result<Opaque, String>,
     },
 }
 

@@ -6,9 +6,13 @@
 //! is told `status` when it has changed, and at least once a second, and `log` with the lines that are new. What this node
 //! has read of outlets is `{"outlets": [{"at_ms": 1234, "outlet": "pdu1 outlet 3", "reading": "off"}, ..]}`. It says
 //! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). In the same way it says
-//! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`). A machine that
+//! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`); and `{"volume": ..}`
+//! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`), both in bytes that only the menu and the gateway read. A machine that
 //! joins itself tells its menus `{"joins": "text"}`: how that stands, in place of what it told before. A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
+//!
+//! Where the cluster has a PIN every connection begins locked: the menu is told `{"lock": ..}` (console's `Lock`) when that changes, says
+//! `{"unlock": "PIN"}`, `"lock"`, and `"active"` for a key that asks for nothing; what else it asks is refused until it is unlocked.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -21,11 +25,13 @@ use cluster::event::{Answer, Request, RequestId};
 use cluster::fencing::{Reading, Readings};
 use cluster::status::Status;
 use cluster::words::{Instant, Outlet};
-use console::{JoinAnswer, JoinRequest};
+use console::{JoinAnswer, JoinRequest, Lock, Pin};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::events::Line;
+use crate::stream::Opaque;
 use crate::sys::MENU;
 
 /// Where the supervisor listens.
@@ -47,8 +53,17 @@ pub(crate) enum ToMenu {
     Answer(Answer),
     /// What the gateway answers to what this menu has asked about machines that join.
     Joining(JoinAnswer),
+    /// What the gateway answers to what this menu has asked about its disks.
+    Volumes {
+        /// To what.
+        to: Opaque,
+        /// How things are now, or why it was refused.
+        outcome: Result<Opaque, String>,
+    },
     /// This machine joins: how that stands, in place of what was said before.
     Joins(String),
+    /// How this menu's lock stands, in place of what was said before.
+    Lock(Lock),
 }
 
 /// What an outlet was read as.
@@ -70,6 +85,14 @@ pub(crate) enum FromMenu {
     Request(Request),
     /// The operator asks the gateway for this.
     Join(JoinRequest),
+    /// The operator has typed this.
+    Unlock(Pin),
+    /// The operator leaves.
+    Lock,
+    /// The operator is there.
+    Active,
+    /// The same, about its disks.
+    Volume(Opaque),
 }
 
 /// Bytes that may wait for a menu that is slow to read.
@@ -91,14 +114,24 @@ pub(crate) struct Menus {
 }
 
 /// Which of the menus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MenuId(u64);
+
+#[cfg(test)]
+impl MenuId {
+    /// Any, for the tests of whoever tells them apart.
+    pub(crate) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 #[derive(Debug)]
 struct Menu {
     id: MenuId,
     /// What it waits for.
     asked: Vec<RequestId>,
+    /// How its lock stood when it was told last.
+    lock: Option<Lock>,
     stream: UnixStream,
     output: VecDeque<u8>,
     input: Vec<u8>,
@@ -150,7 +183,7 @@ impl Menus {
             if self.menus.len() < MENUS && stream.set_nonblocking(true).is_ok() {
                 let (id, asked) = (MenuId(self.next), Vec::new());
                 self.next += 1;
-                let mut menu = Menu { id, asked, stream, output: VecDeque::new(), input: Vec::new() };
+                let mut menu = Menu { id, asked, lock: None, stream, output: VecDeque::new(), input: Vec::new() };
                 let outlets = self.outlets.values().cloned().collect();
                 let mut greeting = greeting();
                 greeting.push(ToMenu::Outlets(outlets));
@@ -187,6 +220,17 @@ impl Menus {
     pub(crate) fn tell_one(&mut self, menu: MenuId, message: &ToMenu) {
         let bytes = encoded(message);
         self.menus.retain_mut(|other| other.id != menu || other.tell(&bytes).is_ok());
+    }
+
+    /// Tells every menu how its lock stands, where that has changed.
+    pub(crate) fn tell_locks(&mut self, lock: impl Fn(MenuId) -> Option<Lock>) {
+        self.menus.retain_mut(|menu| match lock(menu.id) {
+            Some(lock) if menu.lock != Some(lock) => {
+                menu.lock = Some(lock);
+                menu.tell(&encoded(&ToMenu::Lock(lock))).is_ok()
+            }
+            Some(_) | None => true,
+        });
     }
 
     /// Outlets were read: every menu is told, and so is whoever comes later.
@@ -238,16 +282,18 @@ impl Menu {
 
     /// Takes the whole lines that have come.
     fn listen(&mut self, asked: &mut Vec<(MenuId, FromMenu)>) -> io::Result<()> {
-        let mut buffer = [0; 512];
+        let mut buffer = Zeroizing::new([0; 512]);
         loop {
-            match self.stream.read(&mut buffer) {
+            match self.stream.read(&mut *buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(length) => self.input.extend_from_slice(buffer.get(..length).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
             while let Some(end) = self.input.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.input.drain(..=end).collect();
+                // There may be a PIN in it: no copy stays.
+                let rest = self.input.split_off(end + 1);
+                let line = Zeroizing::new(std::mem::replace(&mut self.input, rest));
                 asked.push((self.id, serde_json::from_slice(&line)?));
             }
             if self.input.len() > INPUT_BYTES {
@@ -295,6 +341,32 @@ mod tests {
         menu.get_mut().write_all(b"est\": \"Fly\"}\n").unwrap();
         assert_eq!(menus.serve(Vec::new), []);
         assert!(!menus.any(), "whoever speaks nonsense is hung up on");
+    }
+
+    #[test]
+    fn a_lock_is_told_to_its_menu_when_it_changes_and_a_pin_is_heard() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("menu.sock");
+        let mut menus = Menus::listen(&path).unwrap();
+        let mut menu = BufReader::new(UnixStream::connect(&path).unwrap());
+        menu.get_mut().write_all(b"{\"unlock\":\"4711\"}\n\"active\"\n\"lock\"\n").unwrap();
+        let asked = menus.serve(Vec::new);
+        let [(_, unlock @ FromMenu::Unlock(pin)), (_, FromMenu::Active), (_, FromMenu::Lock)] = asked.as_slice() else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(pin.text(), "4711");
+        assert!(!format!("{unlock:?}").contains("4711"), "nothing prints a PIN");
+        menus.tell_locks(|_| None);
+        for wait_s in [0, 0, 1] {
+            menus.tell_locks(|_| Some(Lock { open: false, wrong: 0, wait_s }));
+        }
+        menus.tell(&ToMenu::Problem("the end".to_owned()));
+        let mut lines = String::new();
+        for _ in 0..4 {
+            menu.read_line(&mut lines).unwrap();
+        }
+        let lock = |wait_s| format!("{{\"lock\":{{\"open\":false,\"wrong\":0,\"wait_s\":{wait_s}}}}}\n");
+        assert_eq!(lines, format!("{{\"outlets\":[]}}\n{}{}{{\"problem\":\"the end\"}}\n", lock(0), lock(1)));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod mailbox;
 pub(crate) mod menu_link;
 mod monitor;
 mod ops;
+mod pin;
 mod power;
 mod pulls;
 mod roster;
@@ -31,8 +32,10 @@ mod run;
 mod shared;
 mod site;
 mod storage;
+mod syslog;
 mod udp;
 mod ups;
+mod volumes;
 mod watch;
 mod xen;
 

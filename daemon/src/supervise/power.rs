@@ -18,6 +18,7 @@ use cluster::words::{Instant, Outlet};
 use hw::Credentials;
 use hw::ap7921::{self, Relay, console};
 use hw::port::{tty, udp};
+use hw::snmp::usm::Refusal;
 
 use super::clock::until;
 use super::run::STACK;
@@ -97,7 +98,7 @@ fn ask(site: &Site, turns: &Turns, name: &str, outlets: &[Outlet], order: &Order
             let access = access.ok_or_else(|| format!("no community or user for `{name}` is known"))?;
             let dialogue = ap7921::switch(order.relay, &outlets, access, seed()?);
             let device = SocketAddr::from((pdu.address, SNMP));
-            udp::run(dialogue, device, order.patience, &AtomicBool::new(false)).map_err(|error| error.to_string())
+            udp::run(dialogue, device, order.patience, &AtomicBool::new(false)).map_err(|error| words(pdu, &error))
         }
         Path::Serial => {
             let line = pdu.serial.as_ref().filter(|line| line.holder == site.slot);
@@ -107,6 +108,16 @@ fn ask(site: &Site, turns: &Turns, name: &str, outlets: &[Outlet], order: &Order
             at_console(line, &user, &outlets, order)
         }
     }
+}
+
+/// What went wrong over SNMP, in words for the operator.
+fn words(pdu: &Pdu, error: &ap7921::Error) -> String {
+    let ap7921::Error::Unwilling(Refusal::Engine { expected, found }) = error else { return error.to_string() };
+    let remedy = match &pdu.engine {
+        Some(_) => format!("if {} was replaced, write engine = \"{found}\" for it in cluster.toml", pdu.name),
+        None => format!("if {} was replaced, start this node again", pdu.name),
+    };
+    format!("another device answers at {}: its SNMP engine is {found}, not {expected}; {remedy}", pdu.address)
 }
 
 /// An outlet, with the name that it must have where the operator has said one.

@@ -10,24 +10,27 @@ use std::time::Duration;
 
 use cluster::event::{Action, Actions, Answer, Event, Outcome, Request, RequestId, Work};
 use cluster::node::{Boot, Node};
+use cluster::trace::Kind;
 use cluster::words::{Edition, Instant, Role};
 use console::JoinAnswer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::clock::{self, now};
-use super::events::{self, EventLog};
+use super::events::{self, EventLog, OWN};
 use super::lines::Lines;
 use super::mailbox::{Mailbox, Told};
 use super::menu_link::{FromMenu, MenuId, Menus, ToMenu};
 use super::monitor::Monitor;
 use super::ops::Ops;
+use super::pin::Guard;
 use super::pulls::Pulls;
 use super::shared::Shared;
 use super::site::{self, Site};
 use super::storage::Disks;
+use super::syslog::Remote;
 use super::udp::Udp;
-use super::{files, joins, roster, ups, watch, xen};
+use super::{files, joins, roster, ups, volumes, watch, xen};
 use crate::roster::Current;
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
@@ -52,6 +55,8 @@ pub(super) struct Supervisor {
     lines: Lines,
     mailbox: Mailbox,
     menus: Menus,
+    /// Which of the menus may ask for things.
+    guard: Guard,
     pulls: Pulls,
     monitor: Monitor,
     log: EventLog,
@@ -81,7 +86,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// What this machine lacks, in words for the operator.
-    pub(super) fn new(site: Site) -> Result<Self, String> {
+    pub(super) fn new(mut site: Site) -> Result<Self, String> {
         let me = site.me().clone();
         let seal = || Seal::new(&site.secrets.cluster_key);
         let config = site.config();
@@ -90,8 +95,9 @@ impl Supervisor {
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
         let menus = Menus::open().map_err(|error| format!("the menus' socket: {error}"))?;
         let pulls = Pulls::listen(Path::new(PULL_SOCKET)).map_err(|error| format!("{PULL_SOCKET}: {error}"))?;
-        let mut log = EventLog::open(Path::new(events::FILE), &me.name);
-        problems.into_iter().for_each(|problem| drop(log.say(now(), problem)));
+        let remote = Remote::start(&config, site.slot, site.incarnation, mailbox.post())?;
+        let mut log = EventLog::open(Path::new(events::FILE), &me.name, remote);
+        problems.into_iter().for_each(|problem| drop(log.say(now(), OWN, problem)));
         let monitor = monitor(me.monitor.as_deref(), &mut log);
         let watchdog = watchdog(config.self_fence, &mut log);
         let disks = Arc::new(Disks::new(&config));
@@ -124,6 +130,7 @@ impl Supervisor {
             udp,
             lines,
             menus,
+            guard: Guard::new(site.secrets.pin.take()),
             pulls,
             monitor,
             log,
@@ -201,6 +208,7 @@ impl Supervisor {
                 Told::Seen { seen, .. } => self.handle(seen),
                 Told::Said(text) => self.say(text),
                 Told::Joining { menu, answer } => self.joining(menu, answer),
+                Told::Volumes { menu, to, outcome } => self.menus.tell_one(menu, &ToMenu::Volumes { to, outcome }),
             }
         }
     }
@@ -213,16 +221,9 @@ impl Supervisor {
             greeting.push(ToMenu::Log(log.kept()));
             greeting
         });
-        for (menu, asked) in asked {
-            match asked {
-                FromMenu::Request(request) => {
-                    let id = self.request_id();
-                    self.menus.expect(menu, id);
-                    self.handle(Event::Asked { id, request });
-                }
-                FromMenu::Join(request) => joins::ask(menu, request, self.mailbox.post()),
-            }
-        }
+        asked.into_iter().for_each(|(menu, asked)| self.take_asked(menu, asked));
+        let guard = &self.guard;
+        self.menus.tell_locks(|menu| guard.lock(menu, now()));
         if self.menus.any() && self.next_status <= now() {
             self.next_status = now() + STATUS;
             self.menus.tell(&ToMenu::Status(Box::new(self.node.status(now()))));
@@ -234,6 +235,32 @@ impl Supervisor {
         }
     }
 
+    /// A menu asks for something. A locked one is refused here, whatever it thinks of that itself.
+    fn take_asked(&mut self, menu: MenuId, asked: FromMenu) {
+        if let Some(refusal) = self.guard.hear(menu, &asked, now()) {
+            return self.menus.tell_one(menu, &refusal);
+        }
+        match asked {
+            FromMenu::Request(request) => {
+                let id = self.request_id();
+                self.menus.expect(menu, id);
+                self.handle(Event::Asked { id, request });
+            }
+            FromMenu::Join(request) => joins::ask(menu, request, self.mailbox.post()),
+            FromMenu::Volume(request) => volumes::ask(menu, request, self.mailbox.post()),
+            FromMenu::Unlock(pin) => {
+                let said = self.guard.unlock(menu, pin.text(), now());
+                said.into_iter().for_each(|(kind, text)| self.say_as(kind, text));
+                // It waits for an answer, whether anything has changed or not.
+                if let Some(lock) = self.guard.lock(menu, now()) {
+                    self.menus.tell_one(menu, &ToMenu::Lock(lock));
+                }
+            }
+            FromMenu::Lock => self.guard.close(menu),
+            FromMenu::Active => {}
+        }
+    }
+
     fn carry_out(&mut self) {
         for action in std::mem::take(&mut self.actions) {
             match action {
@@ -241,7 +268,7 @@ impl Supervisor {
                     self.udp.send(to, &datagram);
                     self.lines.send(to, &datagram);
                 }
-                Action::Trace(trace) => self.say(trace.to_string()),
+                Action::Trace(trace) => self.say_as(trace.kind(), trace.to_string()),
                 Action::Begin { op, deadline, work } => {
                     let asked = if let Work::Push { stream, .. } = &work { Some(*stream) } else { None };
                     let socket = asked.and_then(|stream| self.pulls.give(stream));
@@ -307,7 +334,11 @@ impl Supervisor {
     }
 
     fn say(&mut self, text: String) {
-        let line = self.log.say(now(), text);
+        self.say_as(OWN, text);
+    }
+
+    fn say_as(&mut self, kind: Kind, text: String) {
+        let line = self.log.say(now(), kind, text);
         self.monitor.event(&line);
         self.menus.tell(&ToMenu::Log(vec![line]));
         // What was said has changed something: it is shown at once.
@@ -336,7 +367,7 @@ fn monitor(line: Option<&str>, log: &mut EventLog) -> Monitor {
     };
     let path = Path::new("/dev").join(line);
     Monitor::open(&path).unwrap_or_else(|error| {
-        log.say(now(), format!("no monitor line, {}: {error}", path.display()));
+        log.say(now(), OWN, format!("no monitor line, {}: {error}", path.display()));
         Monitor::none()
     })
 }
@@ -348,9 +379,9 @@ fn watchdog(wanted: bool, log: &mut EventLog) -> Option<Watchdog> {
         Ok(watchdog) if watchdog.is_xens() => {}
         Ok(watchdog) => {
             let name = watchdog.identity();
-            drop(log.say(now(), format!("the watchdog is {name}, not Xen's: it does not count as a proof")));
+            drop(log.say(now(), OWN, format!("the watchdog is {name}, not Xen's: it does not count as a proof")));
         }
-        Err(error) => drop(log.say(now(), format!("no watchdog: {error}; self-fencing does not work"))),
+        Err(error) => drop(log.say(now(), OWN, format!("no watchdog: {error}; self-fencing does not work"))),
     }
     armed.ok()
 }

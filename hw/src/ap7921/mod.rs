@@ -156,6 +156,9 @@ impl fmt::Display for Error {
             }
             Self::FellSilent(last) => write_last(f, "no reply any more", last),
             Self::Refused { asked, status } => write!(f, "refused to {asked}: {status}"),
+            Self::Unwilling(Refusal::Engine { expected, found }) => {
+                write!(f, "another device answers: its SNMP engine is {found}, not {expected}")
+            }
             Self::Unwilling(refusal) => write!(f, "the power switch {refusal} (SNMP v3)"),
             Self::WrongModel(found) => write!(f, "neither an AP7921 nor an AP7921B: {found}"),
             Self::NoOutlet => f.write_str("no outlet was given"),

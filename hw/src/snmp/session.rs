@@ -4,7 +4,7 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use super::usm::{self, Refusal, User};
+use super::usm::{self, Expected, Refusal, User};
 use super::{Ids, Message, Pdu};
 
 /// As whom a device is spoken with. Never shown.
@@ -12,8 +12,8 @@ use super::{Ids, Message, Pdu};
 pub enum Access {
     /// By version 1, with a community; everybody on the way can read it.
     V1(Zeroizing<String>),
-    /// By version 3, authenticated and encrypted.
-    V3(User),
+    /// By version 3, authenticated and encrypted; and which device is expected to answer.
+    V3(User, Expected),
 }
 
 impl Access {
@@ -28,7 +28,7 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::V1(_) => "V1",
-            Self::V3(_) => "V3",
+            Self::V3(..) => "V3",
         })
     }
 }
@@ -65,7 +65,7 @@ impl Session {
     pub fn new(access: &Access) -> Self {
         Self(match access {
             Access::V1(community) => Inner::V1(community.clone()),
-            Access::V3(user) => Inner::V3(Box::new(usm::Talk::new(user.clone()))),
+            Access::V3(user, expected) => Inner::V3(Box::new(usm::Talk::new(user.clone(), expected.clone()))),
         })
     }
 

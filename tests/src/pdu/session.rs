@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Command, Pdu, Way};
+use super::{Command, Firmware, Pdu, Way};
 
 /// How long who does nothing stays logged on.
 const IDLE: Duration = Duration::from_secs(180);
 /// So many wrong log-ins close the door, for so long.
 const FAILURES: u8 = 3;
 const LOCKED: Duration = Duration::from_secs(120);
-/// What stands behind the password of who wants the command line.
+/// What stands behind the password of who wants the first card's command line; to the second card it is part of the password.
 const WANTS_COMMAND_LINE: &str = " -c";
 
 /// Who is logged on; no two log-ins are equal.
@@ -58,7 +58,7 @@ impl Pdu {
         let mut state = self.lock();
         let (password, wanted) =
             password.strip_suffix(WANTS_COMMAND_LINE).map_or((password, false), |password| (password, true));
-        let can = !wanted || !state.faults.no_command_line;
+        let can = !wanted || !(state.faults.no_command_line || self.firmware() == Firmware::Aos6);
         let known = matches!(name, "apc" | "device") && password == "apc" && can;
         if state.locked_until.is_some_and(|until| now < until) || !known {
             state.failures = state.failures.saturating_add(1);

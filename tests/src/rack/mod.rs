@@ -24,7 +24,7 @@ pub mod ups;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use accel::Accel;
 use events::{Event, Log, Mark, What};
-use layout::{GATEWAY, Layout, NULL_MODEM, PDU_CABLE, PDU_NAME};
+use layout::{Firmware, GATEWAY, Layout, NULL_MODEM, PDU_CABLE, PDU_NAME};
 use menu::Menu;
 use monitor::Monitor;
 use power::{BY_HAND, Power, Room, Stand};
@@ -49,6 +49,9 @@ use crate::pdu::{Pdu, SerialLine};
 const WINDOW: Duration = Duration::from_mins(15);
 /// Between two looks at a console on which nobody is yet.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How UEFI's shell asks for a command.
+const UEFI_SHELL: &str = "Shell>";
 
 /// How a rack is started.
 #[derive(Debug, Clone)]
@@ -89,6 +92,8 @@ pub struct Rack {
     pdu: Arc<Pdu>,
     upses: Upses,
     namespace: File,
+    /// Whoever waits at its other end goes when the rack does.
+    _open: Sender<()>,
     owner: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -126,11 +131,14 @@ impl Rack {
             made.recv().map_err(|_| anyhow!("the rack's thread ended"))??;
         let owner = Mutex::new(Some(owner));
         let dir = options.dir.clone();
-        let rack = Self { layout, log, dir, power, monitor, consoles, probes, pdu, upses, namespace, owner };
+        let (open, closed) = channel();
+        let rack =
+            Self { layout, log, dir, power, monitor, consoles, probes, pdu, upses, namespace, _open: open, owner };
         for machine in &rack.layout.machines {
             rack.power.outlet(machine.outlet, true, BY_HAND)?;
         }
         rack.let_nodes_in(usize::from(options.nodes))?;
+        rack.boot_again(closed)?;
         Ok(rack)
     }
 
@@ -147,6 +155,20 @@ impl Rack {
                     }
                     // It still boots.
                     Err(_) => std::thread::sleep(LOOK),
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Has UEFI begin again where it found nothing to boot, as firmware should be set to: OVMF goes to its shell.
+    fn boot_again(&self, closed: Receiver<()>) -> Result<()> {
+        let uefi = self.layout.machines.iter().filter(|machine| machine.firmware == Firmware::Uefi);
+        let consoles: Vec<Line> = uefi.map(|machine| self.console(&machine.name)).collect::<Result<_>>()?;
+        std::thread::Builder::new().name("firmware".into()).spawn(move || {
+            while closed.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                for console in consoles.iter().filter(|console| console.screen().contains(UEFI_SHELL)) {
+                    console.write(b"reset\r");
                 }
             }
         })?;

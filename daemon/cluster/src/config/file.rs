@@ -8,8 +8,10 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::hex;
 use super::serial::{LineTable, SerialTable};
 use super::shared::{self, SharedTable};
+use super::syslog::{self, SyslogTable};
 use super::ups::{self, UpsTable};
 use super::{
     By, Config, ConfigError, Export, Level, Mac, Network, NetworkKind, Nic, NodeConfig, Pdu, Snmp, Timing, doubled,
@@ -40,6 +42,7 @@ struct File {
     shared: SharedTable,
     #[serde(default)]
     export: Vec<Spanned<ExportTable>>,
+    syslog: Option<SyslogTable>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +77,7 @@ pub(super) struct PduTable {
     address: Ipv4Addr,
     #[serde(default)]
     snmp: Snmp,
+    engine: Option<String>,
     pub(super) serial: Option<SerialTable>,
 }
 
@@ -185,6 +189,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         pxe: file.gateway.pxe,
         shared: shared::shared(&file.shared, &exports).map_err(|(at, text)| source.refuse(at, &text))?,
         exports,
+        syslog: None,
     };
     source.cables(&file.pdu, &mut config)?;
     source.lines(&file.serial, &mut config)?;
@@ -193,6 +198,8 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         let ups = ups::ups(table.get_ref(), &config).map_err(|text| source.refuse(table.span(), &text))?;
         config.upses.push(ups);
     }
+    let syslog = file.syslog.as_ref().map(|table| syslog::syslog(table, &config)).transpose();
+    config.syslog = syslog.map_err(|(at, text)| source.refuse(at, &text))?;
     Ok(config)
 }
 
@@ -310,19 +317,8 @@ impl Source<'_> {
     }
 
     fn pdus(&self, tables: &[Spanned<PduTable>]) -> Result<Vec<Pdu>, ConfigError> {
-        for table in tables {
-            if table.get_ref().model != "ap7921" {
-                return Err(self.refuse(table.span(), "model must be \"ap7921\""));
-            }
-        }
-        let pdu = |table: &PduTable| Pdu {
-            name: table.name.clone(),
-            address: table.address,
-            snmp: table.snmp,
-            serial: None,
-            names: BTreeMap::new(),
-        };
-        let pdus: Vec<Pdu> = tables.iter().map(|table| pdu(table.get_ref())).collect();
+        let pdu = |table: &Spanned<PduTable>| pdu(table.get_ref()).map_err(|text| self.refuse(table.span(), text));
+        let pdus: Vec<Pdu> = tables.iter().map(pdu).collect::<Result<_, _>>()?;
         match doubled(pdus.iter().map(|pdu| &pdu.name)) {
             Some(name) => Err(whole(&format!("two [[pdu]] are named \"{name}\"; give each its own name"))),
             None => Ok(pdus),
@@ -491,6 +487,21 @@ fn removed(table: &NodeTable) -> NodeConfig {
         address: Ipv4Addr::UNSPECIFIED,
         links: Vec::new(),
     }
+}
+
+fn pdu(table: &PduTable) -> Result<Pdu, &'static str> {
+    if table.model != "ap7921" {
+        return Err("model must be \"ap7921\"");
+    }
+    let engine = table.engine.as_deref().map(|text| hex::octets(text).filter(|id| (5..=32).contains(&id.len())));
+    let engine = match (engine, table.snmp) {
+        (None, _) => None,
+        (Some(_), Snmp::V1) => return Err("engine needs snmp = \"v3\": version 1 does not tell it"),
+        (Some(None), Snmp::V3 | Snmp::V3Md5Des) => return Err("engine must be 10 to 64 hexadecimal digits"),
+        (Some(Some(engine)), Snmp::V3 | Snmp::V3Md5Des) => Some(engine),
+    };
+    let (name, address, snmp) = (table.name.clone(), table.address, table.snmp);
+    Ok(Pdu { name, address, snmp, engine, serial: None, names: BTreeMap::new() })
 }
 
 fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeConfig, String> {

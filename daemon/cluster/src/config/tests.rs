@@ -35,6 +35,16 @@ fn a_power_switch_is_spoken_with_by_the_version_that_is_written() {
     }
 }
 
+#[test]
+fn the_engine_of_a_power_switch_is_written_as_other_programs_show_it() {
+    for written in ["80001f8880Aa", "80:00:1F:88:80:aa"] {
+        let text = format!("model = \"ap7921\"\nsnmp = \"v3\"\nengine = \"{written}\"");
+        let config = Config::parse(&GOOD.replacen("model = \"ap7921\"", &text, 1)).unwrap();
+        assert_eq!(config.pdus[0].engine.as_deref(), Some(&[0x80, 0, 0x1f, 0x88, 0x80, 0xaa][..]));
+    }
+    assert_eq!(Config::parse(GOOD).unwrap().pdus[0].engine, None);
+}
+
 /// Each row changes the good file in one place; the error names that line and says what to do.
 #[test]
 fn what_cannot_work_is_refused_with_its_line() {
@@ -48,6 +58,9 @@ fn what_cannot_work_is_refused_with_its_line() {
         ("lease = \"30s\"", "leese = \"30s\"", "unknown field `leese`"),
         ("model = \"ap7921\"", "model = \"toaster\"", "model must be"),
         ("model = \"ap7921\"", "model = \"ap7921\"\nsnmp = \"v2c\"", "expected one of `v1`, `v3`, `v3-md5-des`"),
+        ("model = \"ap7921\"", "model = \"ap7921\"\nengine = \"8000000001\"", "engine needs snmp = \"v3\""),
+        ("model = \"ap7921\"", "model = \"ap7921\"\nsnmp = \"v3\"\nengine = \"80000000\"", "engine must be 10 to 64"),
+        ("model = \"ap7921\"", "model = \"ap7921\"\nsnmp = \"v3\"\nengine = \"80000000xy\"", "hexadecimal digits"),
         ("outlet = 3 }", "outlet = 2 }", "feeds both"),
         ("outlet = 3 }", "outlet = 99 }", "1 to 24"),
         ("outlet = 3 }", "outlet = 3, name = \"\" }", "what the power switch calls it"),

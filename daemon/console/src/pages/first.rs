@@ -8,7 +8,7 @@ use crate::pages::{alarms, question};
 use crate::text::list;
 
 /// The entries, in the order of their numbers.
-fn entries() -> [(&'static str, Page); 8] {
+fn entries() -> [(&'static str, Page); 9] {
     [
         ("Status", Page::Overview),
         ("VMs", Page::Vms),
@@ -17,6 +17,7 @@ fn entries() -> [(&'static str, Page); 8] {
         ("Log", Page::Log(String::new())),
         ("Shut down this node", Page::Ask(Request::ShutDown)),
         ("Joining", Page::Joining),
+        ("Storage", Page::Storage),
         ("About", Page::About),
     ]
 }

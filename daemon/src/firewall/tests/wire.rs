@@ -22,6 +22,8 @@ use super::generated;
 const PATIENCE: Duration = Duration::from_secs(300);
 const TWO_NETWORKS: &str = include_str!("../cases/two-networks.txt");
 const GATEWAY: &str = include_str!("../cases/gateway.txt");
+const SYSLOG_UDP: &str = include_str!("../cases/syslog-udp.txt");
+const SYSLOG_TCP: &str = include_str!("../cases/syslog-tcp.txt");
 
 /// The node, the gateway and node1 as the cases have them; a stranger; the power switch; a UPS's host on each network.
 const NODE: [u8; 4] = [10, 77, 0, 12];
@@ -211,7 +213,7 @@ impl Site {
 
 /// The ports below 1024, those beside every number in the rules, and some of the others.
 fn telling() -> BTreeSet<u16> {
-    let named = [2_070, 3_493, 3_999, 21_064, 32_768, ASKING, 60_999, 61_000, 61_255, 65_534];
+    let named = [2_070, 3_493, 3_999, 6_514, 21_064, 32_768, ASKING, 60_999, 61_000, 61_255, 65_534];
     let beside = named.into_iter().flat_map(|port: u16| port - 1..=port + 1);
     (1..=1_025).chain(beside).chain((1_025..=u16::MAX).step_by(251)).collect()
 }
@@ -297,6 +299,25 @@ fn a_node_reaches_only_members_and_devices() {
     assert_eq!(site.outward(Protocol::Tcp, (NODE, ASKING), UPS), one(3999));
     assert_eq!(site.outward(Protocol::Tcp, (NODE, ASKING), STRANGER), none);
     assert_eq!(site.outward(Protocol::Udp, (NODE, 694), STRANGER), none);
+}
+
+/// The collector is where else the UPS's host is.
+#[test]
+fn the_event_log_goes_out_to_its_collector_and_nothing_comes_from_there() {
+    if !kernel_has_nftables() {
+        return;
+    }
+    let none = BTreeSet::new();
+    for (case, protocol, port) in [(SYSLOG_UDP, Protocol::Udp, 514), (SYSLOG_TCP, Protocol::Tcp, 6_514)] {
+        let site = Site::new(case);
+        assert_eq!(site.outward(protocol, (NODE, ASKING), UPS), one(port));
+        assert_eq!(site.outward(protocol, (NODE, ASKING), STRANGER), none);
+        assert_eq!(site.inward(protocol, (UPS, port), NODE), none);
+        assert_eq!(site.inward(protocol, (UPS, ASKING), NODE), none);
+        if protocol == Protocol::Tcp {
+            converse((&site.outside, UPS, port), (&site.node, NODE));
+        }
+    }
 }
 
 #[test]

@@ -115,6 +115,9 @@ fn every_export_is_a_section() {
 [generic]
     unixsock = /run/holdfast/nbd.sock
     allowlist = true
+[.]
+    exportname = /dev/null
+    readonly = true
 [x0]
     exportname = /dev/disk/x0
     readonly = false
@@ -126,7 +129,7 @@ fn every_export_is_a_section() {
     flush = true
     fua = true
 ";
-    assert_eq!(nbd_configuration(&[&disk, &shared]), expected);
+    assert_eq!(nbd_configuration(&[disk, shared]), expected);
 }
 
 #[test]

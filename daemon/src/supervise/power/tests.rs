@@ -85,7 +85,12 @@ fn everything_that_can_be_wrong_has_words_of_its_own() {
     let (good, _) = line(card);
     let (named, _) = line(card);
     let (noisy, _) = line(|_| "\u{7f}x~~}\r\n".to_owned());
-    let (other, _) = line(|typed| if typed.is_empty() { "\r\nUser Name : ".into() } else { "\r\napc>".into() });
+    let (other, _) = line(|typed| match typed {
+        "apc" => "\r\nPassword  : ".into(),
+        "right" => "\r\napc>".into(),
+        "olStatus all" => "\r\nE101: Command Not Found\r\n\r\napc>".into(),
+        _ => "\r\nUser Name : ".into(),
+    });
     let (busy, _) = line(card);
     let _owner = tty::open(&FilePath::new("/dev").join(&busy.device), CONSOLE_BITS_PER_SECOND).unwrap();
     let absent = SerialLine { holder: Slot(0), device: "ttyNONE".to_owned() };
@@ -96,7 +101,7 @@ fn everything_that_can_be_wrong_has_words_of_its_own() {
         (&noisy, "right", "node1", "garbage on the serial line"),
         (&silent, "right", "node1", "silent: nothing is connected"),
         (&good, "wrong", "node1", "wrong user name or password"),
-        (&other, "right", "node1", "not an AP7921: "),
+        (&other, "right", "node1", "neither an AP7921 nor an AP7921B: it has no outlets"),
         (&named, "right", "node9", "outlet 2 is called \"node1\", not \"node9\""),
     ];
     let said: BTreeSet<String> = thread::scope(|scope| {
@@ -109,4 +114,25 @@ fn everything_that_can_be_wrong_has_words_of_its_own() {
         asked.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
     assert_eq!(said.len(), cases.len());
+}
+
+#[test]
+fn another_device_at_the_address_has_its_own_words() {
+    let good = include_str!("../../../cluster/src/config/good.toml");
+    let engine = |octet| hw::snmp::usm::EngineId::new(&[octet; 5]).unwrap();
+    let error = ap7921::Error::Unwilling(Refusal::Engine { expected: engine(1), found: engine(2) });
+    for (line, remedy) in [
+        ("", "start this node again"),
+        ("\nengine = \"0101010101\"", "write engine = \"0202020202\" for it in cluster.toml"),
+    ] {
+        let config = good.replacen("model = \"ap7921\"", &format!("model = \"ap7921\"\nsnmp = \"v3\"{line}"), 1);
+        let config = cluster::config::Config::parse(&config).unwrap();
+        assert_eq!(
+            words(&config.pdus[0], &error),
+            format!(
+                "another device answers at 10.77.0.250: its SNMP engine is 0202020202, not 0101010101; \
+                 if pdu1 was replaced, {remedy}"
+            )
+        );
+    }
 }

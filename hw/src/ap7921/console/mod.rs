@@ -1,4 +1,4 @@
-//! An APC AP7921 at its serial console (9600 8N1): the same questions as over SNMP, and the same strictness.
+//! An APC AP7921 or AP7921B at its serial console (9600 8N1): the same questions as over SNMP, and the same strictness.
 //!
 //! What it decides: whether outlets are off. They are when one list of the console shows every one of them as OFF without
 //! the star of a pending command, and the next list does so again, after every one was commanded off. A list that came
@@ -15,11 +15,15 @@
 //! command typed. So the dialogue first wipes what is typed, goes out, and logs in as itself; and whenever an answer is
 //! not the one that belongs to the question, it does all of that again and begins its goal anew.
 //!
-//! Limits, all from the manual's silence. The command line shows the star where the menus do, if it shows it at all: a
-//! delayed "on" that it hides can give the power back later, but only to a machine that has to boot anew. The model cannot be
-//! asked for: what answers like an AP7921's first management card is taken for one.
+//! Limits, all from the manuals' silence. The first card's command line shows the star where the menus do, if it shows it at
+//! all: a delayed "on" that it hides can give the power back later, but only to a machine that has to boot anew. The model is
+//! not asked for: what answers like an AP7921's management card, the first or the second, is taken for one. Which of them it
+//! is shows when somebody has logged in; so the second card is first asked for the first one's command line, and counts that
+//! as one wrong password each time, which the right one behind it makes good: a card that lets nobody in after a single wrong
+//! one cannot be used so.
 //!
-//! Sources: APC, "Command Line Interface for Switched Rack PDUs"; the AP79xx user's guide; what other drivers wait for.
+//! Sources: APC, "Command Line Interface for Switched Rack PDUs"; the user's guides of the AP79xx, and of the AP89xx and AP79xxB
+//! (990-5569), whose command line is the second card's; what other drivers wait for, the star of the second card too.
 
 mod goal;
 #[cfg(test)]
@@ -116,7 +120,7 @@ impl fmt::Display for Error {
             Self::LoggedOff(last) => write_last(f, "logged off again and again", last),
             Self::Starting => f.write_str("the PDU is still starting"),
             Self::NotTrusted(said) => write!(f, "the PDU does not know its outlets: \"{said}\""),
-            Self::WrongDevice(found) => write!(f, "not an AP7921: {found}"),
+            Self::WrongDevice(found) => write!(f, "neither an AP7921 nor an AP7921B: {found}"),
             Self::Refused { asked, said } => write!(f, "refused to {asked}: \"{said}\""),
             Self::NoOutlet => f.write_str("no outlet was given"),
             Self::OutOfRange { outlet, outlets } => write!(f, "there is no outlet {outlet}: the PDU has {outlets}"),

@@ -16,6 +16,8 @@ pub(crate) enum Firmware {
     Three,
     /// AOS 3.x.
     CommandLine,
+    /// AOS 6.x, the second card's.
+    Second,
 }
 
 #[derive(Debug, Clone)]
@@ -149,16 +151,50 @@ impl Console {
         let with_command_line = format!("{PASSWORD} -c");
         let place = match password {
             _ if user != USER => At::UserName,
+            PASSWORD if self.firmware == Firmware::Second => At::CommandLine,
             PASSWORD => At::Main,
             _ if password == with_command_line && self.firmware == Firmware::CommandLine => At::CommandLine,
             _ => At::UserName,
         };
         let unit = format!("Unit ID: pdu1\r\nOutlets: {}\r\n", self.sockets.len());
-        let greeting = if place == At::CommandLine { unit } else { String::new() };
+        let greeting = match self.firmware {
+            _ if place != At::CommandLine => String::new(),
+            Firmware::Second => {
+                "Up Time   : 0 Days  Stat : P+ N4+ N6+ A+\r\n\r\nType ? for command listing\r\n".to_owned()
+            }
+            Firmware::Two | Firmware::Three | Firmware::CommandLine => unit,
+        };
         greeting + &self.go(place)
     }
 
+    /// The second card's.
+    fn second(&mut self, command: &str) -> String {
+        let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let outlet = rest.parse::<usize>().ok().filter(|number| (1..=self.sockets.len()).contains(number));
+        let mut output = "E000: Success\r\n".to_owned();
+        match (word, outlet, rest) {
+            ("", ..) => output.clear(),
+            ("exit", ..) => return self.go(At::UserName),
+            ("olStatus", None, "all") => {
+                for (socket, number) in self.sockets.iter().zip(1..) {
+                    let state = if socket.relay == Relay::On { "On" } else { "Off" };
+                    let star = if socket.pending { "*" } else { "" };
+                    let _ = write!(output, " {number}: {}: {state}{star}\r\n", socket.name);
+                }
+            }
+            ("olOn", Some(number), _) => self.act(number - 1, 1),
+            ("olOff", Some(number), _) => self.act(number - 1, 2),
+            ("olCancelCmd", Some(number), _) => self.act(number - 1, 7),
+            ("olOn" | "olOff" | "olCancelCmd" | "olStatus", ..) => output = "E102: Parameter Error\r\n".to_owned(),
+            _ => output = "E101: Command Not Found\r\n".to_owned(),
+        }
+        output + &self.go(At::CommandLine)
+    }
+
     fn command(&mut self, command: &str) -> String {
+        if self.firmware == Firmware::Second {
+            return self.second(command);
+        }
         let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
         let outlet = rest.parse::<usize>().ok().filter(|number| (1..=self.sockets.len()).contains(number));
         let mut output = String::new();
@@ -205,6 +241,7 @@ impl Console {
         match &self.at {
             At::UserName => "\r\nUser Name : ".to_owned(),
             At::Password { .. } => "Password  : ".to_owned(),
+            At::CommandLine if self.firmware == Firmware::Second => "\r\napc>".to_owned(),
             At::CommandLine => "\r\nAPC> ".to_owned(),
             At::Main => {
                 let head = "American Power Conversion               Network Management Card AOS      v3.9.2\r\n\

@@ -15,8 +15,8 @@ pub(super) enum Prompt {
     Password,
     /// A command of the first management card's command line.
     CommandLine,
-    /// A command of another device's: the second management card (AP7921B) writes it small.
-    OtherCommandLine,
+    /// A command of the second management card's (AP7921B): it writes it small.
+    SecondCommandLine,
     /// A choice from a menu.
     Menu,
     /// ENTER.
@@ -32,7 +32,7 @@ impl Prompt {
             "UserName:" => Some(Self::UserName),
             "Password:" => Some(Self::Password),
             "APC>" => Some(Self::CommandLine),
-            "apc>" => Some(Self::OtherCommandLine),
+            "apc>" => Some(Self::SecondCommandLine),
             ">" => Some(Self::Menu),
             _ if line.starts_with("Press<ENTER>tocontinue") => Some(Self::Pager),
             _ if line.starts_with("Enter'YES'tocontinue") && line.ends_with(':') => Some(Self::Confirmation),
@@ -97,6 +97,22 @@ impl Page {
         self.lines.iter().filter_map(row).collect()
     }
 
+    /// The outlets of a list of the second card's command line: ` 3: node2: Off*`. A name may have colons, a state has none.
+    pub(super) fn second_card_outlets(&self) -> Vec<Row> {
+        let row = |line: &String| {
+            let (number, rest) = line.trim_start().split_once(':')?;
+            let (name, state) = rest.rsplit_once(':')?;
+            Some(Row::new(number.trim().parse().ok()?, state.trim(), name.trim()))
+        };
+        self.lines.iter().filter_map(row).collect()
+    }
+
+    /// The second card's verdict on a command, `E000: Success`: the number and the line. `None` if there is not exactly one.
+    pub(super) fn verdict(&self) -> Option<(u16, &str)> {
+        let mut verdicts = self.lines.iter().filter_map(|line| verdict(line.trim()));
+        verdicts.next().filter(|_| verdicts.next().is_none())
+    }
+
     /// The outlets of a list of the menus: `  3- node2                  OFF*`.
     pub(super) fn menu_outlets(&self) -> Vec<Row> {
         let row = |line: &String| {
@@ -140,6 +156,14 @@ impl Page {
     }
 }
 
+/// Is this line a verdict of the second card?
+fn verdict(line: &str) -> Option<(u16, &str)> {
+    let (code, _) = line.split_once(": ")?;
+    let digits = code.strip_prefix('E').filter(|digits| digits.len() == 3)?;
+    let is_code = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_code).map(|code| (code, line))
+}
+
 fn begins(said: &str, text: &str) -> bool {
     said.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text))
 }
@@ -156,8 +180,8 @@ impl Row {
     fn new(outlet: u8, state: &str, name: &str) -> Self {
         let word = state.trim_end_matches(['*', ' ']);
         let relay = match word {
-            "ON" => Ok(Relay::On),
-            "OFF" => Ok(Relay::Off),
+            "ON" | "On" => Ok(Relay::On),
+            "OFF" | "Off" => Ok(Relay::Off),
             _ => Err(Value::Text(word.as_bytes().to_vec())),
         };
         Self { seen: Seen { outlet, state: relay, pending: Ok(state != word) }, name: name.to_owned() }

@@ -146,7 +146,11 @@ impl<G: Goal> Talk<G> {
         }
         match (self.stage, prompt) {
             (Stage::Find | Stage::Work, Prompt::UserName) => self.log_in(),
-            (Stage::Find, _) => self.go_out(prompt, page),
+            (Stage::Find, _) => {
+                // The second card would count the first one's way in as a wrong password.
+                self.try_command_line &= prompt != Prompt::SecondCommandLine;
+                self.go_out(prompt, page);
+            }
             (Stage::Name, Prompt::Password) => {
                 let mode = if self.try_command_line { " -c" } else { "" };
                 let password = &self.credentials.password;
@@ -159,6 +163,7 @@ impl<G: Goal> Talk<G> {
             }
             (Stage::Password, Prompt::UserName) => self.fail(Error::WrongPassword, Some((prompt, page))),
             (Stage::Password, Prompt::CommandLine) => self.begin(now_ms, Tongue::CommandLine, page),
+            (Stage::Password, Prompt::SecondCommandLine) => self.begin(now_ms, Tongue::SecondCommandLine, page),
             (Stage::Password, Prompt::Menu) => self.begin(now_ms, Tongue::Menus(Menus::default()), page),
             (Stage::Name | Stage::Password, _) => self.start_again(prompt, page),
             (Stage::Work, _) => self.work(now_ms, page, true),
@@ -177,13 +182,10 @@ impl<G: Goal> Talk<G> {
         if coming_in && page.says("still initializing") {
             return Some(Error::Starting);
         }
-        let is_in = matches!(page.prompt, Some(Prompt::CommandLine | Prompt::Menu));
+        let is_in = matches!(page.prompt, Some(Prompt::CommandLine | Prompt::SecondCommandLine | Prompt::Menu));
         let somebody = ["already", "currently", "another"].iter().any(|word| page.says(word));
         if coming_in && !is_in && somebody && page.says("logged") {
             return Some(Error::LoggedIn);
-        }
-        if page.prompt == Some(Prompt::OtherCommandLine) {
-            return Some(Error::WrongDevice("the command line of a second management card (AP7921B?)".to_owned()));
         }
         let is_lost =
             |line: &&String| line.to_ascii_lowercase().contains("communication lost") || application_fails(line);
@@ -225,6 +227,7 @@ impl<G: Goal> Talk<G> {
                 Move::Refused(said) => {
                     Next::Done(Err(Error::Refused { asked: self.want.words(), said: self.quote(&said) }))
                 }
+                Move::WrongDevice(found) => Next::Done(Err(Error::WrongDevice(self.quote(&found)))),
                 Move::Outlets(rows) => self.goal.listed(&rows),
                 Move::Commanded => self.goal.commanded(),
             };
@@ -268,7 +271,7 @@ impl<G: Goal> Talk<G> {
             };
         }
         match prompt {
-            Prompt::CommandLine | Prompt::OtherCommandLine => self.say("exit\r"),
+            Prompt::CommandLine | Prompt::SecondCommandLine => self.say("exit\r"),
             Prompt::Menu => {
                 // An outlet may be called as it likes.
                 let is_list = page.menu_outlets().iter().any(|row| row.seen.state.is_ok());

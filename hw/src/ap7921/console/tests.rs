@@ -10,6 +10,9 @@
 //! silent                                 nothing, not even the echo
 //! command line                           the three answers of a login with `-c`
 //! list STATE NAME, ..                    the command line's answer to `status`
+//! second card                            the five answers of a login at the second card
+//! outlets STATE NAME, ..                 its command line's answer to `olStatus all`
+//! done                                   its answer to a command that it takes
 //! out                                    the answer to `exit`
 //! after MILLISECONDS SENTENCE            the same as the sentence, so much later
 //! wind up | give up                      when this is typed, the caller's time is nearly over, or over
@@ -78,8 +81,23 @@ fn answers(script: &str) -> Vec<Answer> {
                 text("\rPassword  : "),
                 text("\r\nUnit ID: pdu1\r\nOutlets: 2\r\n\r\nAPC> "),
             ]),
+            "second card" => answers.extend([
+                text("\r\nUser Name : "),
+                text("\rPassword  : "),
+                text("\r\n\rUser Name : "),
+                text("\rPassword  : "),
+                text(SECOND_CARD),
+            ]),
+            "done" => answers.push(text("E000: Success\r\n\r\napc>")),
             _ => {
-                if let Some(rows) = line.strip_prefix("list ") {
+                if let Some(rows) = line.strip_prefix("outlets ") {
+                    let row = |(row, number): (&str, i32)| {
+                        let (state, name) = row.trim().split_once(' ').unwrap();
+                        format!("{number:>2}: {name}: {state}\r\n")
+                    };
+                    let rows: String = rows.split(',').zip(1..).map(row).collect();
+                    answers.push(Answer::Text(delay, format!("E000: Success\r\n{rows}\r\napc>")));
+                } else if let Some(rows) = line.strip_prefix("list ") {
                     let row = |(row, number): (&str, i32)| {
                         let (state, name) = row.trim().split_once(' ').unwrap();
                         format!(" {number}: {state:<6}: {name}\r\n")
@@ -98,6 +116,17 @@ fn answers(script: &str) -> Vec<Answer> {
     }
     answers
 }
+
+/// What the second card shows to who has logged in.
+const SECOND_CARD: &str = "\r\n\r\nSchneider Electric                      Network Management Card AOS      v6.9.6\r\n\
+    (c) Copyright 2020 All Rights Reserved  RPDU 2g APP                      v6.9.6\r\n\
+    -------------------------------------------------------------------------------\r\n\
+    Name      : pdu1                                      Date : 07/07/2022\r\n\
+    Contact   : Unknown                                   Time : 01:18:18\r\n\
+    Location  : Unknown                                   User : Super User\r\n\
+    Up Time   : 0 Days 12 Hours 17 Minutes                Stat : P+ N4+ N6+ A+\r\n\r\n\
+    Type ? for command listing\r\n\
+    Use tcpip command for IP address(-i), subnet(-s), and gateway(-g)\r\n\r\napc>";
 
 /// Keys by their names.
 fn said(typed: &[u8]) -> String {
@@ -217,7 +246,7 @@ fn talk<T, D: Dialogue<Outcome = Result<T, Error>>>(
     dialogue.give_up()
 }
 
-const FIRMWARES: [Firmware; 3] = [Firmware::Two, Firmware::Three, Firmware::CommandLine];
+const FIRMWARES: [Firmware; 4] = [Firmware::Two, Firmware::Three, Firmware::CommandLine, Firmware::Second];
 
 /// A console that somebody has used and left in whatever state.
 fn found(firmware: Firmware, ids: &mut Ids) -> Console {
@@ -227,7 +256,8 @@ fn found(firmware: Firmware, ids: &mut Ids) -> Console {
         let mode = if draw(ids, 2) == 0 { " -c" } else { "" };
         console.take(format!("{USER}\r{PASSWORD}{mode}\r").as_bytes());
     }
-    let keys = ["1\r", "2\r", "3\r", "4\r", "\r", "\x1b", "status\r", "YES\r", "of", "on 2", "YES", "YES"];
+    let keys =
+        ["1\r", "2\r", "3\r", "4\r", "\r", "\x1b", "status\r", "YES\r", "of", "on 2", "YES", "YES", "olOff", "olOn 2"];
     for _ in 0..draw(ids, 9) {
         console.take(keys[draw(ids, keys.len())].as_bytes());
     }
@@ -238,7 +268,7 @@ fn found(firmware: Firmware, ids: &mut Ids) -> Console {
 fn outlets_are_switched_whatever_state_the_console_is_found_in() {
     for seed in 0..300 {
         let ids = &mut Ids::new(seed);
-        let firmware = FIRMWARES[usize::try_from(seed % 3).unwrap()];
+        let firmware = FIRMWARES[usize::try_from(seed % 4).unwrap()];
         let mut console = found(firmware, ids);
         let before = console.clone();
         let outlets = [outlet("3=node2"), outlet("4=node2 b")];
@@ -259,7 +289,7 @@ fn outlets_are_switched_whatever_state_the_console_is_found_in() {
 
 #[test]
 fn an_outlet_may_be_called_as_it_likes() {
-    let names = ["Logout", "Device Manager", "Immediate Off", "Control Outlet", "9: OFF : x", "7- ON", "apc>"];
+    let names = ["Logout", "Device Manager", "Immediate Off", "Control Outlet", "9: OFF : x", "b: Off", "apc>"];
     for firmware in FIRMWARES {
         let mut console = Console::new(firmware, &names);
         // Found at the list.
@@ -281,7 +311,7 @@ fn off_is_never_said_of_what_is_not_off() {
     let mut proven = 0;
     for seed in 0..600 {
         let ids = &mut Ids::new(seed);
-        let mut console = found(FIRMWARES[usize::try_from(seed % 3).unwrap()], ids);
+        let mut console = found(FIRMWARES[usize::try_from(seed % 4).unwrap()], ids);
         let stuck = draw(ids, 6);
         if let Some(socket) = console.sockets.get_mut(stuck) {
             (socket.stuck, socket.pending) = (true, draw(ids, 2) == 0);
@@ -306,7 +336,7 @@ fn off_is_never_said_of_what_is_not_off() {
 fn pages_are_read_from_any_bytes() {
     let mut console = Console::new(Firmware::Three, &["gateway", "node1"]);
     let mut written = console.take(format!("{USER}\r{PASSWORD}\r1\r2\r1\r2\r1\r2\rYES\r").as_bytes()).into_bytes();
-    written.extend(b"\r\x1b[2J 1: ON* : x\r\n 2: : :\r\n:::\r\n- - 3-\r\n3- OFF");
+    written.extend(b"\r\x1b[2J 1: ON* : x\r\n 2: : :\r\n:::\r\n- - 3-\r\n3- OFF\r\nE000: Success\r\n 1: a:b: Off*");
     let ids = &mut Ids::new(7);
     for round in 0..4000 {
         let mut bytes = written.clone();
@@ -321,7 +351,7 @@ fn pages_are_read_from_any_bytes() {
         }
         let page = page::Page::read(&bytes);
         let _ = (page.title(), page.choice("Logout"), page.command_line_outlets(), page.menu_outlets());
-        let _ = (page.outlets_named(), page.excerpt());
+        let _ = (page.outlets_named(), page.excerpt(), page.second_card_outlets(), page.verdict());
     }
 }
 

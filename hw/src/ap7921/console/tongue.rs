@@ -1,7 +1,8 @@
-//! The two ways of asking: the command line, and the menus of AOS 2.x and 3.x.
+//! The three ways of asking: the command line of the first card, that of the second, and the menus of AOS 2.x and 3.x.
 //!
 //! ```text
 //! command line   status | off 3 | on 3          it has no word for "cancel"; an off takes the place of what is pending
+//! second card's  olStatus all | olOff 3 | olOn 3 | olCancelCmd 3; each answer has one verdict, such as "E000: Success"
 //! menus          Device Manager > Outlet Management (3.x) > Outlet Control/Configuration: the list
 //!                > outlet > Control Outlet (not for every user) > Immediate Off > YES > ENTER
 //! ```
@@ -27,6 +28,8 @@ pub(super) enum Move {
     Commanded,
     /// It was refused; the console's words.
     Refused(String),
+    /// This device has no outlets; the console's words.
+    WrongDevice(String),
     /// This page should not be here.
     Strange,
 }
@@ -35,6 +38,7 @@ pub(super) enum Move {
 #[derive(Debug)]
 pub(super) enum Tongue {
     CommandLine,
+    SecondCommandLine,
     Menus(Menus),
 }
 
@@ -47,6 +51,7 @@ impl Tongue {
         }
         match self {
             Self::CommandLine => command_line(want, page, fresh),
+            Self::SecondCommandLine => second_command_line(want, page, fresh),
             Self::Menus(menus) => menus.step(want, page, fresh),
         }
     }
@@ -70,6 +75,31 @@ fn command_line(want: Want, page: &Page, fresh: bool) -> Move {
     match want {
         Want::List => outlets(page.command_line_outlets()),
         Want::Command(..) => Move::Commanded,
+    }
+}
+
+/// Where a verdict of the second card begins to be a refusal, and which says that it knows no such command.
+const REFUSED: u16 = 100;
+const NO_SUCH_COMMAND: u16 = 101;
+
+fn second_command_line(want: Want, page: &Page, fresh: bool) -> Move {
+    if page.prompt != Some(Prompt::SecondCommandLine) {
+        return Move::Strange;
+    }
+    if !fresh {
+        return Move::Type(match want {
+            Want::List => format!("olStatus all{ENTER}"),
+            Want::Command(outlet, Order::On) => format!("olOn {outlet}{ENTER}"),
+            Want::Command(outlet, Order::Off) => format!("olOff {outlet}{ENTER}"),
+            Want::Command(outlet, Order::Cancel) => format!("olCancelCmd {outlet}{ENTER}"),
+        });
+    }
+    match (page.verdict(), want) {
+        (None, _) => Move::Strange,
+        (Some((NO_SUCH_COMMAND, said)), Want::List) => Move::WrongDevice(format!("it has no outlets: \"{said}\"")),
+        (Some((REFUSED.., said)), _) => Move::Refused(said.to_owned()),
+        (Some(_), Want::List) => outlets(page.second_card_outlets()),
+        (Some(_), Want::Command(..)) => Move::Commanded,
     }
 }
 
@@ -131,7 +161,7 @@ impl Menus {
                     Prompt::UserName
                     | Prompt::Password
                     | Prompt::CommandLine
-                    | Prompt::OtherCommandLine
+                    | Prompt::SecondCommandLine
                     | Prompt::Confirmation,
                 )
                 | None,

@@ -11,12 +11,18 @@
 //!
 //! What the first Report says is not believed but tried: keys are made for that engine, and only an agent that has the same
 //! ones can go on. The clock that it also tells is not used, since a message that is dated by somebody else could be kept
-//! until its time comes. Once an engine has authenticated itself, there is no other in this dialogue.
+//! until its time comes. Once an engine has authenticated itself, there is no other in this dialogue, nor in any later one
+//! with the same [`Expected`]: what another engine says is tried no more, and is the reason that a failure gives.
+//!
+//! A clock is learned anew in every dialogue. To remember it would not keep anything out (an answer to another message does
+//! not count, and no two have the same numbers), and a card that has forgotten how often it was started would never be
+//! believed again.
 //!
 //! A message counts if it answers the last one that was sent, comes from that engine for that user with the right tag, and
 //! is neither from before nor from another time; a reply, if it is encrypted as well. A Report that is not authenticated
 //! (the agent has no key for who asks) proves nothing: it gives a failure its words, once every try has gone by.
 
+mod engine;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -27,6 +33,7 @@ use super::session::Heard;
 use super::v3::{LONGEST, Level, Message, Scoped, TAG_BYTES};
 use super::{Ids, Kind, Oid, Pdu};
 
+pub use engine::{EngineId, Expected};
 pub use keys::Protocols;
 use keys::{Keys, Master};
 
@@ -93,11 +100,21 @@ pub enum Refusal {
     Encryption,
     /// It has said who it is, and then nothing to this user.
     Ignored,
+    /// It is another device than the one that is expected.
+    Engine {
+        /// Who should be there.
+        expected: EngineId,
+        /// Who is.
+        found: EngineId,
+    },
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Engine { expected, found } => {
+                return write!(f, "is another device: its engine is {found}, not {expected}");
+            }
             Self::User => "knows no such user",
             Self::Password => "refuses the user or password",
             Self::Level => "does not let this user authenticate and encrypt",
@@ -164,7 +181,7 @@ impl Clock {
 
 /// An agent, as far as it is known.
 struct Engine {
-    id: Vec<u8>,
+    id: EngineId,
     keys: Keys,
     /// Known once it has authenticated itself.
     clock: Option<Clock>,
@@ -173,6 +190,7 @@ struct Engine {
 /// What is known of the agent in the course of one dialogue.
 pub(super) struct Talk {
     user: User,
+    expected: Expected,
     engine: Option<Engine>,
     /// The message that was sent last.
     sent: Option<i32>,
@@ -187,8 +205,8 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    pub(super) fn new(user: User) -> Self {
-        Self { user, engine: None, sent: None, salt: None, found: false, replied: false, refusal: None }
+    pub(super) fn new(user: User, expected: Expected) -> Self {
+        Self { user, expected, engine: None, sent: None, salt: None, found: false, replied: false, refusal: None }
     }
 
     /// Why nothing came of a request, if anything is known.
@@ -211,14 +229,14 @@ impl Talk {
         let begin = || u64::from(ids.draw().unsigned_abs()) << 32 | u64::from(ids.draw().unsigned_abs());
         let salt = self.salt.unwrap_or_else(begin).wrapping_add(1);
         self.salt = Some(salt);
-        let scoped = Scoped { engine: engine.id.clone(), context: Vec::new(), pdu: pdu.clone() };
+        let scoped = Scoped { engine: engine.id.octets().to_vec(), context: Vec::new(), pdu: pdu.clone() };
         let (data, salt) = engine.keys.encrypt(boots, time, salt, &scoped.encode())?;
         let message = Message {
             id,
             longest: LONGEST,
             level: Level::AuthPriv,
             reportable: true,
-            engine: engine.id.clone(),
+            engine: engine.id.octets().to_vec(),
             boots,
             time,
             user: self.user.name.clone().into_bytes(),
@@ -257,9 +275,14 @@ impl Talk {
     fn told(&mut self, message: &Message) -> Heard {
         let Ok(scoped) = Scoped::decode(&message.data) else { return Heard::Nothing };
         match (Report::of(&scoped.pdu), &self.engine) {
-            (Some(Report::Engine), None) if (5..=32).contains(&message.engine.len()) => {
-                let keys = self.user.master.at(&message.engine);
-                self.engine = Some(Engine { id: message.engine.clone(), keys, clock: None });
+            (Some(Report::Engine), None) => {
+                let Some(id) = EngineId::new(&message.engine) else { return Heard::Nothing };
+                if let Some(expected) = self.expected.known().filter(|expected| *expected != id) {
+                    self.refusal = Some(Refusal::Engine { expected, found: id });
+                    return Heard::Nothing;
+                }
+                let keys = self.user.master.at(id.octets());
+                self.engine = Some(Engine { id, keys, clock: None });
                 self.found = true;
                 Heard::Learned
             }
@@ -275,7 +298,10 @@ impl Talk {
     fn opened(&mut self, now_ms: u64, message: &Message, blank: &[u8]) -> Option<Heard> {
         let engine = self.engine.as_mut()?;
         let tag = message.tag.as_slice().try_into().ok()?;
-        if message.engine != engine.id || message.user != self.user.name.as_bytes() || !engine.keys.is_tag(blank, tag) {
+        if message.engine != engine.id.octets()
+            || message.user != self.user.name.as_bytes()
+            || !engine.keys.is_tag(blank, tag)
+        {
             return None;
         }
         let plain = match message.level {
@@ -287,6 +313,12 @@ impl Talk {
         let known = engine.clock.is_some();
         let clock = engine.clock.get_or_insert(Clock { boots, time, told_ms: now_ms });
         if !clock.takes(now_ms, boots, time) {
+            return None;
+        }
+        let expected = self.expected.met(engine.id);
+        if expected != engine.id {
+            // Two have been met at the same time.
+            self.refusal = Some(Refusal::Engine { expected, found: engine.id });
             return None;
         }
         match (Report::of(&scoped.pdu), message.level) {

@@ -39,6 +39,10 @@ fn frames() -> [Vec<u8>; 6] {
     FRAMES.map(bytes)
 }
 
+fn engine() -> EngineId {
+    EngineId::new(&bytes(ENGINE)).unwrap()
+}
+
 fn user(name: &str, protocols: Protocols) -> User {
     User::new(name, AUTHENTICATION, PRIVACY, protocols).unwrap()
 }
@@ -97,9 +101,9 @@ fn reading_is_total_and_no_change_goes_unseen() {
             assert_eq!(Message::decode(&frame[..length]).err(), Some(Malformed), "cut to {length}");
         }
         let id = Message::decode(frame).unwrap().0.id;
-        let mut talk = Talk::new(user(name, protocols));
+        let mut talk = Talk::new(user(name, protocols), Expected::first());
         let keys = talk.user.master.at(&bytes(ENGINE));
-        talk.engine = Some(Engine { id: bytes(ENGINE), keys, clock: None });
+        talk.engine = Some(Engine { id: engine(), keys, clock: None });
         talk.sent = Some(id);
         for place in 0..frame.len() {
             for octet in 0..=255 {
@@ -210,7 +214,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let access = crate::snmp::Access::V3(user("us", Protocols::ShaAes));
+        Self::expecting(&Expected::first())
+    }
+
+    fn expecting(expected: &Expected) -> Self {
+        let access = crate::snmp::Access::V3(user("us", Protocols::ShaAes), expected.clone());
         let exchange = Exchange::get([Oid::new(&[1, 3], &[6])]);
         Self { agent: Agent::new(), exchange, session: Session::new(&access), ids: Ids::new(1), now_ms: 0 }
     }
@@ -230,7 +238,11 @@ impl Scene {
 
     /// As far as the request that the agent takes.
     fn synchronised() -> (Self, Message, Pdu) {
-        let mut scene = Self::new();
+        Self::new().synchronise()
+    }
+
+    fn synchronise(self) -> (Self, Message, Pdu) {
+        let mut scene = self;
         let (who, _) = scene.sent();
         let engine = scene.agent.answer(&who, Level::NoAuthNoPriv, &Agent::report(4), |_| {});
         assert!(!scene.hear(&engine));
@@ -310,6 +322,87 @@ fn an_engine_that_nobody_vouches_for_is_forgotten_with_its_try() {
     scene.now_ms = 1000;
     let (again, _) = scene.sent();
     assert_eq!((again.level, again.engine), (Level::NoAuthNoPriv, Vec::new()), "it asks anew who is there");
+}
+
+/// The number of an engine next door.
+fn other() -> EngineId {
+    let mut octets = bytes(ENGINE);
+    octets[6] ^= 1;
+    EngineId::new(&octets).unwrap()
+}
+
+#[test]
+fn the_first_engine_that_authenticates_itself_is_the_only_one_from_then_on() {
+    let expected = Expected::first();
+    let mut forged = Scene::expecting(&expected);
+    let (who, _) = forged.sent();
+    let report = forged.agent.answer(&who, Level::NoAuthNoPriv, &Agent::report(4), |message| message.engine[6] ^= 1);
+    forged.hear(&report);
+    forged.sent();
+    assert_eq!(expected.known(), None, "nobody vouches for that one");
+
+    let (mut scene, message, pdu) = Scene::expecting(&expected).synchronise();
+    assert_eq!(expected.known(), Some(engine()), "its clock came with a tag");
+    let good = scene.agent.answer(&message, Level::AuthPriv, &Scene::reply(&pdu), |_| {});
+    assert!(scene.hear(&good));
+
+    // A later dialogue, and another device that has the same user, at the same address.
+    let refusal = Refusal::Engine { expected: engine(), found: other() };
+    let mut later = Scene::expecting(&expected);
+    for _ in 0..crate::snmp::TRIES {
+        let (who, _) = later.sent();
+        assert_eq!((who.level, who.engine.as_slice()), (Level::NoAuthNoPriv, &[][..]), "it is asked nothing else");
+        let report = later.agent.answer(&who, Level::NoAuthNoPriv, &Agent::report(4), |message| message.engine[6] ^= 1);
+        assert!(!later.hear(&report));
+        assert!(matches!(later.poll(), Progress::Wait(_)), "somebody else may still answer");
+        later.now_ms += crate::snmp::TIMEOUT_MS;
+    }
+    assert_eq!(later.poll(), Progress::Failed(Failure::Unwilling(refusal)));
+    assert_eq!(
+        refusal.to_string(),
+        "is another device: its engine is 80001f8880820a377feebd016b00000000, not 80001f8880820b377feebd016b00000000"
+    );
+    assert_eq!(expected.known(), Some(engine()));
+}
+
+#[test]
+fn an_address_that_two_have_is_no_obstacle_once_the_right_one_answers() {
+    let mut scene = Scene::expecting(&Expected::only(engine()));
+    let (who, _) = scene.sent();
+    let report = scene.agent.answer(&who, Level::NoAuthNoPriv, &Agent::report(4), |message| message.engine[6] ^= 1);
+    scene.hear(&report);
+    assert_eq!(scene.session.why(), Some(Refusal::Engine { expected: engine(), found: other() }));
+    scene.now_ms = crate::snmp::TIMEOUT_MS;
+    let (mut scene, message, pdu) = scene.synchronise();
+    let good = scene.agent.answer(&message, Level::AuthPriv, &Scene::reply(&pdu), |_| {});
+    assert!(scene.hear(&good));
+    assert_eq!(scene.session.why(), None);
+}
+
+/// Both were asked before either had answered.
+#[test]
+fn of_two_engines_that_are_met_at_once_one_is_refused() {
+    let expected = Expected::first();
+    let mut scene = Scene::expecting(&expected);
+    let (who, _) = scene.sent();
+    let report = scene.agent.answer(&who, Level::NoAuthNoPriv, &Agent::report(4), |_| {});
+    scene.hear(&report);
+    let (first, _) = scene.sent();
+    assert_eq!(expected.met(other()), other());
+    let clock = scene.agent.answer(&first, Level::AuthNoPriv, &Agent::report(2), |_| {});
+    assert!(!scene.hear(&clock));
+    assert!(matches!(scene.poll(), Progress::Wait(_)), "it is asked nothing");
+    assert_eq!(scene.session.why(), Some(Refusal::Engine { expected: other(), found: engine() }));
+}
+
+#[test]
+fn an_engines_number_has_5_to_32_octets() {
+    for (length, fits) in [(0, false), (4, false), (5, true), (32, true), (33, false)] {
+        let octets = vec![7; length];
+        let id = EngineId::new(&octets);
+        assert_eq!(id.is_some(), fits, "{length}");
+        assert!(id.is_none_or(|id| id.octets() == octets));
+    }
 }
 
 #[test]

@@ -16,7 +16,9 @@ const NO_ACCESS: &str = "E104";
 pub(super) fn welcome(pdu: &Pdu, user: User) -> String {
     let prompt = prompt(pdu);
     if pdu.firmware() == Firmware::Aos6 {
-        return format!("{}\r\nType ? for command listing\r\n{prompt}", super::header(pdu, user));
+        let header = super::header(pdu, user);
+        let help = "Type ? for command listing\r\nUse tcpip command for IP address(-i), subnet(-s), and gateway(-g)";
+        return format!("{header}\r\n{help}\r\n{prompt}");
     }
     format!("\r\nUnit ID: RackPDU\r\nOutlets: {}\r\n{prompt}", pdu.numbers().len())
 }
@@ -104,7 +106,8 @@ fn second(pdu: &Pdu, now: Instant, user: User, verb: &str, arguments: &str) -> S
             return "E107: Serial communication lost\r\n".into();
         }
         let word = |shown: &Shown| if shown.on == Some(true) { "On" } else { "Off" };
-        let line = |shown: &Shown| format!("{:>2}: {}: {}\r\n", shown.number, shown.name, word(shown));
+        let star = |shown: &Shown| if shown.pending { "*" } else { "" };
+        let line = |shown: &Shown| format!("{:>2}: {}: {}{}\r\n", shown.number, shown.name, word(shown), star(shown));
         return format!("E000: Success\r\n{}", shown.iter().map(line).collect::<String>());
     };
     let done = pdu.command_all(now, user.way, &numbers, command);

@@ -210,11 +210,13 @@ fn header(pdu: &Pdu, user: User) -> String {
     let (maker, year, application) = match pdu.firmware() {
         Firmware::Aos2 => ("American Power Conversion", "2004", "Rack PDU APP"),
         Firmware::Aos3 => ("American Power Conversion", "2009", "Rack PDU APP"),
-        Firmware::Aos6 => ("Schneider Electric       ", "2019", "RPDU 2g     "),
+        Firmware::Aos6 => ("Schneider Electric       ", "2019", "RPDU 2g APP "),
     };
     let version = version(pdu);
     let who = if user.admin { "Administrator" } else { "Device Manager" };
     let ready = if pdu.faults().initializing { "A?" } else { "A+" };
+    // The second card says it for each of the two protocols.
+    let network = if pdu.firmware() == Firmware::Aos6 { "N4+ N6+" } else { "N+" };
     let rule = "-".repeat(79);
     format!(
         "\r\n\r\n{maker}               Network Management Card AOS      {version}\r\n\
@@ -222,7 +224,7 @@ fn header(pdu: &Pdu, user: User) -> String {
          Name      : RackPDU                                   Date : 01/01/2000\r\n\
          Contact   : Unknown                                   Time : 00:00:00\r\n\
          Location  : Unknown                                   User : {who}\r\n\
-         Up Time   : 0 Days 0 Hours 0 Minutes                  Stat : P+ N+ {ready}\r\n"
+         Up Time   : 0 Days 0 Hours 0 Minutes                  Stat : P+ {network} {ready}\r\n"
     )
 }
 
