@@ -149,10 +149,14 @@ fn trees(manifest: &Manifest, packages: &Packages, linux: &Path, holdfast: &[u8]
     Ok(Trees { node, gateway })
 }
 
-/// Builds one of our own programs and returns it.
+/// Builds one of our own programs and returns it: with relocations in a dense form, which musl knows since 1.2.4.
 fn our_binary(places: &Places, name: &str, what: &[&str]) -> Result<Vec<u8>> {
+    let script = places.source.join("image/no-unwinding.ld");
+    let flags = ["-z,pack-relative-relocs".to_owned(), format!("-T,{}", script.display())];
+    let flags = flags.map(|flag| format!("-Clink-arg=-Wl,{flag}"));
     let status = Command::new("cargo")
         .args(["build", "-q", "--profile", PROFILE, "--target", TARGET])
+        .args(["--config", &format!("target.{TARGET}.rustflags={flags:?}")])
         .args(what)
         .current_dir(&places.source)
         .status()

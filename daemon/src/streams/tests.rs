@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::Ipv4Addr;
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 
 use cluster::config::Config;
@@ -13,6 +14,7 @@ use super::*;
 use crate::nbd::negotiate::Export;
 use crate::nbd::tests_server::{self, BYTE, SIZE, until};
 use crate::secrets::tests_key;
+use crate::volumes::tests_bench;
 
 mod volumes;
 
@@ -92,7 +94,10 @@ impl Gateway {
 
 fn open(config: &Config, disks: &tests_server::Server, drain: Duration, state: &Path) -> (Arc<Server>, u16) {
     let kept = Store::open(&state.join("state")).unwrap();
-    serve(Storage::new(config, disks.socket(), drain, kept))
+    let mut storage = Storage::new(config, disks.socket(), drain, kept);
+    // This machine's own disks are not looked at.
+    storage.shelf.group = Mutex::new((tests_bench::without_disks(), None));
+    serve(storage)
 }
 
 fn serve(storage: Storage) -> (Arc<Server>, u16) {
@@ -352,7 +357,10 @@ fn what_is_wrong_is_said_plainly() {
     let gateway = Gateway::start();
     let holder = who("node1", 1);
     let error = |disk: &str, who: Option<&Claimant>| gateway.open(disk, &holder.boot, who).err().unwrap().to_string();
-    assert_eq!(error("x9", Some(&holder)), "the gateway exports no disk x9; cluster.toml names none");
+    assert_eq!(
+        error("x9", Some(&holder)),
+        "the gateway exports no disk x9: neither cluster.toml nor its volume group has one"
+    );
     assert_eq!(error("x0", None), "disk x0 wants a claim");
     assert_eq!(error("x0", Some(&who("node2", 1))), "disk x0 wants a claim", "one claims for oneself");
     let stranger = Stream::connect(

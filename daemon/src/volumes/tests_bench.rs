@@ -82,6 +82,11 @@ impl Drop for Bench {
     }
 }
 
+/// The group of a gateway that has no disk.
+pub(crate) fn without_disks() -> Group {
+    Group::at(Vec::new(), Path::new("/nonexistent"), Path::new("/dev"), Lvm::default())
+}
+
 /// Whether the kernel has a device mapper.
 pub(crate) fn has_mapper() -> bool {
     File::open("/dev/mapper/control").is_ok()

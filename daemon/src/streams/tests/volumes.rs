@@ -2,7 +2,6 @@
 //! that come over encrypted streams. Where the kernel has no device mapper, files stand for the volumes' devices.
 
 use std::fs::OpenOptions;
-use std::sync::Mutex;
 
 use cluster::status::{Status, VmStatus};
 use cluster::words::Mebibytes;
