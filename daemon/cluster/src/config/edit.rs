@@ -1,10 +1,12 @@
 //! How `cluster.toml` changes while the cluster runs: a table more at its end, or a line more in one. The rest of the file,
 //! comments too, stays as its operator wrote it; and what comes of it is judged as any file is.
 
+use std::net::Ipv4Addr;
+
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, NodeConfig};
 use crate::words::{Role, Slot};
 
 /// Where those things stand that change.
@@ -40,6 +42,22 @@ pub fn name_of(table: &str) -> Option<String> {
 fn with_head(table: &str) -> String {
     let table = table.trim();
     if table.lines().any(|line| line.trim() == HEAD) { table.to_owned() } else { format!("{HEAD}\n{table}") }
+}
+
+/// What is left of a node that was removed: its name, and the place of its slot.
+pub(super) fn removed(name: &str, role: Option<Role>) -> NodeConfig {
+    NodeConfig {
+        name: name.to_owned(),
+        role: role.unwrap_or(Role::Node),
+        removed: true,
+        votes: 0,
+        outlets: Vec::new(),
+        fencing: Vec::new(),
+        nics: Vec::new(),
+        monitor: None,
+        address: Ipv4Addr::UNSPECIFIED,
+        links: Vec::new(),
+    }
 }
 
 fn refuse(text: &str) -> ConfigError {

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::edit;
 use super::hex;
 use super::serial::{LineTable, SerialTable};
 use super::shared::{self, SharedTable};
@@ -357,7 +358,8 @@ impl Source<'_> {
         for table in tables {
             let refuse = |text: &str| self.refuse(table.span(), text);
             if table.get_ref().removed {
-                nodes.push(removed(table.get_ref()));
+                let NodeTable { name, role, .. } = table.get_ref();
+                nodes.push(edit::removed(name, *role));
                 continue;
             }
             let node = node(table.get_ref(), networks, pdus).map_err(|text| refuse(&text))?;
@@ -470,22 +472,6 @@ fn overlap(one: &NetworkKind, other: &NetworkKind) -> bool {
             masked(*subnet, shorter) == masked(*other_subnet, shorter)
         }
         (NetworkKind::Cluster { .. } | NetworkKind::Public { .. }, _) => false,
-    }
-}
-
-/// What is left of a node that was removed: its name, and the place of its slot.
-fn removed(table: &NodeTable) -> NodeConfig {
-    NodeConfig {
-        name: table.name.clone(),
-        role: table.role.unwrap_or(Role::Node),
-        removed: true,
-        votes: 0,
-        outlets: Vec::new(),
-        fencing: Vec::new(),
-        nics: Vec::new(),
-        monitor: None,
-        address: Ipv4Addr::UNSPECIFIED,
-        links: Vec::new(),
     }
 }
 
