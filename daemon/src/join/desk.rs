@@ -18,6 +18,7 @@ use console::{Asking, JoinRequest, Joining, Window};
 use super::offer::Offer;
 use super::table::{Machine, Table};
 use super::{Hello, code};
+use crate::calendar;
 use crate::roster::Current;
 use crate::stream::joiner::{Binding, Identity};
 use crate::streams::store::Store;
@@ -372,17 +373,10 @@ impl Books {
     }
 }
 
-/// A time in UTC, to the minute. Years count from 1 March, so that the odd day is the last (Howard Hinnant,
-/// "chrono-Compatible Low-Level Date Algorithms").
+/// A time in UTC, to the minute.
 fn date(at_s: u64) -> String {
-    let (days, minutes) = (at_s / 86_400 + 719_468, at_s % 86_400 / 60);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, turn) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    format!("{:04}-{month:02}-{day:02} {:02}:{:02} UTC", era * 400 + year + turn, minutes / 60, minutes % 60)
+    let to_the_minute = calendar::seconds(at_s).get(..16).unwrap_or_default().replace('T', " ");
+    format!("{to_the_minute} UTC")
 }
 
 #[cfg(test)]
