@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use image::build::{self, Places};
 use image::{check, media};
 
@@ -22,29 +22,9 @@ enum Order {
     /// Build the image twice, and compare every byte.
     Repeat,
     /// Write the gateway's boot disk, with a site's configuration and key, and with all that its nodes boot.
-    GatewayDisk {
-        /// The cluster.toml.
-        #[arg(long)]
-        cluster: PathBuf,
-        /// The secrets.toml.
-        #[arg(long)]
-        secrets: PathBuf,
-        /// The disk image to write.
-        #[arg(long)]
-        out: PathBuf,
-    },
+    GatewayDisk(Site),
     /// Write the boot disk (a USB stick, or any other) of nodes that do not boot from the network.
-    NodeDisk {
-        /// The cluster.toml.
-        #[arg(long)]
-        cluster: PathBuf,
-        /// The secrets.toml: only the gateway's public key is made of it.
-        #[arg(long)]
-        secrets: PathBuf,
-        /// The disk image to write.
-        #[arg(long)]
-        out: PathBuf,
-    },
+    NodeDisk(Site),
     /// Write the volume of the VM files from a directory.
     Shared {
         /// The directory.
@@ -53,6 +33,20 @@ enum Order {
         #[arg(long)]
         out: PathBuf,
     },
+}
+
+/// What a disk for a site is made of, and where it goes.
+#[derive(Args)]
+struct Site {
+    /// The cluster.toml.
+    #[arg(long)]
+    cluster: PathBuf,
+    /// The secrets.toml; of it a node's disk has the gateway's public key only.
+    #[arg(long)]
+    secrets: PathBuf,
+    /// The disk image to write.
+    #[arg(long)]
+    out: PathBuf,
 }
 
 fn main() -> Result<()> {
@@ -72,8 +66,8 @@ fn main() -> Result<()> {
             check::same(&places.out, &again.out)?;
             Ok(std::fs::remove_dir_all(&again.out)?)
         }
-        Order::GatewayDisk { cluster, secrets, out } => media::gateway_disk(&places, &cluster, &secrets, &out),
-        Order::NodeDisk { cluster, secrets, out } => media::node_disk(&places, &cluster, &secrets, &out),
+        Order::GatewayDisk(Site { cluster, secrets, out }) => media::gateway_disk(&places, &cluster, &secrets, &out),
+        Order::NodeDisk(Site { cluster, secrets, out }) => media::node_disk(&places, &cluster, &secrets, &out),
         Order::Shared { directory, out } => media::shared(&directory, &out),
     }
 }
