@@ -1,9 +1,9 @@
 //! Who may talk with this node, and with whom it may talk: the rules that the kernel's packet filter gets at boot.
 //!
 //! Everything is dropped, in both directions, but what `cluster.toml` makes necessary: members with members, this node with
-//! the power switches and the UPSes' hosts, to the collector of event logs, and with machines that boot where it is the gateway. Each rule names the card,
-//! so that what comes from the VMs' bridge reaches nothing here, whatever address it says it comes from. What the
-//! bridge itself passes on never comes this way.
+//! the power switches and the UPSes' hosts, to the collector of event logs, and, where it is the gateway, with machines that
+//! boot or ask to join. Each rule names the card, so that what comes from the VMs' bridge reaches nothing here, whatever
+//! address it says it comes from. What the bridge itself passes on never comes this way.
 //!
 //! The rules keep no state. Both directions of a dialogue are named, the answer as what comes from the asked port and opens
 //! no connection: so there is no table of connections for a flood to fill, and none that a restart could lose.

@@ -148,15 +148,21 @@ fn an_operator_shuts_the_node_down() {
     drop(accept(&listener));
 }
 
-/// Every kind of request, by the keys that lead to it: each asks, is answered, and shows the answer.
-#[test]
-fn an_operator_asks_for_everything() {
+/// A menu at work, and the supervisor's end of its connection, which has told how things are.
+fn with_supervisor() -> (AtWork, BufReader<UnixStream>) {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("menu.sock");
     let listener = UnixListener::bind(&socket).unwrap();
-    let mut at = AtWork::start(&socket);
+    let at = AtWork::start(&socket);
     let mut supervisor = accept(&listener);
     tell(&mut supervisor, STATUS);
+    (at, supervisor)
+}
+
+/// Every kind of request, by the keys that lead to it: each asks, is answered, and shows the answer.
+#[test]
+fn an_operator_asks_for_everything() {
+    let (mut at, mut supervisor) = with_supervisor();
     at.see("VMs on this node: x0.");
     let ways = [
         ("211", "Start VM x0? (y/n)", "y", r#"{"start":{"vm":"x0"}}"#),
@@ -194,12 +200,7 @@ fn an_operator_asks_for_everything() {
 /// What the gateway is asked goes its own way, and comes back while the page is open.
 #[test]
 fn an_operator_lets_machines_in() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("menu.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let mut at = AtWork::start(&socket);
-    let mut supervisor = accept(&listener);
-    tell(&mut supervisor, STATUS);
+    let (mut at, mut supervisor) = with_supervisor();
     at.see("VMs on this node: x0.");
     at.press("7");
     assert_eq!(asked(&mut supervisor), r#"{"join":"list"}"#);
@@ -221,12 +222,7 @@ fn an_operator_lets_machines_in() {
 /// The PIN goes to the supervisor and nowhere else: not onto the screen.
 #[test]
 fn an_operator_types_the_pin_first() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("menu.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let mut at = AtWork::start(&socket);
-    let mut supervisor = accept(&listener);
-    tell(&mut supervisor, STATUS);
+    let (mut at, mut supervisor) = with_supervisor();
     tell(&mut supervisor, r#"{"lock":{"open":false,"wrong":0,"wait_s":0}}"#);
     at.see("Type the PIN and press Enter: _");
     at.press("9341");

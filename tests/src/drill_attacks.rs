@@ -1,8 +1,8 @@
 //! Attacks on a running rack, by somebody who has plugged a machine into the cluster network, takes any address that he likes,
 //! and knows everything but the cluster's key.
 //!
-//! Real heartbeats are caught and played again by strangers' programs, tcpdump and tcpreplay. What must hold afterwards is that nothing has happened:
-//! no node is suspected, none joins or boots anew, the VMs' connections go on, and the log has not drowned.
+//! Real heartbeats are caught and played again by strangers' programs, tcpdump and tcpreplay. What must hold afterwards is that
+//! nothing has happened: no node is suspected, none joins or boots anew, the VMs' connections go on, and the log has not drowned.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};

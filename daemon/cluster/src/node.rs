@@ -411,8 +411,8 @@ impl Node {
     fn settle(&mut self, now: Instant, actions: &mut Actions) {
         let Ok(belonging) = &mut self.belonging else { return };
         let generation = belonging.generation;
-        // Whoever fails does not lead, as long as there is another who could. If nobody has ended it by then, nobody will; and it may be the
-        // only one who knows everything that was committed.
+        // Whoever fails does not lead, as long as there is another who could. After `lease` nobody will end it any more, and
+        // it may be the only one who knows everything that was committed.
         let fails = self.failing.is_some_and(|(_, since)| now.since(since) < self.config.timing.lease);
         let resigns = fails && belonging.hears_a_voter(now, self.me, &self.config, &self.hearing);
         belonging.agreement.resign(resigns);
