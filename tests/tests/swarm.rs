@@ -130,6 +130,15 @@ fn canary_the_removed_run_nothing() {
 }
 
 #[test]
+fn canary_the_stopped_stay_stopped() {
+    canary("what is stopped stays so: ", 0, |world| {
+        let host = world.host_of("x0").unwrap();
+        world.pretend_all_stopped();
+        world.pretend_begin(host, 1_000);
+    });
+}
+
+#[test]
 fn canary_one_roster() {
     canary("one roster: ", 10, |world| {
         world.pretend_other_roster(0);

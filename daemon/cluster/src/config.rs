@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::words::{Edition, LinkId, Outlet, Role, Slot, UpsId};
 
+mod decisions;
 mod edit;
 mod file;
 mod hex;
@@ -21,6 +22,7 @@ mod syslog;
 mod ups;
 mod vm;
 
+pub use decisions::{Decisions, Duty};
 pub use edit::name_of;
 pub use shared::{FileSystem, SHARED};
 pub use syslog::{Syslog, Transport};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::VmSpec;
+use crate::config::{Decisions, VmSpec};
 use crate::fencing::Readings;
 use crate::trace::Trace;
 use crate::words::{
@@ -34,10 +34,12 @@ pub enum Event {
         /// What Xen could still give to a new domain.
         free: Mebibytes,
     },
-    /// When the shell has read the VM files: always the whole list.
+    /// When the shell has read the shared file system: always the whole list.
     Read {
         /// The VMs that the files describe.
         files: Vec<VmFile>,
+        /// What the operator has decided; nothing where nothing is kept.
+        decisions: Decisions,
     },
     /// When an operation ended.
     Done {
@@ -443,6 +445,8 @@ pub enum Work {
     },
     /// Reserve a new epoch of claims at the storage, so that it is never handed out again.
     Reserve,
+    /// Keep this on the shared file system, so that whatever happens either it or what was kept before is read.
+    Keep(Decisions),
     /// Have the kernel do this with the shared file system's lockspace.
     Lockspace(LockspaceOrder),
     /// Order a UPS to switch its load off, and on again when it has mains: at once if it has.

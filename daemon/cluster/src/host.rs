@@ -8,12 +8,13 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::Config;
+use crate::config::{Config, Decisions, FileSystem};
 use crate::event::{Action, Actions, Domain, Machine, StreamId, Transfer, VmFile, Work};
 use crate::limits;
 use crate::ops::{Ops, vm_of, vm_of_domain};
 use crate::state::{Command, Ending, Phase, Standing, State, Stop, Vm};
 use crate::trace::Trace;
+use crate::wire;
 use crate::words::{Claim, ClusterGeneration, Generation, Identity, Instant, Mebibytes, Slot, VmName};
 
 /// What a part of the node works with: what it may look at, and where it puts what it wants.
@@ -128,6 +129,9 @@ pub(crate) struct Host {
     count: u64,
     free: Option<Mebibytes>,
     files: Vec<VmFile>,
+    /// What the operator has decided, as the shared file system has it; `None` until it was read.
+    decisions: Option<Decisions>,
+    keep_again: Instant,
     /// The count of lists when an operation on the VM began or ended last.
     touched: BTreeMap<VmName, u64>,
     /// The generation for which a VM was created or received last.
@@ -153,9 +157,10 @@ impl Host {
         self.free = Some(free);
     }
 
-    /// The VM files.
-    pub(crate) fn read(&mut self, files: Vec<VmFile>) {
+    /// What was read of the shared file system.
+    pub(crate) fn read(&mut self, files: Vec<VmFile>, decisions: Decisions) {
         self.files = files;
+        self.decisions = Some(decisions);
     }
 
     /// What this machine is.
@@ -185,6 +190,11 @@ impl Host {
             && let Some((_, _, saved)) = self.told.get_mut(vm)
         {
             *saved = well;
+        }
+        if let Work::Keep(decisions) = work
+            && well
+        {
+            self.decisions = Some(decisions.clone());
         }
         if let Some(vm) = vm_of(work) {
             self.touched.insert(vm.into_owned(), self.count);
@@ -251,14 +261,8 @@ impl Host {
 
     /// Acts on every VM that concerns this node. Called when quorate, and a member, only.
     pub(crate) fn review(&mut self, desk: &mut Desk<'_>) {
-        let differs = |file: &&VmFile| {
-            let record = desk.state.vms.get(&file.name);
-            record.is_none_or(|vm| vm.memory != file.memory || vm.spec != file.spec)
-        };
-        let news: Vec<VmFile> = self.files.iter().filter(differs).take(limits::DEFINED_AT_ONCE).cloned().collect();
-        if !news.is_empty() {
-            desk.proposals.push(Command::Define(news));
-        }
+        self.define(desk);
+        self.keep(desk);
         let known = desk.state.member(desk.me).and_then(|member| member.machine.as_ref());
         if let Some(machine) = self.machine.as_ref().filter(|machine| known != Some(machine)) {
             desk.proposals.push(Command::Machine(desk.me, machine.clone()));
@@ -268,6 +272,35 @@ impl Host {
             self.review_vm(desk, name, vm);
         }
         self.answer(desk);
+    }
+
+    /// Tells what was read of the VMs; but first what the operator had decided of them.
+    fn define(&self, desk: &mut Desk<'_>) {
+        let Some(decisions) = &self.decisions else { return };
+        if desk.state.recalled.is_none() && desk.version >= wire::DECISIONS {
+            return desk.proposals.push(Command::Recall(decisions.clone()));
+        }
+        let differs = |file: &&VmFile| {
+            let record = desk.state.vms.get(&file.name);
+            record.is_none_or(|vm| vm.memory != file.memory || vm.spec != file.spec)
+        };
+        let news: Vec<VmFile> = self.files.iter().filter(differs).take(limits::DEFINED_AT_ONCE).cloned().collect();
+        if !news.is_empty() {
+            desk.proposals.push(Command::Define(news));
+        }
+    }
+
+    /// Has the shared file system keep what the operator has decided, if that is this node's to do.
+    fn keep(&mut self, desk: &mut Desk<'_>) {
+        let mine = desk.config.shared == FileSystem::Gfs2 && desk.state.keeper() == Some(desk.me.slot);
+        if !mine || desk.state.recalled.is_none() || desk.ops.keep() || desk.now < self.keep_again {
+            return;
+        }
+        let decisions = desk.state.decisions(desk.config);
+        if self.decisions.as_ref().is_some_and(|kept| *kept != decisions) {
+            self.keep_again = desk.now + limits::RETRY;
+            desk.begin(limits::KEEP, Work::Keep(decisions));
+        }
     }
 
     fn review_vm(&mut self, desk: &mut Desk<'_>, name: &VmName, vm: &Vm) {

@@ -74,6 +74,8 @@ pub const DESTROY: Duration = Duration::from_secs(30);
 pub const SHUTDOWN: Duration = Duration::from_secs(90);
 /// How long one attempt at fencing may take (fence-agents' power timeout).
 pub const FENCE: Duration = Duration::from_secs(20);
+/// How long the operator's decisions may take to be kept on the shared file system.
+pub const KEEP: Duration = Duration::from_secs(20);
 /// Between two attempts at something that failed.
 pub const RETRY: Duration = Duration::from_secs(3);
 /// How often a VM's start may fail before it waits for the operator.

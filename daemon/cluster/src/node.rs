@@ -162,7 +162,7 @@ impl Node {
             Event::Tick => {}
             Event::Heard { link, datagram } => can_wait = !self.heard(now, link, &datagram, actions),
             Event::Seen { domains, free } => self.host.seen(domains, free),
-            Event::Read { files } => self.host.read(files),
+            Event::Read { files, decisions } => self.host.read(files, decisions),
             Event::Done { op, outcome } => self.done(now, op, outcome, actions),
             Event::Pulled { stream, vm, generation, by } => {
                 self.host.pulled(now, (stream, vm, generation, by), actions);
@@ -320,8 +320,8 @@ impl Node {
         if let Outcome::Failed(reason) = &outcome
             && let Some(trace) = view::failure(&self.config, &work, reason)
         {
-            // It is tried again and again until the storage answers.
-            if work == Work::Reserve {
+            // They are tried again and again until the storage answers.
+            if matches!(work, Work::Reserve | Work::Keep(_)) {
                 self.say_seldom(now, trace, actions);
             } else {
                 actions.push(Action::Trace(trace));

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Duty};
 use crate::dc;
 use crate::event::{Action, Actions, Answer, Request, RequestId, Transfer};
 use crate::fencing::{Cause, Proven};
@@ -13,7 +13,7 @@ use crate::hearing::Hearing;
 use crate::host::{Desk, Host};
 use crate::limits;
 use crate::placement;
-use crate::state::{Command, Duty, Phase, Standing};
+use crate::state::{Command, Phase, Standing};
 use crate::trace::Trace;
 use crate::wire;
 use crate::words::{Identity, Instant, Mebibytes, Role, Slot, VmName};

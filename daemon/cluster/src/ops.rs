@@ -29,6 +29,11 @@ impl Ops {
         self.open.values().any(|work| *work == Work::Reserve)
     }
 
+    /// Whether decisions are being kept.
+    pub(crate) fn keep(&self) -> bool {
+        self.open.values().any(|work| matches!(work, Work::Keep(_)))
+    }
+
     /// Whether a UPS is being ordered to cut its load.
     pub(crate) fn cut_load(&self) -> bool {
         self.open.values().any(|work| matches!(work, Work::CutLoad { .. }))
@@ -63,6 +68,7 @@ pub(crate) fn vm_of(work: &Work) -> Option<Cow<'_, VmName>> {
         | Work::OutletsOn { .. }
         | Work::Reserve
         | Work::CutLoad { .. }
+        | Work::Keep(_)
         | Work::Lockspace(_)
         | Work::Bar { .. } => None,
     }

@@ -106,6 +106,8 @@ pub enum Trace {
     NotDestroyed { domain: String, reason: String },
     NotShutDown { vm: VmName, reason: String },
     NotReserved { reason: String },
+    Decided,
+    NotKept { reason: String },
     Epoch { epoch: u64 },
     NotSuspended { vm: VmName, reason: String },
     LockspaceHeld { epoch: u64 },
@@ -205,11 +207,11 @@ impl fmt::Display for Trace {
             Self::CutsLoad { ups } => write!(f, "orders UPS {ups} to cut its load, and to give power again with mains"),
             Self::NotCut { ups, reason } => write!(f, "UPS {ups} does not take the order: {reason}"),
             Self::Duty { node, standby, maintenance, disarmed } => {
-                let words = [(standby, "standby"), (maintenance, "maintenance"), (disarmed, "disarmed")];
+                let words = [(standby, "in standby"), (maintenance, "in maintenance"), (disarmed, "disarmed")];
                 let set: Vec<&str> = words.iter().filter(|(on, _)| **on).map(|(_, word)| *word).collect();
                 match set.as_slice() {
                     [] => write!(f, "{node} takes part again, as the operator wants"),
-                    set => write!(f, "{node} is in {}, as the operator wants", set.join(" and ")),
+                    set => write!(f, "{node} is {}, as the operator wants", set.join(" and ")),
                 }
             }
             Self::Disarmed => write!(f, "the cluster is disarmed, as the operator wants: nobody is fenced"),
@@ -262,6 +264,8 @@ impl fmt::Display for Trace {
             Self::NotReserved { reason } => {
                 write!(f, "the storage has no epoch for this generation's claims: {reason}")
             }
+            Self::Decided => write!(f, "recalls what the operator had decided before"),
+            Self::NotKept { reason } => write!(f, "what the operator has decided is not kept: {reason}"),
             Self::Epoch { epoch } => write!(f, "the storage takes this generation's claims as epoch {epoch}"),
             Self::NotSuspended { vm, reason } => write!(f, "VM {vm} was not suspended: {reason}"),
             Self::LockspaceHeld { epoch } => {

@@ -17,6 +17,8 @@ pub const VERSION: u8 = 3;
 const OLDEST: u8 = 2;
 /// The first that knows editions of `cluster.toml`: nodes are added and removed by it.
 pub(crate) const EDITIONS: u8 = 3;
+/// The first that knows of decisions that outlive a generation.
+pub(crate) const DECISIONS: u8 = 3;
 
 /// The version to speak, at `best`, with peers that speak these at best.
 pub(crate) fn common(best: u8, peers: impl Iterator<Item = u8>) -> u8 {

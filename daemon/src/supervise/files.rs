@@ -1,5 +1,5 @@
-//! The VM files: the servant that mounts the shared file system and tells the node which VMs there are, and what
-//! operations read of one file.
+//! The VM files: the servant that mounts the shared file system and tells the node which VMs there are, and what the operator
+//! has decided of them; and what operations read of one file.
 //!
 //! A file counts when `xl` itself takes it, in a dry run. One that it refuses is said once, and does not stop the others.
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cluster::config::{Config, FileSystem, SHARED, VmSpec};
+use cluster::config::{Config, Decisions, FileSystem, SHARED, VmSpec};
 use cluster::event::{Event, VmFile};
 use cluster::limits;
 use cluster::words::{Edition, Instant, Mebibytes, VmName};
@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 use super::child::xl;
 use super::clock::now;
+use super::decisions;
 use super::import;
 use super::mailbox::{Post, Told};
 use super::shared::is_mounted;
@@ -214,7 +215,7 @@ fn mounted(disks: &Arc<Disks>) -> Result<(), String> {
 struct Files {
     edition: Option<Edition>,
     known: BTreeMap<VmName, (Stamps, Result<VmFile, String>)>,
-    told: Option<Vec<VmFile>>,
+    told: Option<Event>,
     problem: Option<String>,
 }
 
@@ -231,22 +232,32 @@ impl Files {
             self.known.clear();
             self.edition = Some(config.edition);
         }
-        match self.read(post, config) {
-            Ok(()) => self.problem = None,
-            Err(error) => {
-                let text = format!("{FILES}: {error}");
-                if self.problem.as_ref() != Some(&text) {
-                    post.tell(Told::Said(text.clone()));
-                    self.problem = Some(text);
-                }
-                return;
+        let read = self.read(post, config).map_err(|error| format!("{FILES}: {error}"));
+        let place = decisions::PLACE;
+        let decided =
+            read.and_then(|()| decisions::read(Path::new(place)).map_err(|error| format!("{place}: {error}")));
+        let (decisions, problem) = match decided {
+            Ok(Ok(decisions)) => (Some(decisions), None),
+            // The VMs must not wait for it: nobody but an operator could mend it.
+            Ok(Err(reason)) => {
+                (Some(Decisions::default()), Some(format!("{place} is not understood, and does not count: {reason}")))
             }
+            Err(reason) => (None, Some(reason)),
+        };
+        if let Some(problem) = problem.as_ref().filter(|problem| self.problem.as_ref() != Some(problem)) {
+            post.tell(Told::Said(problem.clone()));
         }
+        self.problem = problem;
+        if !is_mounted() {
+            // It went while it was read: what was not found there says nothing.
+            return;
+        }
+        let Some(decisions) = decisions else { return };
         let good = self.known.values().filter_map(|(_, file)| file.as_ref().ok());
-        let good: Vec<VmFile> = good.take(limits::VMS).cloned().collect();
-        if self.told.as_ref() != Some(&good) {
-            self.told = Some(good.clone());
-            post.tell(Told::Event(Event::Read { files: good }));
+        let event = Event::Read { files: good.take(limits::VMS).cloned().collect(), decisions };
+        if self.told.as_ref() != Some(&event) {
+            self.told = Some(event.clone());
+            post.tell(Told::Event(event));
         }
     }
 

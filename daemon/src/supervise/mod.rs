@@ -14,6 +14,7 @@
 
 mod child;
 mod clock;
+mod decisions;
 pub(crate) mod events;
 mod files;
 mod import;

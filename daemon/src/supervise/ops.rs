@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use hw::ap7921::Relay;
 
 use super::child::{self, xl};
 use super::clock::until;
+use super::decisions;
 use super::files;
 use super::mailbox::{Post, Told};
 use super::power::{self, Turns};
@@ -93,6 +95,7 @@ impl Desk {
                 Some(shared) => shared.obey(order, deadline),
                 None => Err("this machine has no shared GFS2".to_owned()),
             },
+            Work::Keep(decisions) => decisions::keep(Path::new(decisions::PLACE), &decisions, deadline),
             Work::CutLoad { ups } => ups::cut_load(&self.site, &self.lines, ups, deadline),
             Work::Bar { slot, incarnation } => return self.bar(slot, incarnation, deadline),
         };

@@ -269,7 +269,8 @@ impl World {
             .or_else(|| self.generations_never_fall(at, work))
             .or_else(|| self.fenced_before_recovered(at, work))
             .or_else(|| self.memory_is_not_oversubscribed(at, work))
-            .or_else(|| self.the_removed_run_nothing(at, work));
+            .or_else(|| self.the_removed_run_nothing(at, work))
+            .or_else(|| self.the_stopped_stay_stopped(at, work));
         self.breaks(breach);
     }
 

@@ -108,8 +108,8 @@ impl World {
         };
         self.plan(after, Happening::Tell { at, life, event: Event::Shared { state } });
         if mounted {
-            let files = self.files();
-            self.plan(after, Happening::Tell { at, life, event: Event::Read { files } });
+            let event = self.reads();
+            self.plan(after, Happening::Tell { at, life, event });
         }
     }
 

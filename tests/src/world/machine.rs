@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::config::{Config, VmSpec};
-use cluster::event::{Domain, Event, Request, RequestId, VmFile};
+use cluster::config::Config;
+use cluster::event::{Domain, Event, Request, RequestId};
 use cluster::node::{Boot, Node, VERSION};
-use cluster::words::{ClusterGeneration, Failing, Incarnation, Instant, LinkId, VmName};
+use cluster::words::{ClusterGeneration, Failing, Incarnation, Instant, LinkId};
 
 use super::clock::Clock;
 use super::lockspace::Kernel;
-use super::{Happening, VM_MEMORY, World};
+use super::{Happening, World};
 
 /// How long a machine takes from power to supervisor.
 const BOOT: Duration = Duration::from_secs(12);
@@ -265,6 +265,7 @@ impl World {
         if self.machine(at).node.is_some() {
             let id = RequestId(self.order);
             self.order += 1;
+            self.note_asked(&request);
             self.tell(at, Event::Asked { id, request });
         }
     }
@@ -291,7 +292,7 @@ impl World {
             // It says so on its screen, until somebody has added it.
             return self.plan(BOOT, Happening::Start { at, boot });
         };
-        let files = self.files();
+        let reads = self.reads();
         let machine = self.machine(at);
         if !core::mem::replace(&mut machine.up, true) && machine.watchdog {
             self.plan(WATCHDOG, Happening::Watchdog { at, boot });
@@ -313,23 +314,7 @@ impl World {
         if at > 0 && self.gfs2() {
             self.tell_shared(at, LOOK);
         } else if at > 0 {
-            self.plan(LOOK * 2, Happening::Tell { at, life, event: Event::Read { files } });
-        }
-    }
-
-    /// The VMs' files, as every node sees them.
-    pub(super) fn files(&self) -> Vec<VmFile> {
-        let spec = |name: &VmName| self.specs.get(name).cloned().unwrap_or_default();
-        let file = |name: &VmName| VmFile { name: name.clone(), memory: VM_MEMORY, spec: spec(name) };
-        self.vms.iter().map(file).collect()
-    }
-
-    /// The operator writes a VM's file anew, and every node reads it.
-    pub(super) fn write_file(&mut self, vm: VmName, spec: VmSpec) {
-        self.specs.insert(vm, spec);
-        for at in 1..self.size() {
-            let (life, files) = (self.machine(at).life, self.files());
-            self.plan(LOOK, Happening::Tell { at, life, event: Event::Read { files } });
+            self.plan(LOOK * 2, Happening::Tell { at, life, event: reads });
         }
     }
 

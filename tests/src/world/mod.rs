@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::config::{Config, VmSpec};
+use cluster::config::{Config, Decisions, VmSpec};
 use cluster::event::{Answer, Domain, Event, Outcome, RequestId, StreamId};
 use cluster::words::{Incarnation, Instant, LinkId, Mebibytes, OpId, VmName};
 
 mod chance;
 pub mod chaos;
 mod clock;
+mod decisions;
 mod invariants;
 mod lockspace;
 mod machine;
@@ -86,6 +87,8 @@ enum Happening {
     HandOver(shell::Migration),
     /// A kernel works on what it was told to do with its lockspace.
     Kernel(lockspace::Step),
+    /// A shell writes what the operator has decided.
+    Keep { caller: Caller, decisions: Decisions },
     /// A relay of the power switch moves.
     Relay { fed: usize, on: bool, order: u64 },
     /// A driver reads outlets back.
@@ -137,6 +140,7 @@ pub struct World {
     vms: Vec<VmName>,
     /// What the operator has written into the VMs' files.
     specs: BTreeMap<VmName, VmSpec>,
+    kept: decisions::Kept,
     log: Vec<String>,
     breach: Option<String>,
     history: invariants::History,
@@ -186,6 +190,7 @@ impl World {
             answers: BTreeMap::new(),
             vms: (0..shape.vms).filter_map(|n| VmName::new(&format!("x{n}"))).collect(),
             specs: BTreeMap::new(),
+            kept: decisions::Kept::default(),
             log: Vec::new(),
             breach: None,
         }
@@ -285,6 +290,7 @@ impl World {
             | Happening::GiveUp { .. }
             | Happening::HandOver(_)
             | Happening::Kernel(_)
+            | Happening::Keep { .. }
             | Happening::Relay { .. }
             | Happening::ReadBack(..)
             | Happening::UpsLoad { .. } => Duration::ZERO,
@@ -307,6 +313,7 @@ impl World {
             Happening::GiveUp { stream } => self.refuse(stream),
             Happening::HandOver(migration) => self.hand_over(migration),
             Happening::Kernel(step) => self.kernel_steps(step),
+            Happening::Keep { caller, decisions } => self.write_decisions(caller, decisions),
             Happening::Relay { fed, on, order } => self.relay(fed, on, order),
             Happening::ReadBack(caller, switching) => self.read_back(caller, switching),
             Happening::UpsLoad { ups, on, order } => self.ups_load(ups, on, order),

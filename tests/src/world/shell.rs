@@ -121,6 +121,7 @@ impl World {
                 self.done(caller, outcome);
             }
             Work::CutLoad { ups } => self.cut_load(caller, ups),
+            Work::Keep(decisions) => self.keep_decisions(caller, decisions),
             Work::Lockspace(order) => self.order_kernel(caller, order, until),
             Work::Bar { incarnation, .. } => {
                 self.barred.insert(incarnation);

@@ -93,10 +93,15 @@ impl Node {
         let stuck = self.shared.stuck().is_some_and(|at| now.since(at) >= self.config.timing.warntime) && self.idle();
         let hopeless = stuck || now.since(since) >= self.config.timing.evacuation * 3;
         if ((free && last) || hopeless) && !self.ops.cut_load() {
-            self.powering_off = true;
-            actions.push(Action::Trace(Trace::PoweringOff));
-            actions.push(Action::PowerOff);
+            self.power_off(actions);
         }
+    }
+
+    /// Has the machine switch itself off.
+    pub(super) fn power_off(&mut self, actions: &mut Actions) {
+        self.powering_off = true;
+        actions.push(Action::Trace(Trace::PoweringOff));
+        actions.push(Action::PowerOff);
     }
 
     /// Whether this node need not wait for others to go before it: it is not the last, or they are off.

@@ -2,7 +2,8 @@
 //!
 //! A member goes by what was committed. Whoever belongs to no generation takes what a living one tells, be it newer
 //! or older; where there is none, seekers take the newest that any of them has, and form by that. A node that finds its slot
-//! taken from it takes no part any more: a node that was removed and comes back does not even know until it is told.
+//! taken from it takes no part any more, and powers off, as it was when it was removed: one that comes back does not know until it
+//! is told, and only another boot could take another slot.
 
 use std::sync::Arc;
 
@@ -74,6 +75,7 @@ impl Node {
             self.host.refuse_all(actions);
             self.belonging = Err(Seeking::default());
             self.dc = None;
+            self.power_off(actions);
             return;
         }
         self.hearing.configured(now, config.shared_links(slot));

@@ -24,6 +24,7 @@ pub(super) fn failure(config: &Config, work: &Work, reason: &str) -> Option<Trac
         Work::Destroy { domain } => Some(Trace::NotDestroyed { domain: domain.clone(), reason }),
         Work::Suspend { vm } => Some(Trace::NotSuspended { vm: vm.clone(), reason }),
         Work::Reserve => Some(Trace::NotReserved { reason }),
+        Work::Keep(_) => Some(Trace::NotKept { reason }),
         Work::CutLoad { ups } => {
             let ups = config.ups(*ups).map(|ups| ups.name.clone()).unwrap_or_default();
             Some(Trace::NotCut { ups, reason })

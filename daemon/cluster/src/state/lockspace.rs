@@ -136,6 +136,11 @@ impl Lockspace {
         self.mounts.get(&slot).is_none_or(|mount| mount.mounted)
     }
 
+    /// Those that have it mounted, in order.
+    pub(crate) fn mounted(&self) -> impl Iterator<Item = Slot> {
+        self.mounts.iter().filter(|(_, mount)| mount.mounted).map(|(slot, _)| *slot)
+    }
+
     /// Those that could not mount it.
     pub(crate) fn failed(&self) -> impl Iterator<Item = Identity> {
         self.mounts.values().filter(|mount| mount.stands == Stands::Failed).map(|mount| mount.identity)

@@ -1,7 +1,7 @@
 //! What concerns slots: who fills them, who is to be fenced, what the operator has set aside.
 
-use super::{Duty, Member, Phase, Standing, State, name};
-use crate::config::{Config, Level};
+use super::{Member, Phase, Standing, State, name};
+use crate::config::{Config, Duty, Level};
 use crate::event::Machine;
 use crate::fencing::{Cause, Death, Method, Proven};
 use crate::trace::Trace;

@@ -3,18 +3,19 @@
 //! [`State::apply`] is the whole transition: a command that does not fit the present state (an older generation, another
 //! owner, another incarnation) changes nothing. So a command may be proposed again and again until its effect is seen,
 //! and an order that was overtaken dies here, on every node alike. `members.rs` has what concerns slots, `vms.rs` what
-//! concerns VMs, `roster.rs` which slots there are.
+//! concerns VMs, `roster.rs` which slots there are, `decisions.rs` what of it outlives a generation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, VmSpec};
+use crate::config::{Config, Decisions, Duty, VmSpec};
 use crate::event::{Machine, Transfer, VmFile};
 use crate::fencing::{Cause, Death, Proven};
 use crate::trace::Trace;
 use crate::words::{ClusterGeneration, Generation, Identity, Mebibytes, Role, Slot, Supply, UpsId, View, VmName};
 
+mod decisions;
 mod lockspace;
 mod members;
 mod power;
@@ -89,6 +90,8 @@ pub(crate) enum Command {
     MountAgain(Identity),
     /// The next edition of `cluster.toml`: one node more, or one less. Since version 3.
     Configure(String),
+    /// A host has read what the operator had decided before this generation. Since version 3.
+    Recall(Decisions),
 }
 
 /// How a VM is ended on purpose.
@@ -149,17 +152,6 @@ pub(crate) struct Member {
     pub(crate) withdrawn: bool,
     /// What its machine is, once it has said so.
     pub(crate) machine: Option<Machine>,
-}
-
-/// What the operator has set aside in one slot, whoever fills it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Duty {
-    /// It takes no VMs, and those that it has are moved away.
-    pub(crate) standby: bool,
-    /// The cluster touches nothing there.
-    pub(crate) maintenance: bool,
-    /// It is neither fenced nor fences itself.
-    pub(crate) disarmed: bool,
 }
 
 /// Where a VM is in its life. Every phase but `Stopped` and `Failed` has an owner.
@@ -248,6 +240,10 @@ pub(crate) struct State {
     /// The edition of `cluster.toml` that holds. It stands behind all else when the state is a snapshot.
     #[serde(skip)]
     pub(crate) roster: Roster,
+    /// The VMs that are to be left stopped, and whose files were not read yet; `None` until it is known what the operator had
+    /// decided before this generation. It stands behind the edition.
+    #[serde(skip)]
+    pub(crate) recalled: Option<BTreeSet<VmName>>,
 }
 
 impl State {
@@ -277,6 +273,7 @@ impl State {
             vms: BTreeMap::new(),
             lockspace,
             roster: Roster::of(config),
+            recalled: None,
         }
     }
 
@@ -360,6 +357,7 @@ impl State {
                 None
             }
             Command::Configure(text) => self.configure(config, text),
+            Command::Recall(decisions) => return self.recall(config, decisions),
         };
         said.into_iter().collect()
     }

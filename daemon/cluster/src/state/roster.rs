@@ -41,17 +41,19 @@ enum Change {
 impl State {
     /// The state as a snapshot. What version 3 has added stands at its end.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        match (postcard::to_allocvec(self), postcard::to_allocvec(&self.roster)) {
-            (Ok(state), Ok(roster)) => [state, roster].concat(),
+        match (postcard::to_allocvec(self), postcard::to_allocvec(&(&self.roster, &self.recalled))) {
+            (Ok(state), Ok(added)) => [state, added].concat(),
             (Err(error), _) | (_, Err(error)) => panic!("the state is plain data and always encodes: {error}"),
         }
     }
 
-    /// A snapshot's state. One of version 2 says nothing of editions: then everybody has the same file as this node.
+    /// A snapshot's state. One of version 2 says nothing of editions: then everybody has the same file as this node, and nobody
+    /// has asked what was decided before.
     pub(crate) fn from_bytes(bytes: &[u8], config: &Config) -> Option<Self> {
         let (state, rest) = postcard::take_from_bytes::<Self>(bytes).ok()?;
-        let roster = if rest.is_empty() { Roster::of(config) } else { postcard::from_bytes(rest).ok()? };
-        Some(Self { roster, ..state })
+        let old = || Some((Roster::of(config), None));
+        let (roster, recalled) = if rest.is_empty() { old()? } else { postcard::from_bytes(rest).ok()? };
+        Some(Self { roster, recalled, ..state })
     }
 
     /// What `next` changes, if it is one node.
@@ -159,9 +161,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{NodeConfig, VmSpec};
+    use crate::config::{Duty, NodeConfig, VmSpec};
     use crate::event::VmFile;
-    use crate::state::{Command, Duty, Phase};
+    use crate::state::{Command, Phase};
     use crate::words::{ClusterGeneration, Incarnation, Life, Mebibytes, VmName};
 
     const NODE3: &str = "name = \"node3\"\noutlets = [{ pdu = \"pdu1\", outlet = 4 }]\n\

@@ -83,7 +83,8 @@ impl State {
                 vm.spec = file.spec;
             } else if self.vms.len() < limits::VMS {
                 said.push(Trace::Defined { vm: file.name.clone(), memory: file.memory });
-                self.vms.insert(file.name.clone(), Vm::new(file));
+                let stopped = self.recalled.as_mut().is_some_and(|stopped| stopped.remove(&file.name));
+                self.vms.insert(file.name.clone(), Vm { wanted: !stopped, ..Vm::new(file) });
             }
         }
         said

@@ -57,7 +57,7 @@ impl Trace {
         let kind = kinds! { self;
             Critical: Inquorate FencedAlive SelfFencing PastHelp;
             Error: Failing SaysFailing Absent NotArmed NotFenced DrillFailed Lost NoRoom NotStarted GaveUp NotMoved NotPushed
-                NotDestroyed NotShutDown NotSuspended NotPoweredOn NotReserved NotCut NotHeld NotMounted NotLetGo
+                NotDestroyed NotShutDown NotSuspended NotPoweredOn NotReserved NotKept NotCut NotHeld NotMounted NotLetGo
                 WasRemoved;
             Warning: Quiet LinkQuiet Abandoned Suspected SuspectedFailing Fencing Barring AwaitingWatchdog Spared
                 UpsSilent Supply Withdrawn Sheds Disarmed Refused MakesRoom Ended Stays Destroying DoesWithout Malformed
@@ -65,7 +65,7 @@ impl Trace {
             Notice: Up Back LinkBack Forming Joined BecameDc NoLongerDc Quorate Filled Recalled Fenced DrillPassed UpsHeard Remains
                 Waking CutsLoad Duty Armed Wanted Unwanted Asked PoweringOn PoweredOn Leaving Left PoweringOff
                 Added Removed Configured;
-            Informational: Speaks Heard Defined Adopted Assigned Creating Resuming Started Moving Pulling Pushing Moved
+            Informational: Decided Speaks Heard Defined Adopted Assigned Creating Resuming Started Moving Pulling Pushing Moved
                 ShuttingDown Suspending Epoch LockspaceHeld LockspaceRuns Mounting Mounted LettingGo LetGo;
         };
         let Self::Supply { supply, .. } = self else { return kind };
