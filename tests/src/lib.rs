@@ -6,6 +6,7 @@
 pub mod cases;
 pub mod drill;
 pub mod drill_attacks;
+pub mod drill_media;
 pub mod drill_ups;
 pub mod journal;
 pub mod pdu;

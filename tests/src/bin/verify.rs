@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use holdfast_tests::rack::artefacts::{rack_dir, workspace};
 use holdfast_tests::rack::{Options, Rack};
-use holdfast_tests::{drill, drill_attacks, drill_ups, setup};
+use holdfast_tests::{drill, drill_attacks, drill_media, drill_ups, setup};
 
 /// Lines shown of each console when the rack failed.
 const TAIL: NonZero<u16> = NonZero::new(40).expect("not 0");
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         run.step("tests", || cargo(&["test", "--workspace", "--features", "holdfast-tests/world"]));
         run.step("simulator", || cargo(&["sim", "--seeds", SEEDS]));
         run.step("image", || cargo(&["image"]));
+        run.step("media", || drill_media::media_check_themselves(&rack_dir().with_file_name("media")));
         rack(&mut run);
     }
     run.close()

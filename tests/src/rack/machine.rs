@@ -23,7 +23,7 @@ use super::layout::{Firmware, Machine, Medium, Nic};
 use super::serial::Line;
 
 /// The firmware of machines with UEFI.
-const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
+pub const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
 
 /// A disk of a machine.
 #[derive(Debug, Clone)]
