@@ -9,6 +9,7 @@ mod calendar;
 mod cases;
 mod firewall;
 mod genetlink;
+mod gfs2;
 mod hotplug;
 mod init;
 mod join;

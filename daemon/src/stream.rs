@@ -68,6 +68,8 @@ pub(crate) enum Service {
     Join(JoinRequest),
     /// Something about the gateway's disks; the answer is followed, when it is done, by how things are then or why it was refused.
     Volume(Opaque),
+    /// Of a node that has the shared file system mounted: so many more journals in it. The answer is followed by what came of it.
+    Journals(u8),
 }
 
 /// One encrypted connection.

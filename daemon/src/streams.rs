@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use cluster::words::{Incarnation, Role};
 
+use crate::gfs2;
 use crate::init::{self, Site};
 use crate::join::desk::{Admission, Decision, Desk, Waiting};
 use crate::join::{self, Hello, Told};
@@ -34,6 +35,7 @@ use store::Store;
 pub(crate) mod claims;
 mod gate;
 pub(crate) mod orders;
+mod shared;
 pub(crate) mod storage;
 pub(crate) mod store;
 mod volumes;
@@ -233,6 +235,13 @@ impl Server {
             }
             (Service::Disk(_) | Service::Claim(_) | Service::Volume(_), None) => {
                 stream.answer(&Err(Refusal::Other("this node serves no storage".to_owned())))
+            }
+            (Service::Journals(_), _) if !gfs2::is_mounted() => {
+                stream.answer(&Err(Refusal::Other("it has not mounted the shared file system".to_owned())))
+            }
+            (Service::Journals(count), _) => {
+                stream.answer(&Ok(()))?;
+                stream.tell(&gfs2::add_journals(*count))
             }
             (Service::Join(request), _) => {
                 let none = || "this node lets nobody join".to_owned();

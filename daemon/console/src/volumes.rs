@@ -37,6 +37,22 @@ pub enum VolumeRequest {
         /// Which.
         export: String,
     },
+    /// To have the file system on the shared disk looked through, and repaired if it is to be.
+    Check {
+        /// Which export.
+        export: String,
+        /// Whether what is wrong is to be repaired; otherwise nothing is changed.
+        repair: bool,
+        /// What was typed: its name.
+        typed: String,
+    },
+    /// To have more journals made in the file system on the shared disk.
+    Journals {
+        /// Which export.
+        export: String,
+        /// What was typed: how many.
+        typed: String,
+    },
     /// To delete an export and what is on it.
     Delete {
         /// Which.
@@ -53,6 +69,8 @@ impl VolumeRequest {
             Self::Take { typed, .. }
             | Self::Create { typed }
             | Self::Grow { typed, .. }
+            | Self::Check { typed, .. }
+            | Self::Journals { typed, .. }
             | Self::Delete { typed, .. } => Some(typed),
             Self::List | Self::Snapshot { .. } => None,
         }
@@ -86,6 +104,8 @@ pub struct Volumes {
     pub exports: Vec<Exported>,
     /// The disks that could be taken for the volume group.
     pub disks: Vec<Disk>,
+    /// What there is to say of what was done, in words for the operator.
+    pub said: Option<String>,
 }
 
 /// The volume group.
@@ -116,6 +136,8 @@ pub struct Exported {
     pub claims: Vec<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// Whether it carries the file system that all nodes mount and write to.
+    pub shared: bool,
 }
 
 /// A disk that could be taken.
@@ -140,12 +162,14 @@ pub(crate) struct Dealings {
     pub(crate) listing: bool,
     /// What it was asked for last, and what came of that.
     asked: Option<(VolumeRequest, Reply)>,
+    /// What the gateway has said of it.
+    said: Option<String>,
 }
 
 impl Dealings {
     /// The supervisor is there, and knows nothing of what was before.
     pub(crate) fn begin(&mut self) {
-        *self = Self { asked: self.asked.take(), ..Self::default() };
+        *self = Self { asked: self.asked.take(), said: self.said.take(), ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
@@ -158,7 +182,7 @@ impl Dealings {
 
     /// The gateway is being asked for this.
     pub(crate) fn ask(&mut self, request: &VolumeRequest) {
-        self.asked = Some((request.untyped(), Reply::Awaited));
+        (self.asked, self.said) = (Some((request.untyped(), Reply::Awaited)), None);
     }
 
     /// The question is put again.
@@ -176,6 +200,7 @@ impl Dealings {
             return;
         }
         if let Some((_, reply)) = self.asked.as_mut().filter(|(asked, _)| *asked == to.untyped()) {
+            self.said = outcome.as_ref().ok().and_then(|volumes| volumes.said.clone());
             *reply = match &outcome {
                 Ok(_) => Reply::Agreed,
                 Err(reason) => Reply::Refused(reason.clone()),
@@ -189,6 +214,11 @@ impl Dealings {
     /// What came of that request, if it is what the gateway was asked for last.
     pub(crate) fn reply(&self, request: &VolumeRequest) -> Option<&Reply> {
         self.asked.as_ref().filter(|(asked, _)| *asked == request.untyped()).map(|(_, reply)| reply)
+    }
+
+    /// What the gateway has said of what it was asked for last.
+    pub(crate) fn said(&self) -> Option<&str> {
+        self.said.as_deref()
     }
 
     /// Whether the gateway has still to answer.

@@ -19,7 +19,7 @@
 //! gateway-agreed | gateway-refused TEXT   its answer to what it was asked last
 //! lock [open=yes] wrong=N wait=S       how the lock of a machine with a PIN stands
 //! group MIB free=MIB problem=TEXT | export NAME .. | disk NAME ..   the same of the gateway's disks
-//! disks | disks-done | disks-refused TEXT   it tells the same once more, has done what it was asked last, or refuses it
+//! disks | disks-done [TEXT] | disks-refused TEXT   it tells the same once more, has done what it was asked last, or refuses it
 //! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
@@ -111,6 +111,7 @@ fn run(commands: &str) -> String {
             }
             "gateway-refused" => vec![Input::Joining(JoinAnswer { to: join.clone(), outcome: Err(rest.to_owned()) })],
             "group" | "export" | "disk" | "disks" | "disks-done" => {
+                volumes.said = (word == "disks-done" && !rest.is_empty()).then(|| rest.replace('|', "\n"));
                 match word {
                     "group" => (volumes.group, volumes.problem) = (words.group(), words.find("problem")),
                     "export" => put(&mut volumes.exports, words.exported(), |export| export.name.clone()),
@@ -304,6 +305,7 @@ impl<'a> Words<'a> {
             clients: self.list("clients"),
             claims: self.list("claims"),
             problem: self.find("problem"),
+            shared: self.find("gfs2").is_some(),
         }
     }
 

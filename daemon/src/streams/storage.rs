@@ -5,7 +5,7 @@
 //! which it does (and the kernel for it, whatever it does) only when no request of that connection is being worked on any
 //! more. So a claim that was granted, and a bar that was confirmed, mean that nothing of the old is still to come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -20,6 +20,7 @@ use super::claims::{Boot, Claimant, Claims, Refusal, Right};
 use super::gate::Gate;
 use super::store::Store;
 use super::volumes::Shelf;
+use crate::gfs2;
 use crate::nbd::negotiate::{Export, negotiate};
 use crate::stream::Stream;
 
@@ -56,11 +57,13 @@ pub(crate) struct Claiming {
 pub(super) struct Storage {
     pub(super) exports: Vec<config::Export>,
     /// The disk that all nodes write to, if there is one.
-    shared: Option<String>,
+    pub(super) shared: Option<String>,
+    /// What the file system on it calls its locks.
+    pub(super) table: String,
     /// Where the NBD server answers.
     server: PathBuf,
     /// How long one waits for another's requests: [`DRAIN`].
-    drain: Duration,
+    pub(super) drain: Duration,
     pub(super) desk: Mutex<Desk>,
     /// The exports that are volumes.
     pub(super) shelf: Shelf,
@@ -73,8 +76,8 @@ pub(super) struct Desk {
     pub(super) claims: Claims,
     store: Store<Claims>,
     pub(super) open: BTreeMap<u64, Connection>,
-    /// The disk that is being deleted: nobody gets it.
-    pub(super) withheld: Option<String>,
+    /// The disks that nobody gets now, and what is done with each: it is being ..
+    pub(super) withheld: BTreeMap<String, &'static str>,
     next: u64,
 }
 
@@ -149,12 +152,10 @@ impl Desk {
         }
     }
 
-    /// Refuses a disk that is being deleted.
+    /// Refuses a disk that is withheld.
     fn offer(&self, disk: &str) -> Result<(), Refusal> {
-        match &self.withheld {
-            Some(withheld) if withheld == disk => Err(Refusal::Busy(format!("disk {disk} is being deleted"))),
-            Some(_) | None => Ok(()),
-        }
+        let what = self.withheld.get(disk);
+        what.map_or(Ok(()), |what| Err(Refusal::Busy(format!("disk {disk} is being {what}"))))
     }
 
     fn allows(&self, connection: &Connection) -> bool {
@@ -169,6 +170,19 @@ impl Desk {
     }
 }
 
+/// Keeps a disk from everybody for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Withheld<'a> {
+    storage: &'a Storage,
+    name: String,
+}
+
+impl Drop for Withheld<'_> {
+    fn drop(&mut self) {
+        self.storage.desk().withheld.remove(&self.name);
+    }
+}
+
 impl Storage {
     /// The disks of the configuration, as `server` serves them, with the claims of `store`.
     pub(super) fn new(
@@ -177,10 +191,10 @@ impl Storage {
         drain: Duration,
         (store, claims): (Store<Claims>, Claims),
     ) -> Self {
-        let desk = Desk { claims, store, open: BTreeMap::new(), withheld: None, next: 0 };
+        let desk = Desk { claims, store, open: BTreeMap::new(), withheld: BTreeMap::new(), next: 0 };
         let shared = (config.shared == FileSystem::Gfs2).then(|| SHARED.to_owned());
-        let (exports, desk) = (config.exports.clone(), Mutex::new(desk));
-        Self { exports, shared, server, drain, desk, shelf: Shelf::of(config), drained: Condvar::new() }
+        let (exports, table, desk) = (config.exports.clone(), gfs2::table(&config.name), Mutex::new(desk));
+        Self { exports, shared, table, server, drain, desk, shelf: Shelf::of(config), drained: Condvar::new() }
     }
 
     /// Serves one connection until it ends.
@@ -307,6 +321,31 @@ impl Storage {
         let export = self.exports.iter().find(|export| export.name == disk).cloned();
         let none = || format!("the gateway exports no disk {disk}: neither cluster.toml nor its volume group has one");
         export.or_else(|| self.volume(disk)).ok_or_else(|| Refusal::Missing(none()))
+    }
+
+    /// From now on nobody gets a disk: it is being `what`.
+    ///
+    /// # Errors
+    /// It is withheld already, or somebody is connected to it.
+    pub(super) fn withhold(&self, name: &str, what: &'static str) -> Result<Withheld<'_>, String> {
+        let mut desk = self.desk();
+        if let Some(what) = desk.withheld.get(name) {
+            return Err(format!("it is being {what} already"));
+        }
+        match desk.open.values().find(|connection| connection.wanted.disk == name) {
+            Some(connection) => Err(format!("{} is connected to it", connection.wanted.boot.node)),
+            None => {
+                desk.withheld.insert(name.to_owned(), what);
+                Ok(Withheld { storage: self, name: name.to_owned() })
+            }
+        }
+    }
+
+    /// The nodes that are connected to a disk.
+    pub(super) fn clients(&self, name: &str) -> BTreeSet<String> {
+        let desk = self.desk();
+        let wanted = desk.open.values().map(|connection| &connection.wanted);
+        wanted.filter(|wanted| wanted.disk == name).map(|wanted| wanted.boot.node.clone()).collect()
     }
 
     /// A process of the NBD server that waits for requests to a disk.

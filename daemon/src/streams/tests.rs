@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::thread::JoinHandle;
 
 use cluster::config::Config;
+use cluster::status::Status;
 use cluster::words::{Claim, Generation, VmName};
 
 use super::claims::Claimant;
@@ -14,8 +15,10 @@ use super::*;
 use crate::nbd::negotiate::Export;
 use crate::nbd::tests_server::{self, BYTE, SIZE, until};
 use crate::secrets::tests_key;
+use crate::supervise::menu_link::ToMenu;
 use crate::volumes::tests_bench;
 
+mod shared;
 mod volumes;
 
 const GOOD: &str = include_str!("../../cluster/src/config/good.toml");
@@ -108,6 +111,22 @@ fn serve(storage: Storage) -> (Arc<Server>, u16) {
     let serving = Arc::clone(&server);
     thread::spawn(move || serving.listen(&listener));
     (server, port)
+}
+
+/// A supervisor that tells what it is told to.
+fn supervisor(socket: &Path) -> Arc<Mutex<Status>> {
+    let status = Arc::new(Mutex::new(Status::default()));
+    let told = Arc::clone(&status);
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        for mut menu in listener.incoming().flatten() {
+            let status = ToMenu::Status(Box::new(told.lock().unwrap().clone()));
+            for message in [ToMenu::Problem("no UPS".to_owned()), status] {
+                writeln!(menu, "{}", serde_json::to_string(&message).unwrap()).unwrap();
+            }
+        }
+    });
+    status
 }
 
 fn refusal(error: io::Error) -> Refusal {

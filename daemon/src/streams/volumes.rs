@@ -5,7 +5,6 @@
 //! connected, and no VM that has claimed it runs as far as a quorate cluster knows. Its claims stay in the table, so that an
 //! older one is refused for ever, even on a new export of that name.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -76,16 +75,18 @@ impl Storage {
     /// # Errors
     /// It is refused or fails, in words for the operator.
     pub(super) fn volumes(&self, request: &VolumeRequest) -> Result<Volumes, String> {
+        // The file system on the shared disk may be no volume, and may take long: nobody waits for it.
+        let said = self.look_after(request)?;
         let mut held = self.shelf.group.lock().unwrap_or_else(PoisonError::into_inner);
         let (group, found) = &mut *held;
-        if *request != VolumeRequest::List {
+        if *request != VolumeRequest::List && said.is_none() {
             let report = group.report()?;
             let done = self.act(group, &report, request);
             *found = None;
             done?;
         }
         let found = self.found(group, found);
-        Ok(self.tell(found))
+        Ok(Volumes { said, ..self.tell(found) })
     }
 
     /// The volume of that name. Where there is none, a disk of the group may have been found since.
@@ -129,17 +130,17 @@ impl Storage {
 
     fn act(&self, group: &Group, report: &Report, request: &VolumeRequest) -> Result<(), String> {
         match request {
-            VolumeRequest::List => Ok(()),
+            VolumeRequest::List | VolumeRequest::Check { .. } | VolumeRequest::Journals { .. } => Ok(()),
             VolumeRequest::Take { disk, blank, typed } => group.take(report, disk, *blank, typed),
             VolumeRequest::Create { typed } => self.serve_new(&group.create(report, typed)?),
             VolumeRequest::Grow { export, typed } => group.grow(report, export, typed),
             VolumeRequest::Snapshot { export } => self.serve_new(&group.snapshot(report, export)?),
             VolumeRequest::Delete { export, typed } => {
                 Group::may_delete(report, export, typed)?;
-                self.withhold(export)?;
-                let done = self.unclaimed(export).and_then(|()| group.delete(export)).and_then(|()| self.publish());
-                self.desk().withheld = None;
-                done
+                let _withheld = self.withhold(export, "deleted")?;
+                self.unclaimed(export)?;
+                group.delete(export)?;
+                self.publish()
             }
         }
     }
@@ -170,18 +171,6 @@ impl Storage {
             Ok(kill_process(pid, Signal::HUP)?)
         });
         told.map_err(|error| format!("nbd-server cannot be told: {error}"))
-    }
-
-    /// From now on nobody gets a disk.
-    fn withhold(&self, name: &str) -> Result<(), String> {
-        let mut desk = self.desk();
-        match desk.open.values().find(|connection| connection.wanted.disk == name) {
-            Some(connection) => Err(format!("{} is connected to it", connection.wanted.boot.node)),
-            None => {
-                desk.withheld = Some(name.to_owned());
-                Ok(())
-            }
-        }
     }
 
     /// Whether no VM that has claimed a disk can be running.
@@ -221,7 +210,7 @@ impl Storage {
         let group = report.as_ref().ok().and_then(|report| report.group);
         let group = group.map(|group| console::Group { mib: group.bytes >> 20, free_mib: group.free >> 20 });
         let problem = report.as_ref().map_or_else(|error| Some(error.clone()), Report::problem);
-        Volumes { group, problem, exports, disks: disks.clone() }
+        Volumes { group, problem, exports, disks: disks.clone(), said: None }
     }
 
     /// An export, and who uses it.
@@ -233,13 +222,11 @@ impl Storage {
             mib: bytes.as_ref().map_or(0, |bytes| bytes >> 20),
             moved_mib: moved(&export.device),
             problem: bytes.err().map(|error| format!("{}: {error}", export.device)),
+            clients: self.clients(&export.name).into_iter().collect(),
+            shared: self.shared.as_ref() == Some(&export.name),
             ..Exported::default()
         };
         let desk = self.desk();
-        let wanted = desk.open.values().map(|connection| &connection.wanted);
-        let clients: BTreeSet<&String> =
-            wanted.filter(|wanted| wanted.disk == export.name).map(|wanted| &wanted.boot.node).collect();
-        told.clients = clients.into_iter().cloned().collect();
         let claims = desk.claims.of(&export.name);
         told.claims = claims.map(|claimant| format!("VM {} on {}", claimant.vm, claimant.boot.node)).collect();
         told
@@ -258,7 +245,7 @@ fn moved(device: &str) -> Option<(u64, u64)> {
 }
 
 /// How things are, as this machine's supervisor tells it to a menu.
-fn status(supervisor: &Path) -> io::Result<Status> {
+pub(super) fn status(supervisor: &Path) -> io::Result<Status> {
     let socket = UnixStream::connect(supervisor)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     // As the menu itself reads it: the same code, which is not small.

@@ -9,8 +9,8 @@ use cluster::config::Decisions;
 use cluster::words::Instant;
 
 use super::clock::until;
-use super::files::MOUNT;
 use super::run::servant;
+use crate::gfs2::MOUNT;
 
 /// Where they are.
 pub(super) const PLACE: &str = "/shared/cluster/decisions.toml";

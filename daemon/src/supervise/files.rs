@@ -25,12 +25,10 @@ use super::clock::now;
 use super::decisions;
 use super::import;
 use super::mailbox::{Post, Told};
-use super::shared::is_mounted;
 use super::storage::{self, Disks};
+use crate::gfs2::{MOUNT, is_mounted};
 use crate::roster::Current;
 
-/// Where the shared file system is mounted.
-pub(super) const MOUNT: &str = "/shared";
 /// Where the VM files are.
 pub(super) const FILES: &str = "/shared/vms";
 /// Where the images of suspended VMs are.

@@ -13,8 +13,9 @@ use cluster::config::Config;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::clock::now;
-use super::files::{FILES, IMAGES, MOUNT};
+use super::files::{FILES, IMAGES};
 use super::storage::Disks;
+use crate::gfs2::MOUNT;
 
 /// The export with the files.
 const IMPORT: &str = "import";

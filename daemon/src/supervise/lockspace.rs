@@ -1,5 +1,5 @@
-//! The kernel's half of the shared file system: GFS2's superblock, and the DLM's lockspace in configfs and sysfs, written as
-//! `dlm_controld` would write them (Linux `fs/dlm/config.c`, `fs/dlm/lockspace.c`).
+//! The kernel's half of the shared file system: the DLM's lockspace in configfs and sysfs, written as `dlm_controld` would
+//! write it (Linux `fs/dlm/config.c`, `fs/dlm/lockspace.c`).
 //!
 //! A node's number in the DLM is its slot's, counted from 1.
 
@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use cluster::config::SHARED;
@@ -20,14 +19,6 @@ const ID: &str = "1396851026";
 const DONE: u32 = 0x40;
 /// Bytes of a `struct sockaddr_storage`.
 const SOCKADDR: usize = 128;
-
-/// Where GFS2 has its superblock, in bytes, and what it begins with.
-const SUPERBLOCK: u64 = 64 << 10;
-const MAGIC: [u8; 4] = 0x0116_1970_u32.to_be_bytes();
-/// Where in the superblock the protocol and the table of its locks are, and the bytes of each.
-const PROTOCOL: usize = 96;
-const TABLE: usize = 160;
-const NAME: usize = 64;
 
 /// The lockspace in this machine's kernel.
 #[derive(Debug)]
@@ -204,37 +195,6 @@ pub(super) fn has_withdrawn(table: &str) -> bool {
     fs::read_to_string(Path::new("/sys/fs/gfs2").join(table).join("withdraw")).is_ok_and(|text| text.trim() == "1")
 }
 
-/// Refuses a disk whose file system is not this cluster's.
-///
-/// # Errors
-/// What it is instead, and what to do.
-pub(super) fn check_superblock(device: &Path, table: &str) -> Result<(), String> {
-    let mut block = [0; 512];
-    let mut read = || fs::File::open(device)?.read_exact_at(&mut block, SUPERBLOCK);
-    read().map_err(|error| format!("{}: {error}", device.display()))?;
-    judge(&block, table).map_err(|problem| format!("disk {SHARED}: {problem}; nothing was changed on it"))
-}
-
-fn judge(block: &[u8; 512], table: &str) -> Result<(), String> {
-    if !block.starts_with(&MAGIC) {
-        return Err("it carries no GFS2".to_owned());
-    }
-    let text = |at: usize| {
-        let bytes = block.get(at..at + NAME).unwrap_or_default();
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
-    };
-    match (text(PROTOCOL), text(TABLE)) {
-        (protocol, _) if protocol != "lock_dlm" => {
-            Err(format!("its locks are of the kind `{protocol}`: make it with mkfs.gfs2 -p lock_dlm"))
-        }
-        (_, found) if found != table => {
-            Err(format!("its lock table is `{found}`, another cluster's; here it is `{table}`"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Makes a directory; whether it was missing.
 fn make(directory: &Path) -> io::Result<bool> {
     match fs::create_dir(directory) {
@@ -268,28 +228,6 @@ fn sockaddr(address: Ipv4Addr) -> [u8; SOCKADDR] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn superblock(protocol: &str, table: &str) -> [u8; 512] {
-        let mut block = [0; 512];
-        block[..4].copy_from_slice(&MAGIC);
-        block[PROTOCOL..PROTOCOL + protocol.len()].copy_from_slice(protocol.as_bytes());
-        block[TABLE..TABLE + table.len()].copy_from_slice(table.as_bytes());
-        block
-    }
-
-    #[test]
-    fn only_this_clusters_file_system_is_taken() {
-        assert_eq!(judge(&superblock("lock_dlm", "lab:shared"), "lab:shared"), Ok(()));
-        for (block, says) in [
-            ([0; 512], "it carries no GFS2"),
-            (superblock("lock_nolock", ""), "lock_nolock"),
-            (superblock("lock_dlm", "lab2:shared"), "lab2:shared"),
-            (superblock("lock_dlm", "lab:share"), "another cluster's"),
-        ] {
-            let problem = judge(&block, "lab:shared").unwrap_err();
-            assert!(problem.contains(says), "{problem}");
-        }
-    }
 
     /// What configfs and sysfs hold after each step; that the kernel obeys is for the rack to show.
     #[test]

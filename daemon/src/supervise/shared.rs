@@ -19,12 +19,12 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{now, until};
-use super::files::MOUNT;
-use super::lockspace::{Leaving, Lockspace, check_superblock, has_withdrawn};
+use super::lockspace::{Leaving, Lockspace, has_withdrawn};
 use super::mailbox::{Post, Told};
 use super::run::servant;
 use super::site::Site;
 use super::storage::Disks;
+use crate::gfs2::{self, MOUNT, check_superblock, is_mounted};
 use crate::roster::Current;
 use crate::secrets::Key;
 use crate::wireguard;
@@ -337,7 +337,7 @@ impl Shared {
 
     /// The name that GFS2 has for its locks.
     fn table(&self) -> String {
-        format!("{}:{SHARED}", self.current.get().name)
+        gfs2::table(&self.current.get().name)
     }
 
     /// Tells the node how things stand, if that is new.
@@ -389,16 +389,10 @@ fn newest(desk: &Desk, ticket: u64) -> Result<(), String> {
     if desk.ticket == ticket { Ok(()) } else { Err("a newer order has come".to_owned()) }
 }
 
-/// Whether the shared file system is mounted.
-pub(super) fn is_mounted() -> bool {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(1) == Some(MOUNT))
-}
-
 /// What GFS2 means by some errors.
 fn explained(error: Errno) -> String {
     match error {
-        Errno::USERS => "it has too few journals: one is needed for each node (gfs2_jadd adds some)".to_owned(),
+        Errno::USERS => gfs2::TOO_FEW.to_owned(),
         other => other.to_string(),
     }
 }

@@ -35,6 +35,12 @@ pub(crate) fn rows(facts: &Facts, name: &str) -> Vec<Row> {
         offer("Make it larger", VolumeRequest::Grow { export: of(), typed: nothing() });
         offer("Take a snapshot of it", VolumeRequest::Snapshot { export: of() });
     }
+    if export.shared {
+        let check = |repair| VolumeRequest::Check { export: of(), repair, typed: nothing() };
+        offer("Check the file system", check(false));
+        offer("Check and repair the file system", check(true));
+        offer("Add journals", VolumeRequest::Journals { export: of(), typed: nothing() });
+    }
     if export.volume {
         offer("Delete it", VolumeRequest::Delete { export: of(), typed: nothing() });
     }

@@ -24,6 +24,9 @@ pub(crate) fn title(request: &VolumeRequest) -> String {
         VolumeRequest::Create { .. } => "Make an export".to_owned(),
         VolumeRequest::Grow { export, .. } => format!("Make {export} larger"),
         VolumeRequest::Snapshot { export } => format!("Take a snapshot of {export}"),
+        VolumeRequest::Check { export, repair: false, .. } => format!("Check the file system on {export}"),
+        VolumeRequest::Check { export, repair: true, .. } => format!("Check and repair the file system on {export}"),
+        VolumeRequest::Journals { export, .. } => format!("Add journals to the file system on {export}"),
         VolumeRequest::Delete { export, .. } => format!("Delete {export}"),
     }
 }
@@ -34,7 +37,7 @@ pub(crate) fn rows(facts: &Facts, request: &VolumeRequest) -> Vec<Row> {
     }
     let reply = facts.volumes.reply(request);
     let text = match reply {
-        Some(Reply::Agreed) => agreed(request).to_owned(),
+        Some(Reply::Agreed) => format!("{}{}", agreed(request), facts.volumes.said().unwrap_or_default()),
         Some(Reply::Awaited) => "Asked. The gateway answers when it is done.".to_owned(),
         _ if facts.volumes.awaits() => {
             "What was asked last is not done yet. The gateway answers when it is.".to_owned()
@@ -61,6 +64,7 @@ fn agreed(request: &VolumeRequest) -> &'static str {
         VolumeRequest::Create { .. } => "Done. The gateway serves it.",
         VolumeRequest::Grow { .. } => "Done. Whoever connects from now on sees the new size.",
         VolumeRequest::Snapshot { .. } => "Done. The gateway serves it.",
+        VolumeRequest::Check { .. } | VolumeRequest::Journals { .. } => "Done. ",
         VolumeRequest::Delete { .. } => "Done. It is gone.",
     }
 }
@@ -117,6 +121,30 @@ fn question(facts: &Facts, request: &VolumeRequest) -> Option<String> {
                 size(*mib)
             )
         }
+        VolumeRequest::Check { export: name, repair, typed } => {
+            export(name)?;
+            let does = if *repair {
+                "fsck.gfs2 replays the journals that nodes have left behind, and repairs what is wrong. What it cannot \
+                 repair it may delete."
+            } else {
+                "fsck.gfs2 looks through it and changes nothing. The journals of nodes that died stay as they are, and may \
+                 look like errors."
+            };
+            format!(
+                "{does}\n\nEvery node must be off, so ask for it at the gateway itself: it is refused while anybody is connected, or known to be on. Of a node \
+                 that the gateway neither hears nor knows to be off, make sure that it has NO POWER; should it have, it \
+                 loses its disks until it is restarted.\n\nNobody gets {name} until it is done, which takes minutes if it \
+                 is large.\n\nType {name} and press Enter: {typed}_"
+            )
+        }
+        VolumeRequest::Journals { export: name, typed } => {
+            export(name)?;
+            format!(
+                "Each node needs a journal of its own to mount it. One takes 8 MiB, and none can be taken away \
+                 again.\n\nA node that has it mounted makes them (gfs2_jadd). One that could not mount it tries again by \
+                 itself.\n\nType how many more, 1 to 16, and press Enter: {typed}_"
+            )
+        }
         VolumeRequest::Delete { export: name, typed } => {
             let Exported { mib, .. } = export(name)?;
             format!(
@@ -140,6 +168,8 @@ pub(crate) fn keys(facts: &Facts, request: &VolumeRequest) -> Option<&'static st
         VolumeRequest::Take { .. }
         | VolumeRequest::Create { .. }
         | VolumeRequest::Grow { .. }
+        | VolumeRequest::Check { .. }
+        | VolumeRequest::Journals { .. }
         | VolumeRequest::Delete { .. } => Some("Enter: do it   Esc: no, back   Ctrl-L: draw again"),
     }
 }

@@ -9,12 +9,11 @@ use cluster::config::{Config, FileSystem, SHARED};
 use cluster::words::Role;
 
 use super::wait_for;
+use crate::gfs2;
 use crate::init::{failed, report};
 
 const MKFS: &str = "/usr/sbin/mkfs.gfs2";
-/// Size of a journal, in MiB: the smallest. Each node needs one, and whoever mounts first looks through all of them.
-const JOURNAL: &str = "8";
-/// Journals for nodes that come later; `gfs2_jadd` adds more.
+/// Journals for nodes that come later; the menu adds more.
 const SPARE: usize = 1;
 /// How many bytes at a disk's beginning are zero if it is blank: partition tables, file systems and volume groups all have
 /// something there (GFS2 itself at 64 KiB).
@@ -35,11 +34,11 @@ pub(crate) fn make(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     report::progress("the shared disk is blank: makes GFS2 on it");
-    let table = format!("{}:{SHARED}", config.name);
+    let table = gfs2::table(&config.name);
     let nodes = config.nodes.iter().filter(|node| node.role == Role::Node).count();
     let journals = (nodes + SPARE).to_string();
     let mut command = Command::new(MKFS);
-    command.args(["-O", "-q", "-K", "-p", "lock_dlm", "-t", &table, "-j", &journals, "-J", JOURNAL, device]);
+    command.args(["-O", "-q", "-K", "-p", "lock_dlm", "-t", &table, "-j", &journals, "-J", gfs2::JOURNAL, device]);
     let made = command.stdin(Stdio::null()).output().map_err(failed(MKFS))?;
     if made.status.success() {
         return Ok(());

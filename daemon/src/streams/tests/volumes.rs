@@ -3,14 +3,13 @@
 
 use std::fs::OpenOptions;
 
-use cluster::status::{Status, VmStatus};
+use cluster::status::VmStatus;
 use cluster::words::Mebibytes;
 use console::{Exported, VolumeRequest, Volumes};
 
 use super::*;
 use crate::stream::Opaque;
 use crate::streams::volumes::Shelf;
-use crate::supervise::menu_link::ToMenu;
 use crate::volumes::tests_bench::{Bench, has_mapper};
 
 /// A gateway with one blank disk, and a supervisor that tells what it is told to.
@@ -40,17 +39,7 @@ impl Lab {
             fs::create_dir(bench.volumes()).unwrap();
         }
         let (server, port) = serve(storage);
-        let status = Arc::new(Mutex::new(Status::default()));
-        let told = Arc::clone(&status);
-        let listener = UnixListener::bind(&supervisor).unwrap();
-        thread::spawn(move || {
-            for mut menu in listener.incoming().flatten() {
-                let status = ToMenu::Status(Box::new(told.lock().unwrap().clone()));
-                for message in [ToMenu::Problem("no UPS".to_owned()), status] {
-                    writeln!(menu, "{}", serde_json::to_string(&message).unwrap()).unwrap();
-                }
-            }
-        });
+        let status = super::supervisor(&supervisor);
         Self { gateway: Gateway { config, disks, drain, state, server, port }, bench, supervisor, status }
     }
 
@@ -192,10 +181,10 @@ fn what_is_being_deleted_is_nobodys() {
     lab.take();
     lab.create("web", 8).unwrap();
     lab.claim(&who("node1", 1)).unwrap();
-    lab.gateway.storage().desk().withheld = Some("web".to_owned());
+    let withheld = lab.gateway.storage().withhold("web", "deleted").unwrap();
     assert!(matches!(lab.claim(&who("node1", 2)), Err(Refusal::Busy(_))));
     assert!(matches!(lab.connect(&who("node1", 1)), Err(Refusal::Busy(_))));
-    lab.gateway.storage().desk().withheld = None;
+    drop(withheld);
     assert!(lab.connect(&who("node1", 1)).is_ok());
 }
 
