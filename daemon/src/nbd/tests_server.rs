@@ -33,11 +33,27 @@ impl Drop for Server {
 impl Server {
     /// Starts one that exports disks of these names.
     pub(crate) fn start(disks: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let server = Self::with(tempfile::tempdir().unwrap(), None, disks, &vec![BYTE; SIZE]);
+        // When it has greeted, there is a process of this connection, which is gone before the test begins.
+        server.connect().read_exact(&mut [0; 8]).unwrap();
+        until(|| server.connections().is_empty().then_some(()));
+        server
+    }
+
+    /// Starts one that exports a disk in memory as `shared`, over TCP if it is given a port.
+    pub(crate) fn in_memory(bytes: u64, port: Option<u16>) -> Self {
+        let content = vec![BYTE; usize::try_from(bytes).unwrap()];
+        Self::with(tempfile::tempdir_in("/dev/shm").unwrap(), port, &["shared"], &content)
+    }
+
+    fn with(directory: tempfile::TempDir, port: Option<u16>, disks: &[&str], content: &[u8]) -> Self {
         let at = |name: &str| directory.path().join(name);
-        let mut configuration = format!("[generic]\nunixsock = {}\n", at("nbd.sock").display());
+        // One that has a unix socket does not listen on TCP.
+        let socket = || format!("unixsock = {}\n", at("nbd.sock").display());
+        let listen = port.map_or_else(socket, |port| format!("listenaddr = 127.0.0.1\nport = {port}\n"));
+        let mut configuration = format!("[generic]\n{listen}");
         for disk in disks {
-            fs::write(at(disk), vec![BYTE; SIZE]).unwrap();
+            fs::write(at(disk), content).unwrap();
             let section = format!("[{disk}]\nexportname = {}\nflush = true\nfua = true\n", at(disk).display());
             configuration.push_str(&section);
         }
@@ -48,11 +64,7 @@ impl Server {
         let status = command.status().expect("nbd-server is missing: apt-get install nbd-server");
         assert!(status.success(), "nbd-server: {status}");
         let pid = until(|| fs::read_to_string(at("pid")).ok()?.trim().parse().ok());
-        let server = Self { pid: Pid::from_raw(pid), directory };
-        // When it has greeted, there is a process of this connection, which is gone before the test begins.
-        server.connect().read_exact(&mut [0; 8]).unwrap();
-        until(|| server.connections().is_empty().then_some(()));
-        server
+        Self { pid: Pid::from_raw(pid), directory }
     }
 
     /// The processes of its connections.

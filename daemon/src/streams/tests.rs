@@ -18,6 +18,7 @@ use crate::secrets::tests_key;
 use crate::supervise::menu_link::ToMenu;
 use crate::volumes::tests_bench;
 
+mod bench;
 mod shared;
 mod volumes;
 
