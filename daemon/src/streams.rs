@@ -13,7 +13,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,19 +21,21 @@ use cluster::words::{Incarnation, Role};
 
 use crate::gfs2;
 use crate::init::{self, Site};
-use crate::join::desk::{Admission, Decision, Desk, Waiting};
+use crate::join::desk::{ASKING, Admission, Decision, Desk, Waiting};
 use crate::join::{self, Hello, Told};
 use crate::roster::{self, Current};
 use crate::secrets::{self, Key, Secrets};
 use crate::stream::joiner::{Accepted, Binding, Identity};
 use crate::stream::{PORT, STACK, Service, Stream};
 use claims::{Boot, Refusal};
+use places::{Place, Places};
 use storage::Storage;
 use store::Store;
 
 pub(crate) mod claims;
 mod gate;
 pub(crate) mod orders;
+mod places;
 mod shared;
 pub(crate) mod storage;
 pub(crate) mod store;
@@ -48,8 +49,6 @@ pub(crate) const STATE: &str = "/run/holdfast/state";
 const STATE_IN_MEMORY: &str = "/run/holdfast/claims";
 /// Where the supervisor is asked for a VM.
 pub(crate) const PULL_SOCKET: &str = "/run/holdfast/pull.sock";
-/// Connections at a time; more are closed at once.
-const CONNECTIONS: usize = 128;
 /// What the supervisor says when it gives a VM.
 pub(crate) const GO: &str = "go";
 /// How long what an earlier life of this process has begun may take to end.
@@ -63,7 +62,7 @@ const PRESENCE: Duration = Duration::from_millis(500);
 struct Server {
     key: Key,
     cluster: String,
-    open: AtomicUsize,
+    places: Arc<Places>,
     /// Of the gateway only.
     storage: Option<Storage>,
     /// Of the gateway only.
@@ -124,7 +123,7 @@ fn serve() -> Result<(), String> {
     let server = Arc::new(Server {
         key: secrets.cluster_key,
         cluster: site.config.name.clone(),
-        open: AtomicUsize::new(0),
+        places: Arc::default(),
         storage,
         desk,
     });
@@ -192,31 +191,33 @@ impl Server {
     /// Serves whoever connects, for ever.
     fn listen(self: &Arc<Self>, listener: &TcpListener) {
         for tcp in listener.incoming().flatten() {
-            if self.open.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
-                self.open.fetch_sub(1, Ordering::SeqCst);
-                continue;
-            }
+            let Some(mut place) = self.place(&tcp) else { continue };
             let serving = Arc::clone(self);
-            let begun = thread::Builder::new().stack_size(STACK).spawn(move || {
-                // Whoever asked learns of a failure; there is nobody else to tell.
-                let _ = serving.connection(tcp);
-                serving.open.fetch_sub(1, Ordering::SeqCst);
-            });
-            if begun.is_err() {
-                // No room for one more: it is hung up on, and those that are served stay.
-                self.open.fetch_sub(1, Ordering::SeqCst);
-            }
+            // Whoever asked learns of a failure; there is nobody else to tell. Where there is no room for one more thread it is
+            // hung up on, and those that are served stay.
+            let _ = thread::Builder::new().stack_size(STACK).spawn(move || serving.connection(tcp, &mut place));
         }
     }
 
-    fn connection(&self, tcp: TcpStream) -> io::Result<()> {
+    /// A place for whoever has connected, if there is one.
+    fn place(&self, tcp: &TcpStream) -> Option<Place> {
+        let from = tcp.peer_addr().ok()?.ip();
+        let stranger = self.desk.as_ref().is_some_and(|desk| !desk.is_a_nodes(from));
+        self.places.take(from, stranger)
+    }
+
+    fn connection(&self, tcp: TcpStream, place: &mut Place) -> io::Result<()> {
         match &self.desk {
             None => {
                 let (stream, service) = Stream::accept(tcp, &self.key, &self.cluster)?;
+                place.proven();
                 self.member(stream, &service)
             }
             Some(desk) => match Stream::accept_any(tcp, &self.key, &self.cluster)? {
-                Accepted::Member(stream, service) => self.member(stream, &service),
+                Accepted::Member(stream, service) => {
+                    place.proven();
+                    self.member(stream, &service)
+                }
                 Accepted::Joiner(stream, identity, binding) => joiner(desk, stream, identity, &binding),
             },
         }

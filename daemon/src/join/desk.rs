@@ -7,6 +7,7 @@
 //! cluster has agreed to the node. An approved machine whose node was removed loses its approval when it asks again.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +25,7 @@ use crate::stream::joiner::{Binding, Identity};
 use crate::streams::store::Store;
 
 /// Machines that may ask at a time.
-const ASKING: usize = 32;
+pub(crate) const ASKING: usize = 32;
 /// Wrong codes after which a machine is sent away.
 const WRONG: u8 = 3;
 /// Machines that a window may let in.
@@ -126,6 +127,11 @@ impl Desk {
     pub(crate) fn new(config: Arc<Current>, (store, table): (Store<Table>, Table)) -> Self {
         let books = Books { table, store, asking: BTreeMap::new(), next: 1, window: None };
         Self { config, books: Mutex::new(books) }
+    }
+
+    /// Whether that address is a node's.
+    pub(crate) fn is_a_nodes(&self, address: IpAddr) -> bool {
+        self.config.get().slots().flat_map(|(_, node)| &node.links).any(|(_, own)| *own == address)
     }
 
     /// A machine asks, over a connection with this binding, with these random bytes in its code.

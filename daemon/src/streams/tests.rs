@@ -106,7 +106,7 @@ fn open(config: &Config, disks: &tests_server::Server, drain: Duration, state: &
 
 fn serve(storage: Storage) -> (Arc<Server>, u16) {
     let (key, cluster) = (tests_key(1), "lab".to_owned());
-    let server = Arc::new(Server { key, cluster, open: AtomicUsize::new(0), storage: Some(storage), desk: None });
+    let server = Arc::new(Server { key, cluster, places: Arc::default(), storage: Some(storage), desk: None });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = Arc::clone(&server);
