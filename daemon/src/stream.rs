@@ -7,7 +7,7 @@
 //! A record is a length of two bytes and that many bytes of Noise message. An empty record is the end of one direction;
 //! a connection that ends without it was cut.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -222,7 +222,8 @@ impl Stream {
         close: impl Fn() + Send + 'static,
     ) -> io::Result<()> {
         let Self { tcp, session, mut sent, mut received } = self;
-        let (mut out, mut back) = (tcp.try_clone()?, tcp.try_clone()?);
+        // Of small records there are many: what has come is fetched in one go.
+        let (mut out, mut back) = (tcp.try_clone()?, BufReader::with_capacity(MESSAGE + 2, tcp.try_clone()?));
         let outward = Arc::clone(&session);
         let sender = thread::Builder::new().stack_size(STACK).spawn(move || -> io::Result<()> {
             let (mut cargo, mut record) = (vec![0; CARGO], vec![0; MESSAGE + 2]);
@@ -337,7 +338,7 @@ fn write_record(
 }
 
 fn read_record(
-    tcp: &mut TcpStream,
+    tcp: &mut impl Read,
     session: &StatelessTransportState,
     number: &mut u64,
     message: &mut [u8],
