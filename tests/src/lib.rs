@@ -8,6 +8,7 @@ pub mod drill;
 pub mod drill_attacks;
 pub mod drill_media;
 pub mod drill_ups;
+pub mod drill_volumes;
 pub mod journal;
 pub mod pdu;
 pub mod rack;

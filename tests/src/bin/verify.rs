@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use holdfast_tests::rack::artefacts::{rack_dir, workspace};
 use holdfast_tests::rack::{Options, Rack};
-use holdfast_tests::{drill, drill_attacks, drill_media, drill_ups, setup};
+use holdfast_tests::{drill, drill_attacks, drill_media, drill_ups, drill_volumes, setup};
 
 /// Lines shown of each console when the rack failed.
 const TAIL: NonZero<u16> = NonZero::new(40).expect("not 0");
@@ -62,6 +62,7 @@ fn rack(run: &mut Run) {
     let mut left = None;
     let mut go_on = run.step("rack: the cluster forms", || drill::forms(&rack))
         && run.step("rack: the VMs run", || drill::vms_run(&rack))
+        && run.step("rack: volumes on the gateway", || drill_volumes::are_made_and_deleted(&rack))
         && run.step("rack: a node leaves gracefully", || {
             let incarnation = |node: &str| rack.status().node(node).and_then(|n| n.incarnation.clone());
             let before: Vec<_> = rack.layout.machines.iter().map(|m| (m.name.clone(), incarnation(&m.name))).collect();

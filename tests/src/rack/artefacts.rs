@@ -19,6 +19,8 @@ use super::machine::Disk;
 const VM_DISK: u64 = 32 << 20;
 /// The size of the shared file system, in bytes.
 const SHARED: u64 = 512 << 20;
+/// The size of the gateway's spare disk, in bytes.
+const SPARE: u64 = 256 << 20;
 /// The size of a node's own disk, in bytes.
 const OWN_DISK: u64 = 4 << 20;
 
@@ -49,6 +51,10 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     let shared = run_dir.join("shared.img");
     File::create_new(&shared)?.set_len(SHARED)?;
     disks.push(Disk { file: shared, serial: Some("shared".into()), read_only: false });
+    // Blank too: for a volume group.
+    let spare = spare_disk(run_dir);
+    File::create_new(&spare)?.set_len(SPARE)?;
+    disks.push(Disk { file: spare, serial: Some("spare".into()), read_only: false });
     let mut all = BTreeMap::from([(GATEWAY.to_owned(), disks)]);
     for node in layout.machines.iter().filter(|machine| machine.name != GATEWAY) {
         let file = run_dir.join(format!("{}.img", node.name));
@@ -68,6 +74,11 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
 /// The file that is a VM's disk.
 pub fn vm_disk(run_dir: &Path, vm: &str) -> PathBuf {
     run_dir.join(format!("{vm}.img"))
+}
+
+/// The file that is the disk of the gateway's which nothing needs.
+pub fn spare_disk(run_dir: &Path) -> PathBuf {
+    run_dir.join("spare.img")
 }
 
 /// The workspace's folder.

@@ -6,6 +6,8 @@ use anyhow::{Result, bail};
 
 use super::serial::Line;
 
+pub mod volumes;
+
 /// How often the screen is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a menu may take to show what a key brings, on a machine that is emulated and busy.

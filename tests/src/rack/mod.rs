@@ -300,6 +300,11 @@ impl Rack {
         artefacts::vm_disk(&leftovers::run_dir(&self.dir), vm)
     }
 
+    /// The file that is the disk of the gateway's which nothing needs.
+    pub fn spare_disk(&self) -> PathBuf {
+        artefacts::spare_disk(&leftovers::run_dir(&self.dir))
+    }
+
     /// Cuts all power, and removes all files but the logs.
     pub fn close(&self) {
         self.power.close();
