@@ -114,6 +114,7 @@ fn serve() -> Result<(), String> {
         // The supervisor asks; without the secrets nobody can be served.
         thread::sleep(PRESENCE);
     }
+    places::raise_files().map_err(|error| format!("so many open files: {error}"))?;
     let Member { site, secrets, .. } = Member::read()?;
     let own = site.config.node(site.slot);
     let address = own.address;
@@ -123,7 +124,7 @@ fn serve() -> Result<(), String> {
     let server = Arc::new(Server {
         key: secrets.cluster_key,
         cluster: site.config.name.clone(),
-        places: Arc::default(),
+        places: Places::new(places::CONNECTIONS),
         storage,
         desk,
     });
@@ -210,16 +211,21 @@ impl Server {
         match &self.desk {
             None => {
                 let (stream, service) = Stream::accept(tcp, &self.key, &self.cluster)?;
-                place.proven();
-                self.member(stream, &service)
+                self.proven(stream, &service, place)
             }
             Some(desk) => match Stream::accept_any(tcp, &self.key, &self.cluster)? {
-                Accepted::Member(stream, service) => {
-                    place.proven();
-                    self.member(stream, &service)
-                }
+                Accepted::Member(stream, service) => self.proven(stream, &service, place),
                 Accepted::Joiner(stream, identity, binding) => joiner(desk, stream, identity, &binding),
             },
+        }
+    }
+
+    /// Serves whoever has proven to be a member, if there is a place.
+    fn proven(&self, mut stream: Stream, service: &Service, place: &mut Place) -> io::Result<()> {
+        place.proven();
+        match place.refusal() {
+            Some(reason) => stream.answer(&Err(Refusal::Busy(reason))),
+            None => self.member(stream, service),
         }
     }
 

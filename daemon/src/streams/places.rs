@@ -2,24 +2,49 @@
 //!
 //! Until its handshake has proven it a member, a connection counts with all others of its address, of which there may be a few
 //! only; and if that address is no node's, with all of strangers. So one who floods this machine takes his own places, and,
-//! with a node's address that is free, that node's.
+//! with a node's address that is free, that node's. A member that finds none is told so, as long as there are some for that.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Connections at a time; more are closed at once.
-const CONNECTIONS: usize = 128;
-/// Of those, from one address, that have not proven to be a member's.
-const UNPROVEN: usize = 32;
+use cluster::limits;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// Network disks that a node's kernel can have: the parameter `nbds_max` in `image/image.toml`.
+const DISKS: usize = 32;
+/// Connections at a time that are served: every disk of every node, twice, because a node connects anew before it is noticed
+/// that its old connection is dead; what is answered soon; and strangers. An idle one has touched little of its 320 KiB of
+/// buffers; all of them together stay below 400 MB whatever they do, and `nbd-server` has a process for each disk.
+pub(super) const CONNECTIONS: usize = limits::NODES * DISKS * 2 + 64 + STRANGERS;
+/// Connections beyond these that are told so; more are closed at once.
+const TOLD: usize = 16;
+/// Of all, from one address, that have not proven to be a member's: a node that connects all of its disks anew.
+const UNPROVEN: usize = DISKS + 8;
 /// Of those, from addresses that are no node's: as many machines as may ask to join, and some that begin.
 const STRANGERS: usize = super::ASKING + 16;
 
-const _: () = assert!(STRANGERS + UNPROVEN < CONNECTIONS);
+/// Files that this process may have open: a disk that is served takes nine.
+const FILES: u64 = 16 * 1024;
+
+const _: () = assert!((CONNECTIONS + TOLD) * 9 < 16 * 1024 - 100);
+
+/// Lets this process open as many files as it may need.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(super) fn raise_files() -> io::Result<()> {
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), maximum: Some(FILES) })?)
+}
 
 /// All places.
-#[derive(Debug, Default)]
-pub(super) struct Places(Mutex<Taken>);
+#[derive(Debug)]
+pub(super) struct Places {
+    /// How many are served.
+    served: usize,
+    taken: Mutex<Taken>,
+}
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -35,28 +60,42 @@ pub(super) struct Place {
     /// From where, until it is proven a member's.
     from: Option<IpAddr>,
     stranger: bool,
+    /// Whether it is one too many.
+    over: bool,
 }
 
 impl Places {
+    /// So many are served.
+    pub(super) fn new(served: usize) -> Arc<Self> {
+        Arc::new(Self { served, taken: Mutex::default() })
+    }
+
     /// A place for a connection from there, which is a node's address or a stranger's; `None` if there is none left.
     pub(super) fn take(self: &Arc<Self>, from: IpAddr, stranger: bool) -> Option<Place> {
         let mut taken = self.taken();
         let unproven = taken.unproven.get(&from).copied().unwrap_or(0);
-        if taken.all >= CONNECTIONS || unproven >= UNPROVEN || (stranger && taken.strangers >= STRANGERS) {
+        if taken.all >= self.served + TOLD || unproven >= UNPROVEN || (stranger && taken.strangers >= STRANGERS) {
             return None;
         }
+        let over = taken.all >= self.served;
         taken.all += 1;
         taken.strangers += usize::from(stranger);
         taken.unproven.insert(from, unproven + 1);
-        Some(Place { places: Arc::clone(self), from: Some(from), stranger })
+        Some(Place { places: Arc::clone(self), from: Some(from), stranger, over })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
+    /// Why whoever has it is not served: it is one too many.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let text = || format!("it serves {} connections already, and no more at a time", self.places.served);
+        self.over.then(text)
+    }
+
     /// It is a member's.
     pub(super) fn proven(&mut self) {
         let Some(from) = self.from.take() else { return };
@@ -92,11 +131,11 @@ mod tests {
 
     #[test]
     fn strangers_leave_room_for_members() {
-        let places = Arc::default();
+        let places = Places::new(128);
         let strangers = all(&places, (0..200).map(|n| 100 + n % 50), true);
         assert_eq!(strangers.len(), STRANGERS);
-        let mut members = all(&places, (0..200).map(|n| 1 + n % 4), false);
-        assert_eq!(members.len(), CONNECTIONS - STRANGERS);
+        let mut members = all(&places, (0..200).map(|n| 1 + n % 8), false);
+        assert_eq!(members.len(), 128 + TOLD - STRANGERS);
         members.truncate(1);
         members.iter_mut().for_each(Place::proven);
         assert!(places.take(at(240), true).is_none());
@@ -106,7 +145,7 @@ mod tests {
 
     #[test]
     fn one_address_takes_its_own_places_until_it_is_proven() {
-        let places = Arc::default();
+        let places = Places::new(CONNECTIONS);
         let mut here = all(&places, std::iter::repeat_n(1, 100), false);
         assert_eq!(here.len(), UNPROVEN);
         assert!(places.take(at(1), false).is_none() && places.take(at(2), false).is_some());
@@ -115,5 +154,29 @@ mod tests {
         drop(here);
         let taken = places.taken();
         assert_eq!((taken.all, taken.strangers, taken.unproven.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn every_disk_of_every_node_has_a_place_and_who_has_none_is_told() {
+        let parameter = format!("nbds_max={DISKS}");
+        assert!(include_str!("../../../image/image.toml").contains(&parameter), "{parameter}");
+        let places = Places::new(CONNECTIONS);
+        let mut members = Vec::new();
+        let mut take = |count: usize| {
+            for number in 0..count {
+                let mut place = places.take(at(u8::try_from(number % limits::NODES).unwrap()), false).unwrap();
+                place.proven();
+                members.push(place);
+            }
+        };
+        take(limits::NODES * DISKS * 2);
+        take(CONNECTIONS - limits::NODES * DISKS * 2);
+        assert!(members.iter().all(|place| place.refusal().is_none()));
+        let mut over: Vec<Place> = (0..TOLD).map(|_| places.take(at(1), false).unwrap()).collect();
+        assert!(over.iter().all(|place| place.refusal().is_some()));
+        assert!(places.take(at(2), false).is_none());
+        over.clear();
+        members.pop();
+        assert!(places.take(at(1), false).unwrap().refusal().is_none());
     }
 }

@@ -105,8 +105,13 @@ fn open(config: &Config, disks: &tests_server::Server, drain: Duration, state: &
 }
 
 fn serve(storage: Storage) -> (Arc<Server>, u16) {
+    serve_at_most(storage, places::CONNECTIONS)
+}
+
+fn serve_at_most(storage: Storage, places: usize) -> (Arc<Server>, u16) {
+    places::raise_files().unwrap();
     let (key, cluster) = (tests_key(1), "lab".to_owned());
-    let server = Arc::new(Server { key, cluster, places: Arc::default(), storage: Some(storage), desk: None });
+    let server = Arc::new(Server { key, cluster, places: Places::new(places), storage: Some(storage), desk: None });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = Arc::clone(&server);
@@ -437,4 +442,28 @@ fn processes_of_the_nbd_server_are_known_by_their_names() {
     assert!(serving(directory.path(), "11\n") && serving(directory.path(), ""));
     process("15", b"/bin/nbd-server\0-C\0/run/holdfast/nbd-server.conf\0");
     assert!(serving(directory.path(), "12\n"));
+}
+
+#[test]
+fn more_disks_are_served_than_there_once_were_connections() {
+    let gateway = Gateway::with_gfs2();
+    let open = |boots: u64| gateway.open("shared", &boot("node1", boots), None).unwrap();
+    let mut disks: Vec<Disk> = (1..=160).map(open).collect();
+    for disk in &mut disks {
+        assert_eq!(disk.read(0).unwrap(), BYTE);
+    }
+}
+
+#[test]
+fn who_finds_no_place_is_told_so_and_gets_one_later() {
+    let mut gateway = Gateway::with_gfs2();
+    let kept = Store::open(&gateway.state.path().join("state")).unwrap();
+    let storage = Storage::new(&gateway.config, gateway.disks.socket(), gateway.drain, kept);
+    (gateway.server, gateway.port) = serve_at_most(storage, 2);
+    let open = |boots: u64| gateway.open("shared", &boot("node1", boots), None);
+    let (first, _second) = (open(1).unwrap(), open(2).unwrap());
+    let Refusal::Busy(reason) = refusal(open(3).map(drop).unwrap_err()) else { panic!("it is not busy") };
+    assert!(reason.contains("serves 2 connections already"), "{reason}");
+    drop(first.kernel);
+    until(|| open(3).ok());
 }
