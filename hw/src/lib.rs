@@ -11,7 +11,7 @@
 //! ups            what a UPS is read as
 //! serial_frame   datagrams on a serial line
 //! snmp           SNMP v1 and v3: one request with its tries
-//! port           dialogues on UDP, on TCP and on serial lines
+//! port           dialogues on UDP, on TCP, on TCP with TLS, and on serial lines
 //! ```
 
 pub mod ap7921;

@@ -23,6 +23,7 @@ use core::fmt;
 
 use crate::Credentials;
 use crate::dialogue::Dialogue;
+use crate::port::tls::Upgrade;
 use crate::ups::UpsReading;
 
 pub use reply::ErrorCode;
@@ -30,6 +31,8 @@ use talk::Talk;
 
 /// The port of upsd.
 pub const PORT: u16 = 3493;
+/// How upsd is asked for TLS (RFC 9271, section 4.2.13), before anything else is said.
+pub const STARTTLS: Upgrade = Upgrade { ask: "STARTTLS\n", grant: "OK STARTTLS" };
 
 /// What upsd says of itself and its UPSes.
 #[derive(Debug, Clone, PartialEq, Eq)]

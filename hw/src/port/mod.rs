@@ -4,6 +4,7 @@ mod stream;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod tty;
 pub mod udp;
 

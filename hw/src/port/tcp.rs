@@ -23,10 +23,7 @@ pub fn run<D: Dialogue>(
     deadline: Instant,
     cancel: &AtomicBool,
 ) -> Result<D::Outcome, Error> {
-    let patience = deadline.saturating_duration_since(Instant::now()).min(CONNECT);
-    // Zero is not taken.
-    let stream = TcpStream::connect_timeout(&device, patience.max(Duration::from_millis(1)));
-    let mut connection = Connection(stream.map_err(|error| Error::at_connecting(&error))?);
+    let mut connection = Connection::open(device, deadline)?;
     stream::run(dialogue, &mut connection, deadline, cancel).map_err(|error| Error::on_the_way(&error))
 }
 
@@ -69,13 +66,23 @@ impl Error {
         }
     }
 
-    fn on_the_way(error: &io::Error) -> Self {
+    pub(super) fn on_the_way(error: &io::Error) -> Self {
         let closed = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
         if closed.contains(&error.kind()) { Self::Closed } else { Self::Other(error.to_string()) }
     }
 }
 
-struct Connection(TcpStream);
+/// A connection.
+pub(super) struct Connection(TcpStream);
+
+impl Connection {
+    pub(super) fn open(device: SocketAddr, deadline: Instant) -> Result<Self, Error> {
+        let patience = deadline.saturating_duration_since(Instant::now()).min(CONNECT);
+        // Zero is not taken.
+        let stream = TcpStream::connect_timeout(&device, patience.max(Duration::from_millis(1)));
+        stream.map(Self).map_err(|error| Error::at_connecting(&error))
+    }
+}
 
 impl Wire for Connection {
     fn send(&mut self, bytes: &[u8], until: Instant) -> io::Result<()> {
