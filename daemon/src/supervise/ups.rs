@@ -16,9 +16,10 @@ use std::time::{Duration, Instant as Clock};
 use cluster::config::{SerialLine, Ups, UpsWay};
 use cluster::event::{Event, UpsReading};
 use cluster::words::{Instant, UpsId};
+use hw::port::tls::{self, Fingerprint};
 use hw::port::{tcp, tty};
 use hw::ups::{Flag, UpsReading as Read};
-use hw::{Credentials, nut, smart_ups};
+use hw::{Credentials, Dialogue, nut, smart_ups};
 
 use super::clock::until;
 use super::mailbox::{Post, Told};
@@ -56,10 +57,10 @@ pub(super) fn read_all(site: &Site, post: &Post) -> Result<Arc<UpsLines>, String
         let teller = Teller { id, post: post.clone(), said: Mutex::new(None) };
         let name = format!("UPS {}", ups.name);
         match &ups.way {
-            UpsWay::Nut { address, port, ups: there, user } => {
-                let (device, there) = (device(*address, *port), there.clone());
+            UpsWay::Nut { address, port, ups: there, user, tls } => {
+                let (upsd, there) = (Upsd::new(*address, *port, *tls), there.clone());
                 let credentials = user.as_deref().and_then(|user| site.secrets.ups(&ups.name, user));
-                servant(&name, move || read_nut(&teller, device, &there, credentials.as_ref()))?;
+                servant(&name, move || read_nut(&teller, &upsd, &there, credentials.as_ref()))?;
             }
             UpsWay::Smart(line) if line.holder == site.slot => {
                 let (line, lines) = (line.clone(), Arc::clone(&lines));
@@ -80,12 +81,12 @@ pub(super) fn cut_load(site: &Site, lines: &UpsLines, id: UpsId, deadline: Insta
     let ups = config.ups(id).ok_or("there is no such UPS")?;
     let deadline = Clock::now() + until(deadline);
     match &ups.way {
-        UpsWay::Nut { address, port, ups: there, user } => {
+        UpsWay::Nut { address, port, ups: there, user, tls } => {
             let user = user.as_deref().ok_or("cluster.toml names no user who may order it anything")?;
             let user = site.secrets.ups(&ups.name, user).ok_or("no password for it is known")?;
             let dialogue = nut::force_shutdown(there, &user);
-            let done = tcp::run(dialogue, device(*address, *port), deadline, &AtomicBool::new(false));
-            done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            let done = Upsd::new(*address, *port, *tls).carry(dialogue, deadline, &AtomicBool::new(false));
+            done?.map_err(|error| error.to_string())?;
         }
         UpsWay::Smart(serial) => {
             let line = lines.0.get(&id).ok_or("this node holds no cable to it")?;
@@ -101,8 +102,25 @@ pub(super) fn cut_load(site: &Site, lines: &UpsLines, id: UpsId, deadline: Insta
     Ok(String::new())
 }
 
-fn device(address: Ipv4Addr, port: u16) -> SocketAddr {
-    SocketAddr::from((address, port))
+/// Where an upsd is, and which one it must be.
+struct Upsd {
+    device: SocketAddr,
+    certificate: Option<Fingerprint>,
+}
+
+impl Upsd {
+    fn new(address: Ipv4Addr, port: u16, certificate: Option<[u8; 32]>) -> Self {
+        Self { device: SocketAddr::from((address, port)), certificate: certificate.map(Fingerprint) }
+    }
+
+    /// Carries a dialogue: by TLS if the operator has named a certificate, and then never without.
+    fn carry<D: Dialogue>(&self, dialogue: D, deadline: Clock, cancel: &AtomicBool) -> Result<D::Outcome, String> {
+        match self.certificate {
+            None => tcp::run(dialogue, self.device, deadline, cancel).map_err(|error| error.to_string()),
+            Some(certificate) => tls::run(dialogue, self.device, nut::STARTTLS, certificate, deadline, cancel)
+                .map_err(|error| format!("upsd: {error}")),
+        }
+    }
 }
 
 /// Tells the node what differs from what it was told last.
@@ -151,17 +169,17 @@ fn understood(read: &Read) -> Result<UpsReading, String> {
     })
 }
 
-fn read_nut(teller: &Teller, device: SocketAddr, ups: &str, credentials: Option<&Credentials>) {
+fn read_nut(teller: &Teller, upsd: &Upsd, ups: &str, credentials: Option<&Credentials>) {
     let never = AtomicBool::new(false);
     let interval_ms = u64::try_from(INTERVAL.as_millis()).unwrap_or(u64::MAX);
     loop {
         match credentials {
             Some(credentials) => {
                 let dialogue = nut::attend(ups, credentials, interval_ms, |read| teller.read(read));
-                teller.ended(tcp::run(dialogue, device, Clock::now() + DAY, &never));
+                teller.ended(upsd.carry(dialogue, Clock::now() + DAY, &never));
             }
             None => {
-                let outcome = tcp::run(nut::read(ups), device, Clock::now() + ONCE, &never);
+                let outcome = upsd.carry(nut::read(ups), Clock::now() + ONCE, &never);
                 if let Ok(Ok(read)) = &outcome {
                     teller.read(read);
                 }

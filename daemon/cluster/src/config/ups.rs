@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
+use super::hex;
 use super::serial::{SerialTable, serial_line, used};
 use super::{Config, SerialLine, doubled, file};
 use crate::limits;
@@ -43,6 +44,8 @@ pub enum UpsWay {
         ups: String,
         /// As whom to log in; without, the UPS is only read, and cannot be ordered anything.
         user: Option<String>,
+        /// The SHA-256 of its certificate: it is spoken with by TLS and never in clear. Without, always in clear.
+        tls: Option<[u8; 32]>,
     },
     /// By APC's smart signalling, on a serial line.
     Smart(SerialLine),
@@ -67,6 +70,12 @@ struct NutTable {
     port: Option<u16>,
     ups: String,
     user: Option<String>,
+    tls: Option<String>,
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+fn fingerprint(text: &str) -> Option<[u8; 32]> {
+    hex::octets(text.strip_prefix("sha256:")?)?.try_into().ok()
 }
 
 /// One table, checked against those before it and against the nodes.
@@ -87,12 +96,19 @@ pub(super) fn ups(table: &UpsTable, config: &Config) -> Result<Ups, String> {
         return Err(format!("ups \"{name}\": feeds names each node that it feeds, once"));
     }
     let way = match (&table.nut, &table.smart) {
-        (Some(nut), None) => UpsWay::Nut {
-            address: nut.address,
-            port: nut.port.unwrap_or(NUT_PORT),
-            ups: nut.ups.clone(),
-            user: nut.user.clone(),
-        },
+        (Some(nut), None) => {
+            let tls = nut.tls.as_deref().map(fingerprint);
+            if tls == Some(None) {
+                return Err(format!("ups \"{name}\": tls must be \"sha256:\" and the 64 digits of upsd's certificate"));
+            }
+            UpsWay::Nut {
+                address: nut.address,
+                port: nut.port.unwrap_or(NUT_PORT),
+                ups: nut.ups.clone(),
+                user: nut.user.clone(),
+                tls: tls.flatten(),
+            }
+        }
         (None, Some(smart)) => UpsWay::Smart(line(name, smart, config)?),
         (Some(_), Some(_)) | (None, None) => {
             return Err(format!(
@@ -159,6 +175,7 @@ mod tests {
             port: 3493,
             ups: ups.to_owned(),
             user: None,
+            tls: None,
         };
         assert_eq!(upses[0].way, way("left"));
         assert_eq!(upses[0].feeds, [Slot(0), Slot(1)]);
@@ -166,6 +183,16 @@ mod tests {
         let line = SerialLine { holder: Slot(0), device: "ttyS3".to_owned() };
         assert_eq!(upses[1].way, UpsWay::Smart(line));
         assert_eq!((upses[1].wait, upses[1].runtime), (Duration::from_secs(10), Duration::from_secs(180)));
+    }
+
+    #[test]
+    fn the_certificate_of_upsd_is_written_as_other_programs_show_it() {
+        for (digit, colons) in [("ab", ""), ("AB", ":")] {
+            let certificate = vec![digit; 32].join(colons);
+            let nut = NUT.replace(" }", &format!(", tls = \"sha256:{certificate}\" }}"));
+            let upses = parse(&[&format!("name = \"u1\"\n{nut}\nfeeds = [\"gateway\"]")]).unwrap();
+            assert!(matches!(upses[0].way, UpsWay::Nut { tls: Some(tls), .. } if tls == [0xab; 32]));
+        }
     }
 
     /// Each row is a file's UPSes; the error says what to do.
@@ -188,6 +215,9 @@ mod tests {
             (with("wait = \"soon\""), "not a duration"),
             (with("shed = 101"), "0 to 100"),
             (with("colour = 1"), "unknown field"),
+            (good.replace(" }", ", tls = \"ab\" }"), "tls must be"),
+            (good.replace(" }", ", tls = \"sha256:ab\" }"), "64 digits"),
+            (good.replace(" }", ", tls = true }"), "expected a string"),
         ] {
             let refused = parse(&[&table]).unwrap_err();
             assert!(refused.contains(remedy) && refused.contains("line"), "{table}: {refused}");

@@ -207,11 +207,17 @@ impl Encrypted {
         if let Some(found) = self.pin.found.get().copied().filter(|found| *found != expected) {
             return Error::Certificate { expected, found };
         }
-        match refused {
+        let is_incompatible = matches!(
+            refused,
             rustls::Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion)
-            | rustls::Error::PeerIncompatible(_) => Error::NothingInCommon,
-            rustls::Error::InvalidCertificate(_) => Error::NotProven(refused.to_string()),
-            refused => Error::Broken(refused.to_string()),
+                | rustls::Error::PeerIncompatible(_)
+        );
+        if is_incompatible {
+            Error::NothingInCommon
+        } else if matches!(refused, rustls::Error::InvalidCertificate(_)) {
+            Error::NotProven(refused.to_string())
+        } else {
+            Error::Broken(refused.to_string())
         }
     }
 }
