@@ -55,6 +55,7 @@ const NEEDS: &[Need] = &[
     need("nut-snmp", "/lib/nut/snmp-ups", "checking the emulated power switch"),
     need("nut-server", "/lib/nut/upsd", "the UPSes of the rack"),
     need("nut-client", "/usr/bin/upsrw", "checking the UPS client"),
+    need("libnss3-tools", "/usr/bin/certutil", "checking the UPS client: certificates for upsd"),
     need("rsyslog", "/usr/sbin/rsyslogd", "checking what is sent to a syslog server"),
     need("protobuf-compiler", "/usr/bin/protoc", "the raft crate's messages"),
 ];
