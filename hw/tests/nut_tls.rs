@@ -1,5 +1,10 @@
 //! Our NUT client by TLS, against Debian's own `upsd` (built with NSS), with somebody on the way who listens, cuts and changes.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test file: what is not as it should be is a failure")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test file: what is not as it should be is a failure"
+)]
 
 mod upsd;
 
