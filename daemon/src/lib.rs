@@ -36,7 +36,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
+/// Runs the applet that the command line asks for, to its end.
+pub fn run() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let called = words.next().unwrap_or_default();
     let called = Path::new(&called).file_name().map(OsString::from).unwrap_or_default();
