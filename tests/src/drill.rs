@@ -18,11 +18,11 @@ use crate::rack::status::{Status, Vm};
 use crate::rack::{Push, Rack};
 
 /// How long a step of the cluster may take.
-const PATIENCE: Duration = Duration::from_mins(12);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(12);
 /// The rack's `deadtime`.
 const DEAD: Duration = Duration::from_secs(10);
 /// How long a cluster may boot.
-const BOOT: Duration = Duration::from_mins(15);
+pub(crate) const BOOT: Duration = Duration::from_mins(15);
 
 /// All nodes are members of one quorate cluster with a DC.
 ///
@@ -55,17 +55,10 @@ pub fn leaves_gracefully(rack: &Rack) -> Result<String> {
     let mark = rack.log.mark();
     rack.menu(&node)?.shut_down()?;
     rack.wait(mark, PATIENCE, "the node switches itself off", |e| e.who == node && e.what == What::PoweredItselfOff)?;
-    let after = rack.until(PATIENCE, "its VMs run elsewhere", |status| {
+    rack.until(PATIENCE, "its VMs run elsewhere", |status| {
         moved.iter().all(|vm| runs(status, vm) && status.vm(vm).is_some_and(|vm| vm.owner.as_ref() != Some(&node)))
     })?;
-    for (was, is) in before.vms.iter().zip(&after.vms) {
-        ensure!(was.seen.boot_id == is.seen.boot_id, "{} has rebooted:\n{after}", is.name);
-        ensure!(was.seen.tcp_broken == is.seen.tcp_broken, "{}'s TCP connection broke:\n{after}", is.name);
-    }
-    // The connections are not only unbroken, they carry.
-    rack.until(PATIENCE, "the TCP connections go on", |now| {
-        after.vms.iter().zip(&now.vms).all(|(then, now)| now.seen.tcp_exchanges > then.seen.tcp_exchanges)
-    })?;
+    unharmed(rack, &before)?;
     let touched = rack.log.since(mark).0.into_iter().find(|e| matches!(e.what, What::Outlet { .. }));
     ensure!(touched.is_none(), "a node that left gracefully was switched: {touched:?}");
     let let_go = format!("{node} has let go of the shared file system");
@@ -83,8 +76,38 @@ pub fn comes_back(rack: &Rack, node: &str, old_incarnation: Option<&str>) -> Res
     is_back(rack, mark, node, old_incarnation)
 }
 
+/// No VM has rebooted since, nor lost its TCP connection; and those are not only unbroken, they carry.
+///
+/// # Errors
+/// One has.
+pub(crate) fn unharmed(rack: &Rack, before: &Status) -> Result<()> {
+    let then = rack.status();
+    for was in &before.vms {
+        let is = then.vm(&was.name).context("a VM is gone")?;
+        ensure!(was.seen.boot_id == is.seen.boot_id, "{} has rebooted:\n{then}", is.name);
+        ensure!(was.seen.tcp_broken == is.seen.tcp_broken, "{}'s TCP connection broke:\n{then}", is.name);
+    }
+    let goes_on = |now: &Status| {
+        then.vms.iter().zip(&now.vms).all(|(then, now)| now.seen.tcp_exchanges > then.seen.tcp_exchanges)
+    };
+    rack.until(PATIENCE, "the TCP connections go on", goes_on).map(drop)
+}
+
+/// All nodes are members, and all VMs run.
+///
+/// # Errors
+/// They do not come to be.
+pub(crate) fn all_is_well(rack: &Rack) -> Result<Status> {
+    rack.until(PATIENCE, "all nodes are members, and all VMs run", |status| {
+        all_members(status) && status.vms.iter().all(|vm| runs(status, &vm.name))
+    })
+}
+
 /// The node is a member again, in another boot, and has mounted the shared file system since `mark`.
-fn is_back(rack: &Rack, mark: Mark, node: &str, old_incarnation: Option<&str>) -> Result<()> {
+///
+/// # Errors
+/// It does not come to be.
+pub(crate) fn is_back(rack: &Rack, mark: Mark, node: &str, old_incarnation: Option<&str>) -> Result<()> {
     rack.until(BOOT, &format!("{node} is a member again, newly booted"), |status| {
         let booted = status.node(node).and_then(|n| n.incarnation.as_deref());
         booted.is_some() && booted != old_incarnation && all_members(status)
@@ -93,7 +116,9 @@ fn is_back(rack: &Rack, mark: Mark, node: &str, old_incarnation: Option<&str>) -
     rack.wait(mark, PATIENCE, &mounted, |e| says(std::slice::from_ref(e), &mounted).is_some()).map(drop)
 }
 
-/// The plug of a node with VMs is pulled: the DC proves it off over SNMP before its VMs start elsewhere, and it comes back.
+/// The plug of a node with VMs is pulled: the DC proves it off over SNMP before its VMs start elsewhere, and it comes back. Its
+/// guests write and synchronise all the while, so the power goes in the middle of a write; that none of it is lost or torn
+/// [`journals_hold`] says in the end.
 ///
 /// # Errors
 /// See [`loses_a_node`].
@@ -142,7 +167,7 @@ pub fn survives_a_dead_way(rack: &Rack) -> Result<()> {
 /// # Errors
 /// A VM was started before the proof, or not, or was not booted anew, or the node did not come back.
 fn loses_a_node(rack: &Rack, by: By, dies: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let before = rack.until(PATIENCE, "all VMs run", |s| all_members(s) && s.vms.iter().all(|vm| runs(s, &vm.name)))?;
+    let before = all_is_well(rack)?;
     guests_write(rack)?;
     let (node, lost) = node_with_vms(&before)?;
     let old_incarnation = before.node(&node).and_then(|n| n.incarnation.clone());
@@ -224,7 +249,7 @@ pub fn never_in_two_places(rack: &Rack) -> Result<()> {
 }
 
 /// In the log's order: the outlet was commanded off in that way, then read back as off, and only then was a VM created.
-fn proven_before_created(events: &[Event], (outlet, by): (u8, By), lost: &[String]) -> Result<()> {
+pub(crate) fn proven_before_created(events: &[Event], (outlet, by): (u8, By), lost: &[String]) -> Result<()> {
     let at = |what: &str, is: &dyn Fn(&What) -> bool| {
         events.iter().position(|e| is(&e.what)).with_context(|| format!("the log has no line for: {what}"))
     };
@@ -246,7 +271,7 @@ fn proven_before_created(events: &[Event], (outlet, by): (u8, By), lost: &[Strin
 }
 
 /// In the log's order: the outlet was read back as off, and only then did the others run the shared file system without the node.
-fn proven_before_left_out(events: &[Event], (outlet, by): (u8, By), node: &str) -> Result<()> {
+pub(crate) fn proven_before_left_out(events: &[Event], (outlet, by): (u8, By), node: &str) -> Result<()> {
     let read = events.iter().position(|e| e.what == What::ReadBack { outlet, on: false, by });
     let without = events.iter().position(|e| {
         let What::Said(text) = &e.what else { return false };
@@ -259,11 +284,11 @@ fn proven_before_left_out(events: &[Event], (outlet, by): (u8, By), node: &str) 
 }
 
 /// Where an event is that says this.
-fn says(events: &[Event], text: &str) -> Option<usize> {
+pub(crate) fn says(events: &[Event], text: &str) -> Option<usize> {
     events.iter().position(|e| matches!(&e.what, What::Said(said) if said == text))
 }
 
-fn all_members(status: &Status) -> bool {
+pub(crate) fn all_members(status: &Status) -> bool {
     let dc = status.nodes.first().and_then(|node| node.dc.clone());
     dc.is_some()
         && status.nodes.iter().all(|node| {
@@ -275,7 +300,7 @@ fn all_members(status: &Status) -> bool {
 }
 
 /// The VM answers, and Xen runs it on the node that owns it.
-fn runs(status: &Status, vm: &str) -> bool {
+pub(crate) fn runs(status: &Status, vm: &str) -> bool {
     status.vm(vm).is_some_and(|vm| {
         let owner = vm.owner.as_deref().and_then(|owner| status.node(owner));
         vm.phase.as_deref() == Some("running")
@@ -286,7 +311,7 @@ fn runs(status: &Status, vm: &str) -> bool {
 }
 
 /// The node that runs the first VM, and all VMs that it runs.
-fn node_with_vms(status: &Status) -> Result<(String, Vec<String>)> {
+pub(crate) fn node_with_vms(status: &Status) -> Result<(String, Vec<String>)> {
     let node = status.vms.iter().find_map(|vm| vm.owner.clone()).context("no VM has an owner")?;
     let vms = status.vms.iter().filter(|vm| vm.owner.as_ref() == Some(&node)).map(|vm| vm.name.clone()).collect();
     Ok((node, vms))

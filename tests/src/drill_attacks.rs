@@ -1,7 +1,8 @@
 //! Attacks on a running rack, by somebody who has plugged a machine into the cluster network, takes any address that he likes,
 //! and knows everything but the cluster's key.
 //!
-//! Real heartbeats are caught and played again by strangers' programs, tcpdump and tcpreplay. What must hold afterwards is that
+//! Real heartbeats are caught and played again by strangers' programs, tcpdump and tcpreplay; the gateway is flooded with machines
+//! that ask to join; and dnsmasq stands beside it as another DHCP server. What must hold afterwards is that
 //! nothing has happened: no node is suspected, none joins or boots anew, the VMs' connections go on, and the log has not drowned.
 
 use std::fs;
@@ -17,9 +18,14 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 
 use crate::rack::Rack;
 use crate::rack::events::What;
-use crate::rack::layout::CLUSTER_BRIDGE;
+use crate::rack::layout::{CLUSTER_BRIDGE, GATEWAY};
 use crate::rack::network;
 use crate::rack::status::Status;
+
+mod dhcp;
+mod joiners;
+
+use dhcp::Rogue;
 
 /// The members' port, for datagrams and for streams.
 const PORT: u16 = 694;
@@ -47,16 +53,27 @@ pub fn are_held_off(rack: &Rack, absent: &str) -> Result<()> {
     let running: Vec<Ipv4Addr> =
         before.nodes.iter().filter(|node| node.name != absent).filter_map(|node| address(&node.name)).collect();
     let (mark, caught) = (rack.log.mark(), rack.dir().join("attack.pcap"));
+    let leases = rack.dir().join("attack.leases");
+    let member = before.nodes.iter().find(|node| node.name != absent && node.name != GATEWAY);
+    let member = &member.context("there is no other node")?.name;
+    let cards: Vec<_> = rack.layout.machines.iter().map(|machine| &machine.cluster).collect();
+    let cards: Vec<_> = cards.iter().filter_map(|card| Some((card.mac.clone(), card.address?))).collect();
     rack.inside(|| {
+        let mut rogue = Rogue::start(&leases)?;
         let heartbeats = replays(&caught)?;
         network::address(taken, true)?;
         let judged = spoiled(&heartbeats, taken, &running).and_then(|()| streams(taken, &running));
         network::address(taken, false)?;
-        judged
+        judged?;
+        joiners::flood(rack, member)?;
+        dhcp::unasked(&cards)?;
+        rogue.is_at_work()
     })?;
     let after = rack.until(PATIENCE, "the VMs' connections go on after an attack", |now| {
         before.vms.iter().zip(&now.vms).all(|(then, now)| now.seen.tcp_exchanges > then.seen.tcp_exchanges + 100)
     })?;
+    let given = fs::read_to_string(&leases)?;
+    ensure!(given.is_empty(), "a machine that runs has taken an address: {given}");
     unmoved(&before, &after, absent)?;
     let events = rack.log.since(mark).0;
     let said: Vec<String> =
@@ -135,9 +152,9 @@ fn streams(taken: Ipv4Addr, running: &[Ipv4Addr]) -> Result<()> {
     let wrong: [&[u8]; 5] =
         [&random, &long, &[0, 32, 1, 2, 3], b"NBDMAGICIHAVEOPT\0\0\0\x03", b"GET / HTTP/1.1\r\n\r\n"];
     for machine in running {
-        let idle: Vec<TcpStream> = (0..IDLE).map(|_| connect(taken, *machine)).collect::<Result<_>>()?;
+        let idle: Vec<TcpStream> = (0..IDLE).map(|_| connect(taken, (*machine, PORT))).collect::<Result<_>>()?;
         for bytes in wrong {
-            let mut stream = connect(taken, *machine)?;
+            let mut stream = connect(taken, (*machine, PORT))?;
             stream.set_read_timeout(Some(PATIENCE))?;
             // It may hang up before it has read everything.
             let _ = stream.write_all(bytes);
@@ -155,12 +172,12 @@ fn streams(taken: Ipv4Addr, running: &[Ipv4Addr]) -> Result<()> {
     Ok(())
 }
 
-fn connect(from: Ipv4Addr, to: Ipv4Addr) -> Result<TcpStream> {
+fn connect(from: Ipv4Addr, (to, port): (Ipv4Addr, u16)) -> Result<TcpStream> {
     let stream = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let place = |address, port| SockaddrIn::from(SocketAddrV4::new(address, port));
     socket::bind(stream.as_raw_fd(), &place(from, 0))?;
-    socket::connect(stream.as_raw_fd(), &place(to, PORT))
-        .with_context(|| format!("{to} does not take a stream from a node's address"))?;
+    socket::connect(stream.as_raw_fd(), &place(to, port))
+        .with_context(|| format!("{to} does not take a stream from {from}"))?;
     Ok(TcpStream::from(stream))
 }
 

@@ -6,6 +6,8 @@
 pub mod cases;
 pub mod drill;
 pub mod drill_attacks;
+pub mod drill_cuts;
+pub mod drill_growth;
 pub mod drill_media;
 pub mod drill_ups;
 pub mod drill_volumes;

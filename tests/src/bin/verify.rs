@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use holdfast_tests::rack::artefacts::{rack_dir, workspace};
 use holdfast_tests::rack::{Options, Rack};
-use holdfast_tests::{drill, drill_attacks, drill_media, drill_ups, drill_volumes, setup};
+use holdfast_tests::{drill, drill_attacks, drill_cuts, drill_growth, drill_media, drill_ups, drill_volumes, setup};
 
 /// Lines shown of each console when the rack failed.
 const TAIL: NonZero<u16> = NonZero::new(40).expect("not 0");
@@ -26,10 +26,24 @@ struct Arguments {
     /// Only the steps whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Of the drill, beside what brings the rack up and what is judged in the end, only the steps whose name contains this;
+    /// may be given several times.
+    #[arg(long)]
+    step: Vec<String>,
 }
 
+/// What is done with every rack, whichever steps are wanted.
+const ALWAYS: [&str; 5] = [
+    "rack: starts",
+    "rack: the cluster forms",
+    "rack: the VMs run",
+    "rack: no journal record is lost",
+    "rack: no VM was in two places",
+];
+
 fn main() -> ExitCode {
-    let mut run = Run { only: Arguments::parse().only, steps: Vec::new() };
+    let Arguments { only, step } = Arguments::parse();
+    let mut run = Run { only, parts: step, steps: Vec::new() };
     run.step("setup", || setup::install_missing().and_then(|()| setup::check_machine()));
     if run.failed() == 0 {
         run.step("format", || cargo(&["fmt", "--check"]));
@@ -63,21 +77,21 @@ fn rack(run: &mut Run) {
     let mut go_on = run.step("rack: the cluster forms", || drill::forms(&rack))
         && run.step("rack: the VMs run", || drill::vms_run(&rack))
         && run.step("rack: volumes on the gateway", || drill_volumes::are_made_and_deleted(&rack))
+        && run.step("rack: the cluster grows", || drill_growth::grows(&rack))
+        && run.step("rack: it shrinks again", || drill_growth::shrinks(&rack))
         && run.step("rack: a node leaves gracefully", || {
-            let incarnation = |node: &str| rack.status().node(node).and_then(|n| n.incarnation.clone());
-            let before: Vec<_> = rack.layout.machines.iter().map(|m| (m.name.clone(), incarnation(&m.name))).collect();
-            let node = drill::leaves_gracefully(&rack)?;
-            left = before.into_iter().find(|(name, _)| *name == node);
+            left = Some(drill::leaves_gracefully(&rack)?);
             Ok(())
         });
-    if let (true, Some((node, incarnation))) = (go_on, &left) {
+    if let (true, Some(node)) = (go_on, &left) {
         go_on = run.step("rack: attacks are held off", || drill_attacks::are_held_off(&rack, node))
-            && run.step("rack: it comes back", || drill::comes_back(&rack, node, incarnation.as_deref()));
+            && run.step("rack: its power goes while it mounts", || drill_cuts::power_goes_while_it_mounts(&rack, node));
     }
     let _ = go_on
         && run.step("rack: a node crashes", || drill::survives_a_crash(&rack))
         && run.step("rack: a node hangs, fenced by serial", || drill::survives_a_hang_without_snmp(&rack))
         && run.step("rack: the way between two nodes dies", || drill::survives_a_dead_way(&rack))
+        && run.step("rack: a migration is cut", || drill_cuts::a_migration_is_cut(&rack))
         && run.step("rack: one of two UPSes fails", || drill_ups::one_ups_fails(&rack))
         && run.step("rack: all power fails", || drill_ups::all_upses_fail(&rack))
         && run.step("rack: no journal record is lost", || drill::journals_hold(&rack));
@@ -128,6 +142,7 @@ fn show_consoles(dir: &Path) {
 /// The steps so far.
 struct Run {
     only: Option<String>,
+    parts: Vec<String>,
     steps: Vec<Step>,
 }
 
@@ -139,7 +154,10 @@ struct Step {
 
 impl Run {
     fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()) || only.starts_with(name))
+        let part = !name.starts_with("rack: ") || ALWAYS.contains(&name) || self.parts.is_empty();
+        let is_wanted = |wanted: &String| name.contains(wanted.as_str());
+        let only = self.only.as_ref().is_none_or(|only| is_wanted(only) || only.starts_with(name));
+        only && (part || self.parts.iter().any(is_wanted))
     }
 
     /// Does a step, if it is wanted; `false` if it failed.

@@ -56,7 +56,7 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     File::create_new(&spare)?.set_len(SPARE)?;
     disks.push(Disk { file: spare, serial: Some("spare".into()), read_only: false });
     let mut all = BTreeMap::from([(GATEWAY.to_owned(), disks)]);
-    for node in layout.machines.iter().filter(|machine| machine.name != GATEWAY) {
+    for node in layout.all().filter(|machine| machine.name != GATEWAY) {
         let file = run_dir.join(format!("{}.img", node.name));
         let serial = if node.medium == Medium::Stick {
             let (cluster, secrets) = (text(&cluster)?, text(&secrets)?);

@@ -6,7 +6,7 @@
 //! ```text
 //!              hfp0  10.78.0.254   public: guests, probes
 //!   ------+-----------+-----------+------
-//!       node1       node2       node3        gateway (disk)
+//!       node1       node2       node3        gateway (disk)       node4, node5: spare, no file names them
 //!         |===========|  a serial line
 //!   ------+-----------+-----------+-------------+------
 //!              hfc0  10.77.0.250   cluster: heartbeat, storage, migration, PXE, the PDU, and upsd
@@ -40,6 +40,10 @@ pub const NUT_PORT: u16 = 3493;
 pub const NUT_LOGIN: (&str, &str) = ("holdfast", "mains");
 /// The gateway's name.
 pub const GATEWAY: &str = "gateway";
+/// Outlets of the PDU.
+const OUTLETS: u8 = 8;
+/// Spare machines, at most.
+const SPARES: u8 = 2;
 
 /// What a machine boots from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,14 +111,16 @@ pub struct Vm {
 /// Everything in the rack.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// The machines, the gateway first.
+    /// The machines that `cluster.toml` names, the gateway first.
     pub machines: Vec<Machine>,
+    /// Machines that no file names, without power until somebody switches them on; behind the outlets that are left.
+    pub spares: Vec<Machine>,
     /// The VMs.
     pub vms: Vec<Vm>,
 }
 
 impl Layout {
-    /// A gateway, `nodes` nodes and `vms` VMs.
+    /// A gateway, `nodes` nodes, `vms` VMs, and spare machines as far as there are outlets.
     pub fn new(nodes: u8, vms: u8) -> Self {
         let gateway = Machine {
             name: GATEWAY.into(),
@@ -129,7 +135,8 @@ impl Layout {
             },
             public: None,
         };
-        // Of every three nodes the second has UEFI, and the third boots from a stick, with UEFI as well.
+        // Of every three nodes the second has UEFI, and the third boots from a stick, with UEFI as well. A spare machine can
+        // but boot from the network.
         let node = |n: u8| Machine {
             name: format!("node{n}"),
             outlet: n + 1,
@@ -143,6 +150,7 @@ impl Layout {
             },
             public: Some(Nic { tap: format!("n{n}p"), mac: format!("52:54:00:78:00:{:02x}", 0x10 + n), address: None }),
         };
+        let spare = |n: u8| Machine { medium: Medium::Network, firmware: Firmware::Bios, ..node(n) };
         let vm = |n: u8| Vm {
             name: format!("x{n}"),
             mac: format!("00:16:3e:78:00:{:02x}", 0x10 + n),
@@ -151,18 +159,24 @@ impl Layout {
         };
         Self {
             machines: std::iter::once(gateway).chain((1..=nodes).map(node)).collect(),
+            spares: (nodes + 1..=(nodes + SPARES).min(OUTLETS - 1)).map(spare).collect(),
             vms: (0..vms).map(vm).collect(),
         }
     }
 
+    /// Every machine that stands in the rack.
+    pub fn all(&self) -> impl Iterator<Item = &Machine> {
+        self.machines.iter().chain(&self.spares)
+    }
+
     /// The machine of that name.
     pub fn machine(&self, name: &str) -> Option<&Machine> {
-        self.machines.iter().find(|m| m.name == name)
+        self.all().find(|m| m.name == name)
     }
 
     /// The machine behind that outlet.
     pub fn behind(&self, outlet: u8) -> Option<&Machine> {
-        self.machines.iter().find(|m| m.outlet == outlet)
+        self.all().find(|m| m.outlet == outlet)
     }
 
     /// Whether there is a serial line between two nodes: in every rack that has them.
@@ -311,7 +325,7 @@ mod tests {
     fn every_machine_has_an_outlet_and_cables_of_its_own() {
         let layout = Layout::new(3, 2);
         let mut seen = std::collections::BTreeSet::new();
-        for machine in &layout.machines {
+        for machine in layout.all() {
             assert!(seen.insert(format!("outlet {}", machine.outlet)));
             for nic in machine.public.iter().chain([&machine.cluster]) {
                 assert!(seen.insert(nic.mac.clone()) && seen.insert(nic.tap.clone()));

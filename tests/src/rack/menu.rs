@@ -19,6 +19,13 @@ const SHUT_DOWN: &str = "Shut down this node";
 /// How the entry reads behind which machines join, and there the one that opens a window.
 const JOINING: &str = "Joining";
 const WINDOW: &str = "Open a window";
+/// How the entry reads behind which the nodes are, and the one of a node that is off by which it goes for good.
+const NODES: &str = "Nodes";
+const REMOVE: &str = "Remove it from the cluster";
+/// What stands before the code of a machine that asks to join.
+const CODE: &str = "Its code is ";
+/// Digits of a code.
+const DIGITS: usize = 6;
 
 /// A node's console with its menu.
 #[derive(Debug)]
@@ -66,6 +73,78 @@ impl Menu {
         self.back()
     }
 
+    /// The code that this machine shows, which asks to join. It may still boot.
+    ///
+    /// # Errors
+    /// There is none within `limit`; the text shows the screen.
+    pub fn code(&self, limit: Duration) -> Result<String> {
+        self.within(limit, "a code", |screen| {
+            let text = prose(screen);
+            let digits = text.split_once(CODE)?.1.get(..DIGITS)?;
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.to_owned())
+        })
+    }
+
+    /// Waits until the screen says this, in however many lines.
+    ///
+    /// # Errors
+    /// It does not within `limit`; the text shows the screen.
+    pub fn says(&self, limit: Duration, words: &str) -> Result<()> {
+        self.within(limit, words, |screen| prose(screen).contains(words).then_some(()))
+    }
+
+    /// Lets the machine with this card in, which asks to join: types its code, and behind it which node it is to be.
+    ///
+    /// # Errors
+    /// It does not ask, or is refused; the text shows the screen.
+    pub fn let_in(&self, card: &str, typed: &str) -> Result<()> {
+        let key = self.entry(JOINING)?;
+        self.press(&key)?;
+        let key = self.shown(card)?;
+        self.press(&key)?;
+        self.says(PATIENCE, "Type the code and press Enter:")?;
+        self.press(&format!("{typed}\r"))?;
+        self.agreed()
+    }
+
+    /// Waits until the gateway has told who asks to join: it answers this node over a stream that is begun for it.
+    ///
+    /// # Errors
+    /// It does not answer; the text shows the screen.
+    pub fn who_joins(&self) -> Result<()> {
+        let key = self.entry(JOINING)?;
+        self.press(&key)?;
+        self.shown(WINDOW)?;
+        self.back()
+    }
+
+    /// Removes a node that is off from the cluster.
+    ///
+    /// # Errors
+    /// There is no such node, or it is not off, or the cluster refuses; the text shows the screen.
+    pub fn remove(&self, node: &str) -> Result<()> {
+        let key = self.entry(NODES)?;
+        self.press(&key)?;
+        let key = self.shown(node)?;
+        self.press(&key)?;
+        let key = self.shown(REMOVE)?;
+        self.press(&key)?;
+        self.says(PATIENCE, "Type its name and press Enter:")?;
+        self.press(&format!("{node}\r"))?;
+        self.agreed()
+    }
+
+    /// What was asked for last is agreed. Back to the first page.
+    fn agreed(&self) -> Result<()> {
+        let refused = self.until("an answer", |screen| {
+            let text = prose(screen);
+            let refused = text.find("Refused: ").and_then(|at| text.get(at..).map(str::to_owned));
+            refused.map(Some).or_else(|| text.contains("Agreed.").then_some(None))
+        })?;
+        self.back()?;
+        refused.map_or(Ok(()), |text| bail!("{text}"))
+    }
+
     /// The key of the entry `N) text` of the first page.
     fn entry(&self, text: &str) -> Result<String> {
         self.back()?;
@@ -96,8 +175,12 @@ impl Menu {
         Ok(())
     }
 
-    fn until<T>(&self, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + PATIENCE;
+    fn until<T>(&self, what: &str, find: impl FnMut(&str) -> Option<T>) -> Result<T> {
+        self.within(PATIENCE, what, find)
+    }
+
+    fn within<T>(&self, limit: Duration, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> Result<T> {
+        let deadline = Instant::now() + limit;
         loop {
             let screen = self.line.screen();
             if let Some(found) = find(&screen) {
@@ -108,5 +191,22 @@ impl Menu {
             }
             std::thread::sleep(LOOK);
         }
+    }
+}
+
+/// A screen's words without its frame, in one line.
+fn prose(screen: &str) -> String {
+    screen.split(|c: char| c.is_whitespace() || c == '|').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_screen_says_is_read_over_the_ends_of_its_lines() {
+        let screen =
+            "+-- Holdfast --+\n| This machine asks to join the cluster rack. Its code  |\n| is 042917.   |\n+---+";
+        assert!(prose(screen).contains("rack. Its code is 042917. +---+"), "{}", prose(screen));
     }
 }

@@ -352,7 +352,7 @@ fn furnish(mut room: Room) -> Result<(Furniture, power::Owner)> {
     let monitor = Monitor::new(Arc::clone(&room.log));
     let vms: Vec<String> = room.layout.vms.iter().map(|vm| vm.name.clone()).collect();
     let mut consoles = BTreeMap::new();
-    for machine in &room.layout.machines {
+    for machine in room.layout.all() {
         let log = room.dir.join(format!("{}.console.log", machine.name));
         let console = Line::open(&machine::socket(&machine.name, "com1"), Some(&log))?;
         consoles.insert(machine.name.clone(), console);

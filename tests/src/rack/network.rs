@@ -23,7 +23,7 @@ pub fn enter(layout: &Layout) -> Result<File> {
     ip("link set lo up")?;
     bridge(CLUSTER_BRIDGE, &PDU_ADDRESS.to_string())?;
     bridge(PUBLIC_BRIDGE, &PROBE_ADDRESS.to_string())?;
-    for machine in &layout.machines {
+    for machine in layout.all() {
         tap(&machine.cluster.tap, CLUSTER_BRIDGE)?;
         if let Some(public) = &machine.public {
             tap(&public.tap, PUBLIC_BRIDGE)?;

@@ -28,7 +28,7 @@ struct Outlets {
 /// # Errors
 /// Its address cannot be bound.
 pub fn start(layout: &Layout, power: Power, log: Arc<Log>, line: SerialLine) -> Result<Arc<Pdu>> {
-    let names: Vec<&str> = layout.machines.iter().map(|machine| machine.name.as_str()).collect();
+    let names: Vec<&str> = layout.all().map(|machine| machine.name.as_str()).collect();
     let outlets = Outlets { power, log: Arc::clone(&log), read: Mutex::default(), by: Mutex::default() };
     let pdu = Arc::new(Pdu::new(&names, Box::new(outlets)));
     let socket = UdpSocket::bind((PDU_ADDRESS, PORT)).context("the PDU's address")?;

@@ -103,7 +103,7 @@ impl Room {
         let (report, reports) = channel();
         let mut qmp = BTreeMap::new();
         let mut state = State::default();
-        for machine in &self.layout.machines {
+        for machine in self.layout.all() {
             qmp.insert(machine.name.clone(), Qmp::open(&machine.name, report.clone())?);
             state.outlets.insert(machine.outlet, false);
             state.stands.insert(machine.name.clone(), Stand::NoPower);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Rack;
+use super::layout::Machine;
 use super::monitor::Heard;
 use super::power::Stand;
 use super::probe::Seen;
@@ -16,7 +17,7 @@ const LAST_EVENTS: usize = 12;
 /// Everything at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
-    /// The machines.
+    /// The machines, the spare ones behind the others, and as long as they have power.
     pub nodes: Vec<Node>,
     /// The VMs.
     pub vms: Vec<Vm>,
@@ -43,6 +44,8 @@ pub struct Node {
     pub incarnation: Option<String>,
     /// The cluster generation it belongs to.
     pub generation: Option<String>,
+    /// The edition of `cluster.toml` that it goes by.
+    pub edition: Option<u64>,
     /// The membership it knows.
     pub view: Option<u64>,
     /// The DC it knows.
@@ -84,7 +87,9 @@ impl Status {
             })
             .unwrap_or_default()
         };
-        let nodes = rack.layout.machines.iter().map(|machine| {
+        let has_power = |machine: &&Machine| rack.power.is_on(machine.outlet) == Some(true);
+        let machines = rack.layout.machines.iter().chain(rack.layout.spares.iter().filter(has_power));
+        let nodes = machines.map(|machine| {
             let own = fresh.get(&machine.name);
             let slot = row("nodes", &machine.name);
             Node {
@@ -96,6 +101,7 @@ impl Status {
                 state: text(&slot, "state"),
                 incarnation: own.and_then(|h| text(&h.status, "incarnation")),
                 generation: own.and_then(|h| text(&h.status, "generation")),
+                edition: own.and_then(|h| number(h, "edition")),
                 view: own.and_then(|h| number(h, "view")),
                 dc: own.and_then(|h| text(&h.status, "dc")),
                 quorate: own.and_then(|h| h.status.get("quorate").and_then(Value::as_bool)),

@@ -14,7 +14,7 @@ use crate::init::{failed, report};
 
 const MKFS: &str = "/usr/sbin/mkfs.gfs2";
 /// Journals for nodes that come later; the menu adds more.
-const SPARE: usize = 1;
+const SPARE: usize = 2;
 /// How many bytes at a disk's beginning are zero if it is blank: partition tables, file systems and volume groups all have
 /// something there (GFS2 itself at 64 KiB).
 const BLANK: u64 = 4 << 20;
