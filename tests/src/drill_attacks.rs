@@ -54,8 +54,8 @@ pub fn are_held_off(rack: &Rack, absent: &str) -> Result<()> {
         before.nodes.iter().filter(|node| node.name != absent).filter_map(|node| address(&node.name)).collect();
     let (mark, caught) = (rack.log.mark(), rack.dir().join("attack.pcap"));
     let leases = rack.dir().join("attack.leases");
-    let member = before.nodes.iter().find(|node| node.name != absent && node.name != GATEWAY);
-    let member = &member.context("there is no other node")?.name;
+    let others = before.nodes.iter().filter(|node| node.name != absent && node.name != GATEWAY);
+    let members: Vec<&str> = others.map(|node| node.name.as_str()).collect();
     let cards: Vec<_> = rack.layout.machines.iter().map(|machine| &machine.cluster).collect();
     let cards: Vec<_> = cards.iter().filter_map(|card| Some((card.mac.clone(), card.address?))).collect();
     rack.inside(|| {
@@ -65,7 +65,7 @@ pub fn are_held_off(rack: &Rack, absent: &str) -> Result<()> {
         let judged = spoiled(&heartbeats, taken, &running).and_then(|()| streams(taken, &running));
         network::address(taken, false)?;
         judged?;
-        joiners::flood(rack, member)?;
+        joiners::flood(rack, &members)?;
         dhcp::unasked(&cards)?;
         rogue.is_at_work()
     })?;

@@ -4,12 +4,14 @@
 //! handshake like a machine that means it, and finish it. Whoever finishes it and then says nonsense is hung up on. However
 //! many connections he begins and leaves alone, what members want of the gateway they get.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use snow::{Builder, HandshakeState};
 
 use super::{PATIENCE, connect};
@@ -35,19 +37,20 @@ const NONSENSE: usize = 10;
 /// How many connections are held: more than the gateway serves.
 const HELD: usize = 300;
 /// Between two of them, some of which are hung up on and begun again.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(10);
 
-/// Floods the gateway from the calling thread, which is in the rack's network, while the operator looks at the menu of `node`, a
-/// member, who asks to join.
+/// Floods the gateway from the calling thread, which is in the rack's network, while the operator looks at the menus of these
+/// members who asks to join.
 ///
 /// # Errors
 /// The gateway serves nonsense, or does not serve the member.
-pub(super) fn flood(rack: &Rack, node: &str) -> Result<()> {
+pub(super) fn flood(rack: &Rack, members: &[&str]) -> Result<()> {
     let gateway = rack.layout.machine(GATEWAY).and_then(|machine| machine.cluster.address);
-    let (gateway, menu) = (gateway.context("the gateway has no address")?, rack.menu(node)?);
+    let gateway = gateway.context("the gateway has no address")?;
+    let menus = members.iter().map(|node| rack.menu(node)).collect::<Result<Vec<_>>>()?;
     ensure!(is_free(&rack.layout), "{FREE} is a machine's");
     network::address(FREE, true)?;
-    let judged = from_there(gateway, &menu);
+    let judged = from_there(gateway, &menus);
     network::address(FREE, false)?;
     judged
 }
@@ -56,27 +59,31 @@ fn is_free(layout: &Layout) -> bool {
     layout.all().all(|machine| machine.cluster.address != Some(FREE))
 }
 
-fn from_there(gateway: Ipv4Addr, menu: &Menu) -> Result<()> {
+fn from_there(gateway: Ipv4Addr, menus: &[Menu]) -> Result<()> {
     let key = public_key(&boot_file(gateway)?).context("what nodes boot has no key to join with")?;
     for at in 0..NONSENSE {
         nonsense(gateway, &key, at)?;
     }
-    let over = AtomicBool::new(false);
+    let (over, (full, is_full)) = (AtomicBool::new(false), channel());
     std::thread::scope(|scope| {
-        let holder = scope.spawn(|| hold(gateway, &key, &over));
-        let answered = (0..3).try_for_each(|_| menu.who_joins());
+        let holder = scope.spawn(|| hold(gateway, &key, full, &over));
+        // Where the flood could not be made its own error says why.
+        let _ = is_full.recv();
+        let answered = menus.iter().try_for_each(Menu::who_joins);
         over.store(true, Ordering::SeqCst);
-        let held = holder.join().map_err(|_| anyhow::anyhow!("the flood panicked"))?;
-        answered.context("a member does not get through to the gateway")?;
-        held
+        holder.join().map_err(|_| anyhow!("the flood panicked"))??;
+        answered.context("a member does not get through to the gateway")
     })
 }
 
-/// Begins connections without end, every other one with a handshake, and holds the last [`HELD`] of them.
-fn hold(gateway: Ipv4Addr, key: &[u8], over: &AtomicBool) -> Result<()> {
-    let mut held = std::collections::VecDeque::new();
-    let mut begun = 0_usize;
-    while !over.load(Ordering::SeqCst) || begun < HELD {
+/// Begins connections until it is over, every other one with a handshake, and holds the last [`HELD`] of them; says once that it
+/// has as many.
+fn hold(gateway: Ipv4Addr, key: &[u8], full: Sender<()>, over: &AtomicBool) -> Result<()> {
+    let (mut held, mut full) = (VecDeque::new(), Some(full));
+    for begun in 0_u64.. {
+        if over.load(Ordering::SeqCst) {
+            break;
+        }
         let mut stream = connect(FREE, (gateway, super::PORT))?;
         if begun.is_multiple_of(2) {
             // It may be hung up on already.
@@ -85,8 +92,8 @@ fn hold(gateway: Ipv4Addr, key: &[u8], over: &AtomicBool) -> Result<()> {
         held.push_back(stream);
         if held.len() > HELD {
             held.pop_front();
+            drop(full.take());
         }
-        begun += 1;
         std::thread::sleep(PACE);
     }
     Ok(())

@@ -107,7 +107,8 @@ impl Menu {
         self.agreed()
     }
 
-    /// Waits until the gateway has told who asks to join: it answers this node over a stream that is begun for it.
+    /// Waits until the gateway has told who asks to join: it answers this node over a stream that is begun for it. A menu on which
+    /// nobody has looked before shows no older answer.
     ///
     /// # Errors
     /// It does not answer; the text shows the screen.
