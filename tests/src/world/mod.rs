@@ -26,6 +26,7 @@ mod machine;
 mod network;
 mod operator;
 mod power;
+mod queue;
 mod roster;
 pub mod script;
 mod shell;
@@ -107,7 +108,7 @@ pub struct World {
     config: Arc<Config>,
     now: Instant,
     order: u64,
-    queue: BTreeMap<(Instant, u64), Happening>,
+    queue: queue::Queue,
     /// How many cluster networks there are.
     links: u8,
     machines: Vec<Machine>,
@@ -173,7 +174,7 @@ impl World {
             config,
             now: Instant::from_millis(1_000),
             order: 0,
-            queue: BTreeMap::new(),
+            queue: queue::Queue::default(),
             network: network::Network::default(),
             chance: Chance::new(shape.seed),
             weather: FAIR,
@@ -250,7 +251,7 @@ impl World {
     }
 
     fn plan(&mut self, after: Duration, happening: Happening) {
-        self.queue.insert((self.now + after, self.order), happening);
+        self.queue.put(self.now + after, self.order, happening);
         self.order += 1;
     }
 
@@ -263,9 +264,8 @@ impl World {
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.breach.is_none() {
-            let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= end) else { break };
-            self.now = entry.key().0;
-            let happening = entry.remove();
+            let Some((when, happening)) = self.queue.next(end) else { break };
+            self.now = when;
             self.happen(happening);
         }
         if self.breach.is_none() {
