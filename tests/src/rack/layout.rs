@@ -181,7 +181,7 @@ impl Layout {
 
     /// Whether there is a serial line between two nodes: in every rack that has them.
     pub fn has_null_modem(&self) -> bool {
-        NULL_MODEM.1.iter().all(|name| self.machine(name).is_some())
+        NULL_MODEM.1.iter().all(|name| self.machines.iter().any(|machine| machine.name == *name))
     }
 
     /// The UPSes, and what each feeds: the gateway hangs on both, of the nodes every other one on each.
