@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -70,8 +70,21 @@ struct Known {
     gaps: VecDeque<(Instant, Duration)>,
     /// When the present boot was first met.
     boot_since: Option<Instant>,
-    /// Since when the TCP connection stands.
+    /// The TCP connection, and since when it stands.
+    tcp: Option<TcpStream>,
     tcp_since: Option<Instant>,
+}
+
+impl Known {
+    /// The TCP connection is of no use any more; whether that was not known yet.
+    fn break_off(&mut self) -> bool {
+        let Some(tcp) = self.tcp.take() else { return false };
+        // Whoever waits for an answer on it need not wait any longer.
+        let _ = tcp.shutdown(Shutdown::Both);
+        self.tcp_since = None;
+        self.seen.tcp_broken += 1;
+        true
+    }
 }
 
 impl Probe {
@@ -210,7 +223,10 @@ impl Probe {
         };
         let _ = stream.set_nodelay(true);
         let _ = stream.set_read_timeout(Some(TCP_PATIENCE));
-        self.lock().tcp_since = Some(Instant::now());
+        let Ok(held) = stream.try_clone() else { return };
+        let mut known = self.lock();
+        (known.tcp, known.tcp_since) = (Some(held), Some(Instant::now()));
+        drop(known);
         let mut exchanges: u64 = 0;
         let mut back = [0; 8];
         while stream.write_all(&exchanges.to_be_bytes()).is_ok()
@@ -221,11 +237,9 @@ impl Probe {
             self.lock().seen.tcp_exchanges += 1;
             std::thread::sleep(EXCHANGE);
         }
-        let mut known = self.lock();
-        known.tcp_since = None;
-        known.seen.tcp_broken += 1;
-        drop(known);
-        self.log.push(&self.vm.name, What::TcpBroke { exchanges });
+        if self.lock().break_off() {
+            self.log.push(&self.vm.name, What::TcpBroke { exchanges });
+        }
     }
 
     fn page(&self) -> Result<Value> {
@@ -247,7 +261,10 @@ impl Probe {
         let is_new = boot_id.is_some() && known.seen.boot_id != boot_id;
         known.seen.page = page;
         if let (true, Some(id)) = (is_new, boot_id) {
-            known.seen.boot_id = Some(id.clone());
+            // What an earlier boot had is gone. Left to itself, TCP would find that out minutes later, in the middle of something else.
+            if known.seen.boot_id.replace(id.clone()).is_some() {
+                known.break_off();
+            }
             known.boot_since = Some(Instant::now());
             drop(known);
             self.log.push(&self.vm.name, What::Answers { boot_id: id });
