@@ -180,7 +180,8 @@ impl Belonging {
         };
         let left = |voter: &&Identity| {
             let replaced = hearing.peer(voter.slot).is_some_and(|peer| replaces(peer, **voter));
-            **voter == me || !(voter.is_absent() || replaced)
+            // Whoever was removed is off for good.
+            **voter == me || !(voter.is_absent() || replaced || config.has_removed(voter.slot))
         };
         let lost = |set: Vec<Identity>| set.iter().filter(left).count() <= set.len() / 2;
         self.agreement.voters().any(lost).then_some("it can never again be quorate")

@@ -312,7 +312,7 @@ impl World {
             self.plan(LOOK, Happening::ReadUpses { at, life });
         }
         if at > 0 && self.gfs2() {
-            self.tell_shared(at, LOOK);
+            self.plan(LOOK, Happening::TellShared { at, life });
         } else if at > 0 {
             self.plan(LOOK * 2, Happening::Tell { at, life, event: reads });
         }

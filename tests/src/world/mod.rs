@@ -96,6 +96,10 @@ enum Happening {
     ReadBack(Caller, power::Switching),
     /// A UPS begins or ceases to give power.
     UpsLoad { ups: usize, on: bool, order: u64 },
+    /// A shell that has just begun tells how the shared file system stands.
+    TellShared { at: usize, life: u64 },
+    /// A machine notices that the storage has barred its boot.
+    Barred { at: usize, boot: u64 },
     /// A shell reads every UPS.
     ReadUpses { at: usize, life: u64 },
 }
@@ -279,6 +283,8 @@ impl World {
             | Happening::Tell { at, .. }
             | Happening::Wake { at, .. }
             | Happening::Look { at, .. }
+            | Happening::TellShared { at, .. }
+            | Happening::Barred { at, .. }
             | Happening::ReadUpses { at, .. } => self.machine(*at).stalled_until.since(self.now),
             Happening::Start { .. }
             | Happening::Watchdog { .. }
@@ -318,7 +324,13 @@ impl World {
             Happening::ReadBack(caller, switching) => self.read_back(caller, switching),
             Happening::UpsLoad { ups, on, order } => self.ups_load(ups, on, order),
             Happening::ReadUpses { at, life } if self.lives(at, life) => self.read_upses(at, life),
-            Happening::Tell { .. } | Happening::Wake { .. } | Happening::Look { .. } | Happening::ReadUpses { .. } => {}
+            Happening::TellShared { at, life } if self.lives(at, life) => self.tell_shared(at, Duration::ZERO),
+            Happening::Barred { at, boot } => self.notice_barred(at, boot),
+            Happening::Tell { .. }
+            | Happening::Wake { .. }
+            | Happening::Look { .. }
+            | Happening::TellShared { .. }
+            | Happening::ReadUpses { .. } => {}
         }
     }
 

@@ -124,7 +124,7 @@ impl World {
             Work::Keep(decisions) => self.keep_decisions(caller, decisions),
             Work::Lockspace(order) => self.order_kernel(caller, order, until),
             Work::Bar { incarnation, .. } => {
-                self.barred.insert(incarnation);
+                self.bar(incarnation);
                 self.done(caller, Outcome::Barred(incarnation));
             }
             Work::Shutdown { vm } => {

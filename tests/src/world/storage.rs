@@ -4,10 +4,15 @@
 //! is the oracle of who may write: it ends nobody's writing by itself, so that it hides no fault of the core.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use cluster::words::{Claim, Incarnation, VmName};
 
-use super::World;
+use super::machine::Machine;
+use super::{Happening, World};
+
+/// How long disks may be away before a machine's shell gives them up.
+const STORAGE_LOST: Duration = Duration::from_secs(10);
 
 /// Whose a VM's disks are.
 #[derive(Debug, Default, Clone)]
@@ -54,6 +59,24 @@ impl Claims {
 }
 
 impl World {
+    /// A boot is barred from the storage for ever.
+    pub(super) fn bar(&mut self, incarnation: Incarnation) {
+        self.barred.insert(incarnation);
+        let barred =
+            |(at, machine): (usize, &Machine)| (machine.incarnation == incarnation).then_some((at, machine.boot));
+        if let Some((at, boot)) = self.machines.iter().enumerate().find_map(barred) {
+            self.plan(STORAGE_LOST, Happening::Barred { at, boot });
+        }
+    }
+
+    /// The machine's disks do not come back: its shell says so, whichever life of the supervisor that is told.
+    pub(super) fn notice_barred(&mut self, at: usize, boot: u64) {
+        if self.machine(at).boot == boot {
+            self.fail_storage(at);
+            self.plan(STORAGE_LOST, Happening::Barred { at, boot });
+        }
+    }
+
     /// Whether a machine reaches the storage, which the gateway exports.
     pub(super) fn storage_answers(&mut self, at: usize) -> bool {
         !self.storage_gone && self.machine(0).up && (at == 0 || self.talk(at, 0))
