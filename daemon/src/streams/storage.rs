@@ -76,7 +76,7 @@ pub(super) struct Desk {
     pub(super) claims: Claims,
     store: Store<Claims>,
     pub(super) open: BTreeMap<u64, Connection>,
-    /// The disks that nobody gets now, and what is done with each: it is being ..
+    /// The disks that nobody gets now, and what is being done with each: `deleted`, `checked`.
     pub(super) withheld: BTreeMap<String, &'static str>,
     next: u64,
 }

@@ -1,7 +1,7 @@
 //! What the operator has decided for longer than a generation of the cluster lasts, as text on the shared file system.
 //!
-//! Nodes are named, not numbered: an edition of `cluster.toml` may have given a name another slot meanwhile. What names a node or
-//! a VM that there is none of any more means nothing, and is left out when it is written again.
+//! Nodes are named, not numbered: an edition of `cluster.toml` may have given a name another slot meanwhile. What names a node
+//! that there is none of any more means nothing, and is left out when it is written again. A VM whose file was not read yet stays stopped.
 
 use core::fmt::Write as _;
 use std::collections::{BTreeMap, BTreeSet};
