@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
+use crate::limits;
 use crate::words::{Edition, LinkId, Outlet, Role, Slot, UpsId};
 
 mod decisions;
@@ -64,6 +65,14 @@ pub struct Timing {
     pub lease: Duration,
     /// How long a leaving node's VMs may take to move before they are shut down and started elsewhere.
     pub evacuation: Duration,
+}
+
+impl Timing {
+    /// How long a request may take to be agreed: a DC may be silent for [`Self::deadtime`] before another answers in its place.
+    #[must_use]
+    pub fn agree(&self) -> Duration {
+        self.deadtime + limits::AGREE
+    }
 }
 
 /// A MAC address.

@@ -90,7 +90,7 @@ pub const SETTLED: Duration = Duration::from_secs(600);
 pub const GROUPS: usize = 2;
 /// Answers to operators that are remembered, so that a request that comes twice is answered alike.
 pub const ANSWERS: usize = 32;
-/// How long a request may take to be agreed.
+/// How long a request may take to be agreed by a cluster whose DC lives.
 pub const AGREE: Duration = Duration::from_secs(10);
 /// A hypervisor's watchdog that is not petted for this long resets its machine.
 pub const WATCHDOG: Duration = Duration::from_secs(20);

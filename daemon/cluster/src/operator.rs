@@ -80,7 +80,7 @@ impl Operator {
 
     /// Refuses what was not agreed in time.
     pub(crate) fn expire(&mut self, now: Instant, config: &Config, actions: &mut Actions) {
-        let late = |open: &Open| now.since(open.since) >= limits::AGREE;
+        let late = |open: &Open| now.since(open.since) >= config.timing.agree();
         while let Some(at) = self.open.iter().position(late) {
             let open = self.open.remove(at);
             let reason = match &open.request {

@@ -14,6 +14,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pages that can lie on the first one: VMs, one VM, where to, the question.
 const DEEPEST: usize = 4;
+/// How often a cluster is asked that did not agree in time.
+const TRIES: usize = 5;
 /// How the entry that shuts a node down reads.
 const SHUT_DOWN: &str = "Shut down this node";
 /// How the entry reads behind which machines join, and there the one that opens a window.
@@ -119,11 +121,21 @@ impl Menu {
         self.back()
     }
 
-    /// Removes a node that is off from the cluster.
+    /// Removes a node that is off from the cluster; asks again, as anybody would, when the cluster did not agree in time.
     ///
     /// # Errors
     /// There is no such node, or it is not off, or the cluster refuses; the text shows the screen.
     pub fn remove(&self, node: &str) -> Result<()> {
+        for _ in 1..TRIES {
+            match self.removal(node) {
+                Err(refused) if refused.to_string().contains("did not agree in time") => {}
+                answer => return answer,
+            }
+        }
+        self.removal(node)
+    }
+
+    fn removal(&self, node: &str) -> Result<()> {
         let key = self.entry(NODES)?;
         self.press(&key)?;
         let key = self.shown(node)?;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use cluster::config::{Decisions, VmSpec};
 use cluster::event::{Event, Outcome, Request, VmFile, Work};
-use cluster::limits;
 use cluster::node::VERSION;
 use cluster::words::{Instant, VmName};
 
@@ -82,7 +81,7 @@ impl World {
     pub(super) fn the_stopped_stay_stopped(&self, at: usize, work: &Work) -> Option<String> {
         let Work::Create { vm, .. } = work else { return None };
         let since = self.kept.since.get(vm)?;
-        let asked = self.kept.asked.get(vm).is_some_and(|asked| *asked + limits::AGREE >= *since);
+        let asked = self.kept.asked.get(vm).is_some_and(|asked| *asked + self.config.timing.agree() >= *since);
         let knows = self.machines.iter().all(|machine| machine.installed >= VERSION && machine.version >= VERSION);
         (knows && !asked).then(|| format!("what is stopped stays so: {} creates {vm}", self.name(at)))
     }
