@@ -186,10 +186,11 @@ impl Agreement {
 
     /// Whether each configured slot votes with all of its votes, and nobody else does.
     pub(crate) fn is_seated(&self, config: &Config) -> bool {
-        let mut sets = self.voters();
-        let (Some(set), None) = (sets.next(), sets.next()) else { return false };
-        let votes = |slot: Slot| set.iter().filter(|voter| voter.slot == slot).count();
-        set.iter().all(|voter| config.has(voter.slot))
+        let log = self.own.raw.store();
+        let voters = || log.voters().filter_map(|id| Some(Identity::of_voter(id)?.0.slot));
+        let votes = |slot: Slot| voters().filter(|voter| *voter == slot).count();
+        !log.is_joint()
+            && voters().all(|slot| config.has(slot))
             && config.slots().all(|(slot, node)| votes(slot) == usize::from(node.votes))
     }
 
@@ -204,9 +205,9 @@ impl Agreement {
         let empty = |wanted: &Slot| !log.voters().any(|id| slot(id) == Some(*wanted));
         let added = config.slots().map(|(slot, _)| slot).filter(empty);
         let added = added.flat_map(|slot| voters_of(&self.votes, Identity::absent(slot)).collect::<Vec<_>>());
-        let everybody: BTreeSet<u64> = log.voters().chain(log.learners().iter().copied()).collect();
-        let removed = everybody.into_iter().filter(|id| slot(*id).is_none_or(|slot| !config.has(slot)));
-        let removed = removed.map(|id| single(ConfChangeType::RemoveNode, id));
+        let everybody = log.voters().chain(log.learners().iter().copied());
+        let removed: BTreeSet<u64> = everybody.filter(|id| slot(*id).is_none_or(|slot| !config.has(slot))).collect();
+        let removed = removed.into_iter().map(|id| single(ConfChangeType::RemoveNode, id));
         let changes: Vec<_> = added.map(|id| single(ConfChangeType::AddNode, id)).chain(removed).collect();
         if changes.is_empty() {
             return;

@@ -115,12 +115,12 @@ impl Dc {
     /// resets itself.
     fn is_failing(&self, desk: &Desk<'_>, hearing: &Hearing, identity: Identity) -> Option<Failing> {
         let peer = hearing.peer(identity.slot).filter(|peer| peer.identity == identity);
+        let reason = peer.and_then(|peer| peer.beat.failing)?;
         let others = hearing.alive(desk.now, desk.config.timing.warntime).map(|peer| peer.identity.slot);
         let others = others.filter(|slot| *slot != identity.slot).chain([desk.me.slot]);
         if desk.config.votes(others) < desk.config.majority() {
             return None;
         }
-        let reason = peer.and_then(|peer| peer.beat.failing)?;
         let certain = match reason {
             Failing::Storage | Failing::Hypervisor | Failing::Shared => true,
             // The majority may have just come back, and this node with it: then it is about to say otherwise.
@@ -172,10 +172,12 @@ fn goes_by(desk: &Desk<'_>, peer: &Peer) -> bool {
 /// has never heard of it.
 pub(crate) fn is_kept(desk: &Desk<'_>, hearing: &Hearing) -> bool {
     let member = |slot: Slot| desk.state.members.get(&slot).is_some_and(Member::is_present);
-    let peers = hearing.alive(desk.now, desk.config.timing.deadtime).filter(|peer| goes_by(desk, peer));
-    let others = peers.map(|peer| peer.identity.slot).filter(|slot| member(*slot));
-    let slots: Vec<Slot> = others.chain(desk.kept.then_some(desk.me.slot)).collect();
+    let slots = || {
+        let peers = hearing.alive(desk.now, desk.config.timing.deadtime).filter(|peer| goes_by(desk, peer));
+        let others = peers.map(|peer| peer.identity.slot).filter(|slot| member(*slot));
+        others.chain(desk.kept.then_some(desk.me.slot))
+    };
     let gateway = desk.config.gateway();
-    gateway.is_none_or(|(gateway, _)| slots.contains(&gateway))
-        && desk.config.votes(slots.into_iter()) >= desk.config.majority()
+    gateway.is_none_or(|(gateway, _)| slots().any(|slot| slot == gateway))
+        && desk.config.votes(slots()) >= desk.config.majority()
 }

@@ -25,8 +25,6 @@ pub(crate) struct Desk<'a> {
     pub(crate) version: u8,
     /// Whether this node keeps the edition of `cluster.toml` that holds.
     pub(crate) kept: bool,
-    /// Whether exactly those vote who have votes in it.
-    pub(crate) seated: bool,
     pub(crate) config: &'a Config,
     pub(crate) state: &'a State,
     pub(crate) ops: &'a mut Ops,

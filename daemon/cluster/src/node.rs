@@ -341,9 +341,8 @@ impl Node {
             }
             let (ops, config) = (&mut self.ops, &*self.config);
             let (me, version) = (self.me, self.version);
-            let (kept, seated) = (self.kept == config.edition, belonging.agreement.is_seated(config));
-            let mut desk =
-                Desk { now, me, version, kept, seated, config, state, ops, actions, proposals: &mut proposals };
+            let kept = self.kept == config.edition;
+            let mut desk = Desk { now, me, version, kept, config, state, ops, actions, proposals: &mut proposals };
             self.fencer.done(&mut desk, op, &work, outcome);
         }
         self.propose(now, proposals);
@@ -477,15 +476,15 @@ impl Node {
             return;
         };
         let may_act = belonging.may_act(self.me);
-        let (kept, seated) = (self.kept == self.config.edition, belonging.agreement.is_seated(&self.config));
+        let kept = self.kept == self.config.edition;
         let mut proposals = Vec::new();
         let (ops, config) = (&mut self.ops, &*self.config);
         let (me, version) = (self.me, self.version);
-        let mut desk = Desk { now, me, version, kept, seated, config, state, ops, actions, proposals: &mut proposals };
+        let mut desk = Desk { now, me, version, kept, config, state, ops, actions, proposals: &mut proposals };
         self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
         self.ups.review(&mut desk, may_act && self.dc.is_some());
         self.shared.review(&mut desk, goes);
-        self.operator.review(&mut desk, &self.hearing, &self.host, belonging.agreement.leader());
+        self.operator.review(&mut desk, &self.hearing, &self.host, &belonging.agreement);
         if config.node(self.me.slot).role == Role::Gateway {
             self.host.reserve(&mut desk);
         } else if !state.duty(self.me.slot).maintenance {

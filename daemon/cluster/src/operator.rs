@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::agreement::Agreement;
 use crate::config::{self, Config, Duty};
 use crate::dc;
 use crate::event::{Action, Actions, Answer, Request, RequestId, Transfer};
@@ -102,9 +103,9 @@ impl Operator {
     }
 
     /// Judges every open question. Called when quorate only.
-    pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, dc: Option<Identity>) {
+    pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, host: &Host, agreement: &Agreement) {
         for mut open in core::mem::take(&mut self.open) {
-            match judge(desk, hearing, host, dc, &open) {
+            match judge(desk, hearing, host, agreement, &open) {
                 Agreed => self.answer(open, Answer::Agreed, desk.config, desk.actions),
                 Refuse(reason) => self.answer(open, Answer::Refused(reason), desk.config, desk.actions),
                 Propose(command) => {
@@ -128,7 +129,7 @@ impl Operator {
     }
 }
 
-fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, dc: Option<Identity>, open: &Open) -> Judgement {
+fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, agreement: &Agreement, open: &Open) -> Judgement {
     let state = desk.state;
     match &open.request {
         Request::ShutDown => Agreed,
@@ -149,9 +150,9 @@ fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, dc: Option<Identity>, 
         },
         Request::Migrate { vm, to } => migrate(desk, hearing, host, vm, *to),
         Request::ConfirmOff { node, typed } => confirm(desk, *node, typed, open.proposed),
-        Request::Drill { node } => drill(desk, hearing, dc, *node),
-        Request::AddNode { table } => add(desk, hearing, table),
-        Request::RemoveNode { node, typed } => remove(desk, hearing, *node, typed),
+        Request::Drill { node } => drill(desk, hearing, agreement.leader(), *node),
+        Request::AddNode { table } => add(desk, hearing, agreement, table),
+        Request::RemoveNode { node, typed } => remove(desk, hearing, agreement, *node, typed),
     }
 }
 
@@ -219,15 +220,15 @@ fn confirm(desk: &Desk<'_>, node: Slot, typed: &str, proposed: bool) -> Judgemen
     }
 }
 
-fn add(desk: &Desk<'_>, hearing: &Hearing, table: &str) -> Judgement {
+fn add(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, table: &str) -> Judgement {
     let config = desk.config;
     if config.has_table(table) && config::name_of(table).is_some_and(|name| config.named(&name).is_some()) {
         return Agreed;
     }
-    config.with_node(table).map_or_else(|error| Refuse(error.text), |next| change(desk, hearing, &next))
+    config.with_node(table).map_or_else(|error| Refuse(error.text), |next| change(desk, hearing, agreement, &next))
 }
 
-fn remove(desk: &Desk<'_>, hearing: &Hearing, node: Slot, typed: &str) -> Judgement {
+fn remove(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, node: Slot, typed: &str) -> Judgement {
     let (config, name) = (desk.config, desk.name(node));
     if config.has_removed(node) {
         return Agreed;
@@ -247,11 +248,11 @@ fn remove(desk: &Desk<'_>, hearing: &Hearing, node: Slot, typed: &str) -> Judgem
     if heard && !member.is_present() && member.standing != Standing::Unclean {
         return Refuse(format!("{name} is still heard: wait until it is off"));
     }
-    change(desk, hearing, &next)
+    change(desk, hearing, agreement, &next)
 }
 
 /// The next edition of `cluster.toml`.
-fn change(desk: &Desk<'_>, hearing: &Hearing, next: &Config) -> Judgement {
+fn change(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, next: &Config) -> Judgement {
     if desk.version < wire::EDITIONS {
         return Refuse("a node runs an older program, which knows nothing of that: upgrade it first".to_owned());
     }
@@ -265,7 +266,11 @@ fn change(desk: &Desk<'_>, hearing: &Hearing, next: &Config) -> Judgement {
         return Refuse(format!("{} is silent, and keeps cluster.toml: wait until it is heard", desk.name(gateway)));
     }
     // Only then does the next edition begin: so two that are agreed in a row are all that a majority can boot by.
-    if desk.seated && dc::is_kept(desk, hearing) { Propose(Command::Configure(next.text.clone())) } else { Wait }
+    if agreement.is_seated(desk.config) && dc::is_kept(desk, hearing) {
+        Propose(Command::Configure(next.text.clone()))
+    } else {
+        Wait
+    }
 }
 
 /// A node is only fenced as a test while nothing but the node itself depends on it.

@@ -28,6 +28,9 @@ struct Arguments {
     replay: Option<PathBuf>,
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut out = std::io::stdout().lock();
