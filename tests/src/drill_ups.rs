@@ -1,8 +1,10 @@
 //! The drill of the UPSes: one fails, and both fail.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use memchr::memmem;
 
 use crate::drill;
 use crate::rack::Rack;
@@ -50,14 +52,17 @@ pub fn one_ups_fails(rack: &Rack) -> Result<()> {
 }
 
 /// Both UPSes fail, and are nearly empty: every VM is shut down in good order, then the nodes switch themselves off, then
-/// the gateway, which has the UPSes cut their load. When power is back, everybody boots and the same VMs run.
+/// the gateway, which has the UPSes cut their load. When power is back, everybody boots and the same VMs run; but none on
+/// the node that was in standby, for so it was decided.
 ///
 /// # Errors
-/// A machine lost its power while it ran, one went in the wrong order, or something did not come back.
+/// A machine lost its power while it ran, one went in the wrong order, or something did not come back, or a decision is
+/// forgotten.
 pub fn all_upses_fail(rack: &Rack) -> Result<()> {
     drill::forms(rack)?;
     drill::vms_run(rack)?;
     drill::guests_write(rack)?;
+    let aside = set_aside(rack)?;
     let before = rack.status();
     let upses = rack.layout.upses();
     let mark = rack.log.mark();
@@ -91,7 +96,36 @@ pub fn all_upses_fail(rack: &Rack) -> Result<()> {
         status.vms.iter().zip(&before.vms).all(|(is, was)| is.name == was.name && is.seen.boot_id != was.seen.boot_id)
     };
     rack.until(PATIENCE, "every VM has booted anew", anew)?;
-    drill::vms_run(rack)
+    drill::vms_run(rack)?;
+    still_aside(&rack.log.since(mark).0, &aside)?;
+    rack.menu(GATEWAY)?.standby(&aside, false)
+}
+
+/// Puts a node without VMs into standby, and waits until the shared file system's disk holds that. Tells which.
+fn set_aside(rack: &Rack) -> Result<String> {
+    let status = rack.status();
+    let is_free = |name: &String| *name != GATEWAY && status.vms.iter().all(|vm| vm.owner.as_ref() != Some(name));
+    let mut names = status.nodes.iter().map(|node| node.name.clone());
+    let aside = names.find(is_free).context("every node has a VM")?;
+    rack.menu(GATEWAY)?.standby(&aside, true)?;
+    let kept = format!("[node.\"{aside}\"]\nstandby = true\n");
+    let disk = rack.shared_disk();
+    rack.until(PATIENCE, "the decision is on the disk", |_| {
+        fs::read(&disk).is_ok_and(|bytes| memmem::find(&bytes, kept.as_bytes()).is_some())
+    })?;
+    Ok(aside)
+}
+
+/// In the log's order: the node is in standby as was decided before, and only then are VMs created, none of them there.
+fn still_aside(events: &[Event], aside: &str) -> Result<()> {
+    let recalled = drill::says(events, &format!("{aside} is in standby, as the operator wants"));
+    let recalled = recalled.with_context(|| format!("nobody remembers that {aside} is in standby"))?;
+    let creates = |e: &Event| matches!(&e.what, What::Said(text) if text.starts_with("creates VM "));
+    let first = events.iter().position(creates).context("no VM was created")?;
+    ensure!(recalled < first, "a VM was created before the decisions were read");
+    let there = events.iter().find(|e| e.who == aside && creates(e));
+    ensure!(there.is_none(), "a VM was created on a node in standby: {there:?}");
+    Ok(())
 }
 
 fn same_boots(before: &Status, after: &Status) -> Result<()> {
@@ -133,6 +167,21 @@ mod tests {
 
     fn event(who: &str, what: What) -> Event {
         Event { at: Duration::ZERO, who: who.into(), what }
+    }
+
+    #[test]
+    fn a_decision_is_to_be_remembered_before_anything_is_created() {
+        let standby = || event("gateway", What::Said("node3 is in standby, as the operator wants".into()));
+        let creates = |who| event(who, What::Said("creates VM x0, generation 1".into()));
+        assert!(still_aside(&[standby(), creates("node1")], "node3").is_ok());
+        for wrong in [
+            vec![creates("node1")],
+            vec![creates("node1"), standby()],
+            vec![standby(), creates("node1"), creates("node3")],
+            vec![standby()],
+        ] {
+            assert!(still_aside(&wrong, "node3").is_err(), "accepted: {wrong:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The gateway's volume group, from its own menu: made of a blank disk, with an export that is made, grown, kept as a snapshot and
-//! deleted. What the gateway shows is compared with what LVM has written on the disk, which lies in a file here.
+//! deleted. What the gateway shows is compared with what LVM has written on the disk, which lies in a file here. And the journals
+//! of the shared file system, which are added to from the same menu.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::drill;
 use crate::rack::Rack;
 use crate::rack::layout::GATEWAY;
 use crate::rack::menu::volumes::size;
@@ -13,6 +16,9 @@ use crate::rack::menu::volumes::size;
 /// The export, and its snapshot.
 const NAME: &str = "lv1";
 const SNAPSHOT: &str = "lv1-snap1";
+/// The export that carries the shared file system, and how many journals it is to have more.
+const SHARED: &str = "shared";
+const MORE: usize = 2;
 /// Where LVM's records are on a disk, in bytes: before its first extent.
 const RECORDS: u64 = 1 << 20;
 
@@ -45,6 +51,31 @@ pub fn are_made_and_deleted(rack: &Rack) -> Result<()> {
         ensure!(!is_recorded(rack, name)?, "LVM has {name} recorded still");
     }
     Ok(())
+}
+
+/// Journals are added to the shared file system while the nodes use it, from the gateway's menu. What the disk holds then
+/// `gfs2_edit` says, which is not ours.
+///
+/// # Errors
+/// The gateway refuses, or the disk holds another number of journals, or a VM has suffered.
+pub fn get_more_journals(rack: &Rack) -> Result<()> {
+    let (before, had) = (drill::all_is_well(rack)?, journals(rack)?);
+    rack.menu(GATEWAY)?.add_journals(SHARED, MORE)?;
+    let has = journals(rack)?;
+    ensure!(has == had + MORE, "{MORE} were added to {had} journals, and now there are {has}");
+    drill::unharmed(rack, &before)
+}
+
+/// How many journals the shared file system has.
+fn journals(rack: &Rack) -> Result<usize> {
+    let mut command = Command::new("/usr/sbin/gfs2_edit");
+    // It links a library for windows on a terminal, which wants to know of one.
+    command.env("TERM", "dumb").args(["-p", "journals"]).arg(fs::canonicalize(rack.shared_disk())?);
+    let output = command.output().context("gfs2_edit")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let count = text.lines().filter(|line| line.starts_with("journal")).count();
+    ensure!(output.status.success() && count > 0, "gfs2_edit: {}: {text}", output.status);
+    Ok(count)
 }
 
 /// The beginning of the disk as text.

@@ -81,6 +81,7 @@ fn rack(run: &mut Run) {
         run.step("rack: volumes on the gateway", || drill_volumes::are_made_and_deleted(&rack));
     }
     go_on = go_on
+        && run.step("rack: the shared file system gets more journals", || drill_volumes::get_more_journals(&rack))
         && run.step("rack: the cluster grows", || drill_growth::grows(&rack))
         && run.step("rack: it shrinks again", || drill_growth::shrinks(&rack))
         && run.step("rack: a node leaves gracefully", || {

@@ -48,7 +48,7 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     image(&["shared", text(&files)?, "--out", text(&import)?])?;
     disks.push(Disk { file: import, serial: Some("import".into()), read_only: true });
     // Blank: the gateway makes the file system, and the first node fills it from the volume above.
-    let shared = run_dir.join("shared.img");
+    let shared = shared_disk(run_dir);
     File::create_new(&shared)?.set_len(SHARED)?;
     disks.push(Disk { file: shared, serial: Some("shared".into()), read_only: false });
     // Blank too: for a volume group.
@@ -74,6 +74,11 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
 /// The file that is a VM's disk.
 pub fn vm_disk(run_dir: &Path, vm: &str) -> PathBuf {
     run_dir.join(format!("{vm}.img"))
+}
+
+/// The file that is the shared file system's disk.
+pub fn shared_disk(run_dir: &Path) -> PathBuf {
+    run_dir.join("shared.img")
 }
 
 /// The file that is the disk of the gateway's which nothing needs.

@@ -24,6 +24,9 @@ const WINDOW: &str = "Open a window";
 /// How the entry reads behind which the nodes are, and the one of a node that is off by which it goes for good.
 const NODES: &str = "Nodes";
 const REMOVE: &str = "Remove it from the cluster";
+/// How the entries of a node read that keep VMs from it, and no longer.
+const INTO_STANDBY: &str = "Put into standby";
+const OUT_OF_STANDBY: &str = "Take out of standby";
 /// What stands before the code of a machine that asks to join.
 const CODE: &str = "Its code is ";
 /// Digits of a code.
@@ -121,6 +124,19 @@ impl Menu {
         self.back()
     }
 
+    /// Puts a node into standby, or takes it out.
+    ///
+    /// # Errors
+    /// There is no such node, or it is in standby already, or not, or the cluster refuses; the text shows the screen.
+    pub fn standby(&self, node: &str, on: bool) -> Result<()> {
+        self.open_node(node)?;
+        let key = self.shown(if on { INTO_STANDBY } else { OUT_OF_STANDBY })?;
+        self.press(&key)?;
+        self.until("a question to confirm", |screen| screen.contains("(y/n)").then_some(()))?;
+        self.press("y")?;
+        self.agreed()
+    }
+
     /// Removes a node that is off from the cluster; asks again, as anybody would, when the cluster did not agree in time.
     ///
     /// # Errors
@@ -136,15 +152,19 @@ impl Menu {
     }
 
     fn removal(&self, node: &str) -> Result<()> {
-        let key = self.entry(NODES)?;
-        self.press(&key)?;
-        let key = self.shown(node)?;
-        self.press(&key)?;
+        self.open_node(node)?;
         let key = self.shown(REMOVE)?;
         self.press(&key)?;
         self.says(PATIENCE, "Type its name and press Enter:")?;
         self.press(&format!("{node}\r"))?;
         self.agreed()
+    }
+
+    fn open_node(&self, node: &str) -> Result<()> {
+        let key = self.entry(NODES)?;
+        self.press(&key)?;
+        let key = self.shown(node)?;
+        self.press(&key)
     }
 
     /// What was asked for last is agreed. Back to the first page.

@@ -300,6 +300,11 @@ impl Rack {
         artefacts::vm_disk(&leftovers::run_dir(&self.dir), vm)
     }
 
+    /// The file that is the shared file system's disk.
+    pub fn shared_disk(&self) -> PathBuf {
+        artefacts::shared_disk(&leftovers::run_dir(&self.dir))
+    }
+
     /// The file that is the disk of the gateway's which nothing needs.
     pub fn spare_disk(&self) -> PathBuf {
         artefacts::spare_disk(&leftovers::run_dir(&self.dir))

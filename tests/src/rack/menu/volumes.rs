@@ -11,6 +11,7 @@ const CREATE: &str = "Make an export";
 const GROW: &str = "Make it larger";
 const SNAPSHOT: &str = "Take a snapshot of it";
 const DELETE: &str = "Delete it";
+const JOURNALS: &str = "Add journals";
 
 impl Menu {
     /// Takes the first blank disk for the volume group, and tells which.
@@ -69,6 +70,16 @@ impl Menu {
         self.open_export(name)?;
         self.choose(DELETE)?;
         self.type_and_enter(name)
+    }
+
+    /// Has so many journals added to the file system on an export.
+    ///
+    /// # Errors
+    /// It is refused; the text shows the screen.
+    pub fn add_journals(&self, name: &str, count: usize) -> Result<()> {
+        self.open_export(name)?;
+        self.choose(JOURNALS)?;
+        self.type_and_enter(&count.to_string())
     }
 
     /// The sizes of all exports, as they are shown, by their names, once `ready`.
