@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use cluster::config::Config;
 use cluster::event::{Actions, Event};
-use cluster::node::{Boot, Node};
+use cluster::node::{Boot, Node, VERSION};
 use cluster::words::{Incarnation, Instant, LinkId, Slot};
 use libfuzzer_sys::fuzz_target;
 
@@ -24,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
         seed: 7,
         watchdog: true,
         lease: None,
+        version: VERSION,
     };
     let mut actions = Actions::new();
     let mut now = 0;

@@ -49,7 +49,11 @@ fn main() -> ExitCode {
         run.step("format", || cargo(&["fmt", "--check"]));
         run.step("lints", || {
             let world = ["--features", "holdfast-tests/world"];
-            cargo(&[&["clippy", "--workspace", "--all-targets"], &world[..], &["--", "-D", "warnings"]].concat())
+            cargo(&[&["clippy", "--workspace", "--all-targets"], &world[..], &["--", "-D", "warnings"]].concat())?;
+            // Not of the workspace, and run by hand.
+            let fuzz =
+                ["--manifest-path", "tests/fuzz/Cargo.toml", "--no-default-features", "--target-dir", "target/fuzz"];
+            cargo(&[&["check"], &fuzz[..]].concat())
         });
         run.step("tests", || cargo(&["test", "--workspace", "--features", "holdfast-tests/world"]));
         run.step("simulator", || cargo(&["sim", "--seeds", SEEDS]));
