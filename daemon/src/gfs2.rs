@@ -17,6 +17,8 @@ use cluster::config::SHARED;
 pub(crate) const MOUNT: &str = "/shared";
 /// Size of a journal, in MiB: the smallest. Each node needs one, and whoever mounts first looks through all of them.
 pub(crate) const JOURNAL: &str = "8";
+/// The same of a journal that is added later: `gfs2_jadd` makes no smaller one.
+const ADDED: &str = "32";
 /// What is wrong where a node finds no journal for itself.
 pub(crate) const TOO_FEW: &str = "it has too few journals, and each node needs one: add some in the menu, under Storage, \
                                   shared, \"Add journals\"";
@@ -83,7 +85,7 @@ pub(crate) fn check(device: &Path, table: &str, repair: bool) -> Result<String, 
 /// Why it could not, in its own words.
 pub(crate) fn add_journals(count: u8) -> Result<(), String> {
     let mut command = Command::new(JADD);
-    command.args(["-q", "-j", &count.to_string(), "-J", JOURNAL, MOUNT]).stdin(Stdio::null());
+    command.args(["-q", "-j", &count.to_string(), "-J", ADDED, MOUNT]).stdin(Stdio::null());
     let ended = command.output().map_err(|error| format!("{JADD}: {error}"))?;
     if ended.status.success() {
         return Ok(());

@@ -171,11 +171,11 @@ fn goes_by(desk: &Desk<'_>, peer: &Peer) -> bool {
 /// from there the nodes boot. Before that a slot is not filled, and nothing else is changed: or a majority could boot that
 /// has never heard of it.
 pub(crate) fn is_kept(desk: &Desk<'_>, hearing: &Hearing) -> bool {
-    let member = |slot: Slot| desk.state.members.get(&slot).is_some_and(Member::is_present);
+    // With whoever has died meanwhile, or boots anew and does not vote yet, the change could begin and never end.
+    let votes = |peer: &&Peer| desk.state.member(peer.identity).is_some_and(Member::is_present);
     let slots = || {
-        let peers = hearing.alive(desk.now, desk.config.timing.deadtime).filter(|peer| goes_by(desk, peer));
-        let others = peers.map(|peer| peer.identity.slot).filter(|slot| member(*slot));
-        others.chain(desk.kept.then_some(desk.me.slot))
+        let peers = hearing.alive(desk.now, desk.config.timing.warntime).filter(|peer| goes_by(desk, peer));
+        peers.filter(votes).map(|peer| peer.identity.slot).chain(desk.kept.then_some(desk.me.slot))
     };
     let gateway = desk.config.gateway();
     gateway.is_none_or(|(gateway, _)| slots().any(|slot| slot == gateway))

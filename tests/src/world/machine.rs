@@ -266,13 +266,24 @@ impl World {
             let id = RequestId(self.order);
             self.order += 1;
             self.note_asked(&request);
-            self.tell(at, Event::Asked { id, request });
+            self.tell_awake(at, Event::Asked { id, request });
+        }
+    }
+
+    /// Tells a supervisor something, when its machine does not stall any more.
+    fn tell_awake(&mut self, at: usize, event: Event) {
+        let (now, machine) = (self.now, self.machine(at));
+        let (stalled, life) = (machine.stalled_until.since(now), machine.life);
+        if stalled.is_zero() {
+            self.tell(at, event);
+        } else {
+            self.plan(stalled, Happening::Tell { at, life, event });
         }
     }
 
     /// A machine's storage is gone, and its shell notices.
     pub fn fail_storage(&mut self, at: usize) {
-        self.tell(at, Event::Failing { reason: Failing::Storage });
+        self.tell_awake(at, Event::Failing { reason: Failing::Storage });
     }
 
     /// A domain dies by itself.

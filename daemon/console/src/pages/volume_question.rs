@@ -140,7 +140,7 @@ fn question(facts: &Facts, request: &VolumeRequest) -> Option<String> {
         VolumeRequest::Journals { export: name, typed } => {
             export(name)?;
             format!(
-                "Each node needs a journal of its own to mount it. One takes 8 MiB, and none can be taken away \
+                "Each node needs a journal of its own to mount it. One takes 32 MiB, and none can be taken away \
                  again.\n\nA node that has it mounted makes them (gfs2_jadd). One that could not mount it tries again by \
                  itself.\n\nType how many more, 1 to 16, and press Enter: {typed}_"
             )
