@@ -5,6 +5,7 @@
 
 mod boot_files;
 mod calendar;
+mod carried;
 #[cfg(test)]
 mod cases;
 mod firewall;

@@ -8,7 +8,8 @@
 //!
 //! `xl migrate` insists on running its transport as `sh -c "exec PROGRAM HOST xl migrate-receive"`. There is no shell in
 //! the image; the `sh` that it finds on its own PATH ([`SH_DIRECTORY`]) is this program, which does not read that line
-//! and carries its standard input and output to and from descriptor 3.
+//! and carries its standard input and output to and from descriptor 3. What is carried of the VM is counted at both ends
+//! ([`crate::carried`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
+use crate::carried::{Counted, Counter};
 use crate::stream::{PORT, Service, Stream};
 use crate::streams::{self, Member};
 use crate::sys;
@@ -49,14 +51,15 @@ pub(crate) fn sh() -> ExitCode {
         rustix::stdio::dup2_stdout(&nothing)?;
         Ok((input, output, socket))
     };
-    report("sh", ends().and_then(|(input, output, socket)| exchange(input, output, &socket)))
+    report("sh", ends().and_then(|(input, output, socket)| exchange(input, output, &socket, Counter::given())))
 }
 
-/// Copies both ways until both directions have ended. Each ends by itself; an error ends its own direction.
-fn exchange(mut input: File, mut output: File, socket: &UnixStream) -> io::Result<()> {
-    let mut to_socket = socket.try_clone()?;
+/// Copies both ways until both directions have ended, and counts what goes to the socket. Each ends by itself; an error ends
+/// its own direction.
+fn exchange(mut input: File, mut output: File, socket: &UnixStream, counter: Counter) -> io::Result<()> {
+    let to_socket = socket.try_clone()?;
     let sender = thread::spawn(move || -> io::Result<()> {
-        let result = copy(&mut input, &mut to_socket);
+        let result = copy(&mut input, &mut Counted::new(&to_socket, counter));
         drop(input);
         to_socket.shutdown(Shutdown::Write)?;
         result
@@ -101,7 +104,7 @@ fn receive(vm: String, generation: u64, address: Ipv4Addr) -> io::Result<()> {
         .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
         .stdout(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
-    let carried = streams::carry(stream, ours);
+    let carried = streams::carry(stream, ours, Counter::given());
     let status = xl.wait()?;
     if status.success() {
         return Ok(());
@@ -137,7 +140,7 @@ mod tests {
         let (input, to_input) = io::pipe().unwrap();
         let (from_output, output) = io::pipe().unwrap();
         let (socket, far) = UnixStream::pair().unwrap();
-        let carrier = thread::spawn(move || exchange(own(input), own(output), &socket));
+        let carrier = thread::spawn(move || exchange(own(input), own(output), &socket, Counter::unseen()));
         (carrier, own(to_input), own(from_output), far)
     }
 

@@ -27,6 +27,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 
 use cluster::words::{Claim, Generation, VmName};
 
+use crate::carried::Counter;
 use crate::stream::{PORT, Service, Stream};
 use crate::streams::claims::{Boot, Claimant, Refusal};
 use crate::streams::storage::Wanted;
@@ -205,7 +206,7 @@ impl Disk {
         let mut since = Instant::now();
         while !ending.load(Ordering::SeqCst) {
             if let Some(Carried { stream, ours }) = self.carried.take() {
-                if let Err(error) = streams::carry(stream, ours) {
+                if let Err(error) = streams::carry(stream, ours, Counter::unseen()) {
                     // Said in the kernel's log; the requests wait.
                     let _ = writeln!(io::stderr().lock(), "nbd {}: connection lost: {error}", self.name);
                 }

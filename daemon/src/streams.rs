@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use cluster::words::{Incarnation, Role};
 
+use crate::carried::{Counted, Counter};
 use crate::gfs2;
 use crate::init::{self, Site};
 use crate::join::desk::{ASKING, Admission, Decision, Desk, Waiting};
@@ -264,7 +265,7 @@ impl Server {
                 Err(reason) => stream.answer(&Err(Refusal::Other(reason))),
                 Ok(local) => {
                     stream.answer(&Ok(()))?;
-                    carry(stream, local)
+                    carry(stream, local, Counter::unseen())
                 }
             },
         }
@@ -312,12 +313,12 @@ fn wait(waiting: &Waiting<'_>, stream: &mut Stream, salt: [u8; 32]) -> io::Resul
     }
 }
 
-/// Carries bytes between a stream and a local socket until both directions have ended.
+/// Carries bytes between a stream and a local socket until both directions have ended; those that come by the stream are counted.
 ///
 /// # Errors
 /// As [`Stream::pump`].
-pub(crate) fn carry(stream: Stream, local: UnixStream) -> io::Result<()> {
-    let (from, to) = (local.try_clone()?, local.try_clone()?);
+pub(crate) fn carry(stream: Stream, local: UnixStream, counter: Counter) -> io::Result<()> {
+    let (from, to) = (local.try_clone()?, Counted::new(local.try_clone()?, counter));
     stream.pump(from, to, move || {
         // It may be closed already.
         let _ = local.shutdown(Shutdown::Write);

@@ -197,6 +197,33 @@ fn an_operator_asks_for_everything() {
     }
 }
 
+/// A bar is drawn as soon as the supervisor tells of a move, moves with what it tells next, and goes when the VM has moved.
+#[test]
+fn a_vm_is_seen_moving() {
+    let (mut at, mut supervisor) = with_supervisor();
+    at.see("VMs on this node: x0.");
+    at.press("21");
+    at.see("Phase       running");
+    let moves = STATUS.replace(r#""phase":"running""#, r#""phase":"moving to node1""#);
+    let mut tell_carried = |seconds: u32, mib: u32| {
+        let (for_ms, carried_bytes) = (seconds * 1000, mib << 20);
+        let told = format!(r#"{{"vm":"x0","for_ms":{for_ms},"carried_bytes":{carried_bytes}}}"#);
+        tell(&mut supervisor, &format!(r#"{{"progress":{{"moves":[{told}],"leaving":[]}}}}"#));
+        tell(&mut supervisor, &moves);
+    };
+    tell_carried(9, 32);
+    at.see("Moves       from node2 to node1 for 0:09");
+    at.see("[#######.......................] 32 of 128 MiB carried");
+    tell_carried(21, 96);
+    at.see("Moves       from node2 to node1 for 0:21");
+    at.see("[######################........] 96 of 128 MiB carried");
+    tell_carried(37, 142);
+    at.see("[########### again ############] 142 of 128 MiB carried");
+    tell(&mut supervisor, &STATUS.replace(r#""owner":"node2""#, r#""owner":"node1""#));
+    at.see("Owner       node1");
+    assert!(!at.shown.0.lock().unwrap().screen().contents().contains("carried"));
+}
+
 /// What the gateway is asked goes its own way, and comes back while the page is open.
 #[test]
 fn an_operator_lets_machines_in() {

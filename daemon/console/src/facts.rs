@@ -8,6 +8,7 @@ use cluster::words::{Instant, Slot, VmName};
 
 use crate::joining::{JoinAnswer, JoinRequest, Joining};
 use crate::lock::Lock;
+use crate::progress::{Emptied, Progress};
 use crate::volumes::Dealings;
 
 /// Lines of the log that are kept to look back at.
@@ -63,6 +64,10 @@ pub(crate) struct Facts {
     pub(crate) connected: bool,
     /// The last status, which may be old if the supervisor is not there.
     pub(crate) status: Option<Status>,
+    /// How far what takes its time is, as this node knows it.
+    pub(crate) progress: Progress,
+    /// What was on the nodes that are being emptied.
+    pub(crate) emptied: Emptied,
     /// What is wrong with this machine or its configuration.
     pub(crate) problems: Vec<String>,
     /// The end of the event log.
@@ -93,7 +98,9 @@ impl Facts {
         let (asked, join_asked, lock) = (self.asked.take(), self.join_asked.take(), self.lock);
         let mut volumes = core::mem::take(&mut self.volumes);
         volumes.begin();
-        *self = Self { connected: true, asked, join_asked, volumes, lock, ..Self::default() };
+        // The next status tells which nodes it still is of.
+        let emptied = core::mem::take(&mut self.emptied);
+        *self = Self { connected: true, asked, join_asked, volumes, lock, emptied, ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
@@ -115,6 +122,12 @@ impl Facts {
         if let Some((_, reply)) = self.join_asked.as_mut().filter(|(_, reply)| *reply == Reply::Awaited) {
             *reply = Reply::Lost;
         }
+    }
+
+    /// This is how things are.
+    pub(crate) fn stand(&mut self, status: Status) {
+        self.status = Some(status);
+        self.emptied = core::mem::take(&mut self.emptied).note(self);
     }
 
     /// The supervisor is being asked for this.

@@ -12,6 +12,7 @@ use crate::joining::{JoinAnswer, JoinRequest};
 use crate::keys::Key;
 use crate::lock::{Lock, PIN_CHARACTERS, Pin};
 use crate::page::{Page, Row};
+use crate::progress::Progress;
 use crate::screen::Screen;
 use crate::volumes::{VolumeAnswer, VolumeRequest};
 
@@ -29,6 +30,8 @@ pub enum Input {
     Lost,
     /// When the supervisor tells how things are.
     Status(Box<Status>),
+    /// When the supervisor tells how far moves and nodes that leave are, in place of what it told before.
+    Progress(Progress),
     /// When there are further lines of the event log, oldest first.
     Log(Vec<Line>),
     /// When this node has read outlets, which replaces what it had read of them.
@@ -141,7 +144,8 @@ impl Menu {
                 self.facts.lose();
                 self.turn();
             }
-            Input::Status(status) => self.facts.status = Some(*status),
+            Input::Status(status) => self.facts.stand(*status),
+            Input::Progress(progress) => self.facts.progress = progress,
             Input::Log(lines) => self.facts.add_log(lines),
             Input::Outlets(read) => self.facts.read(read),
             Input::Problem(text) => self.facts.problems.push(text),

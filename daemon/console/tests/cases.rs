@@ -7,6 +7,8 @@
 //! connected | lost                     the supervisor answers, or does not any more
 //! status NODE WORD=VALUE ..            the status of this node, until the next `status`
 //! node NAME WORD=VALUE .. | vm ..      one more node or VM in it; or the same one, changed
+//! moves VM for=S carried=MIB | leaves NODE for=S of=S   how far a move is and a node that leaves, until the next `progress`
+//! progress                             nothing of that is known any more
 //! short NODE vms=VM,..                 without that node, the others have no room for these VMs
 //! rack                                 the status in `RACK`
 //! log N                                N lines of the log, the first one long
@@ -32,8 +34,8 @@ use cluster::event::Answer;
 use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role, Supply};
 use console::{
-    Ask, Asking, Disk, Exported, Group, Input, JoinAnswer, JoinRequest, Joining, Key, Line, Lock, Machine, Menu,
-    OutletRead, Screen, Style, VolumeAnswer, VolumeRequest, Volumes, Window,
+    Ask, Asking, Disk, Exported, Group, Input, JoinAnswer, JoinRequest, Joining, Key, Leaving, Line, Lock, Machine,
+    Menu, Move, OutletRead, Progress, Screen, Style, VolumeAnswer, VolumeRequest, Volumes, Window,
 };
 
 /// A cluster at work: a gateway and three nodes of which the third is dead.
@@ -77,6 +79,7 @@ fn every_case_comes_out_as_written() {
 fn run(commands: &str) -> String {
     let mut menu = Menu::new();
     let mut status = Status::default();
+    let mut progress = Progress::default();
     let mut joining = Joining::default();
     let mut join = JoinRequest::List;
     let (mut volumes, mut volume) = (Volumes::default(), VolumeRequest::List);
@@ -133,6 +136,14 @@ fn run(commands: &str) -> String {
                     _ => status.shortfalls.push(Shortfall { node: words.0.to_owned(), vms: words.list("vms") }),
                 }
                 vec![Input::Status(Box::new(status.clone()))]
+            }
+            "moves" | "leaves" | "progress" => {
+                match word {
+                    "moves" => put(&mut progress.moves, words.moves(), |moves| moves.vm.clone()),
+                    "leaves" => put(&mut progress.leaving, words.leaves(), |leaves| leaves.node.clone()),
+                    _ => progress = Progress::default(),
+                }
+                vec![Input::Progress(progress.clone())]
             }
             "screen" => {
                 output += &seen(&menu.screen());
@@ -243,6 +254,19 @@ impl<'a> Words<'a> {
     fn read(&self) -> OutletRead {
         let outlet = self.0.replace('_', " ");
         OutletRead { at: Instant::from_millis(754_310), outlet, reading: self.text("as") }
+    }
+
+    fn seconds(&self, word: &str) -> Option<u64> {
+        self.find(word).map(|seconds| seconds.parse::<u64>().unwrap() * 1000)
+    }
+
+    fn moves(&self) -> Move {
+        let carried_bytes = self.find("carried").map(|mib| mib.parse::<u64>().unwrap() << 20);
+        Move { vm: self.0.to_owned(), for_ms: self.seconds("for"), carried_bytes }
+    }
+
+    fn leaves(&self) -> Leaving {
+        Leaving { node: self.0.to_owned(), for_ms: self.seconds("for"), evacuation_ms: self.seconds("of").unwrap() }
     }
 
     fn ups(&self) -> UpsStatus {

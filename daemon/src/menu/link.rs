@@ -127,6 +127,7 @@ fn input(message: ToMenu) -> io::Result<Input> {
         ToMenu::Joins(text) => Input::Joins(text),
         ToMenu::Lock(lock) => Input::Lock(lock),
         ToMenu::Status(status) => Input::Status(status),
+        ToMenu::Progress(progress) => Input::Progress(progress),
         ToMenu::Outlets(read) => Input::Outlets(
             read.into_iter()
                 .map(|read| OutletRead {

@@ -2,7 +2,9 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::carried::Counter;
 use crate::secrets::tests_key;
+use crate::streams;
 
 fn listen() -> (TcpListener, (Ipv4Addr, u16)) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -108,4 +110,34 @@ fn what_is_tampered_with_is_not_delivered() {
     client.sent -= 1;
     client.send(b"one").unwrap();
     assert_eq!(server.receive().unwrap_err().kind(), ErrorKind::InvalidData);
+}
+
+#[test]
+fn what_is_carried_to_a_local_end_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = directory.path().join("x0@1");
+    std::fs::File::create(&count).unwrap();
+    let (near, far) = pair();
+    let ((ours, mut xl), (theirs, mut source)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    let counter = Counter::at(&count);
+    let carriers = [
+        thread::spawn(move || streams::carry(near, ours, counter)),
+        thread::spawn(move || streams::carry(far, theirs, Counter::unseen())),
+    ];
+    let sender = thread::spawn(move || {
+        source.write_all(&vec![7; 1_000_003]).unwrap();
+        source.shutdown(Shutdown::Write).unwrap();
+        source.read_to_end(&mut Vec::new()).unwrap()
+    });
+    let mut received = Vec::new();
+    xl.read_to_end(&mut received).unwrap();
+    assert_eq!(received.len(), 1_000_003);
+    // What goes the other way is not of the VM.
+    xl.write_all(b"thanks").unwrap();
+    xl.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(sender.join().unwrap(), 6);
+    for carrier in carriers {
+        carrier.join().unwrap().unwrap();
+    }
+    assert_eq!(std::fs::metadata(&count).unwrap().len(), 1_000_003);
 }

@@ -91,7 +91,7 @@ impl Gateway {
         let (kernel, ours) = UnixStream::pair()?;
         // A test that fails is to end.
         kernel.set_read_timeout(Some(Duration::from_secs(120)))?;
-        let carrier = thread::spawn(move || carry(stream, ours));
+        let carrier = thread::spawn(move || carry(stream, ours, Counter::unseen()));
         Ok(Disk { kernel, carrier })
     }
 }

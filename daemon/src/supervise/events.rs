@@ -21,6 +21,8 @@ const FILE_BYTES: usize = 256 * 1024;
 
 /// What the supervisor says for itself, about the machine as a rule: nearly always that something is wrong with it.
 pub(super) const OWN: Kind = Kind { name: "Supervisor", severity: Severity::Warning };
+/// What it notes: how things went that went well.
+pub(super) const NOTED: Kind = Kind { name: "Noted", severity: Severity::Informational };
 
 /// One line of the event log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,8 +29,10 @@ pub(super) enum Told {
         /// The whole list.
         seen: Event,
     },
-    /// Something for the event log.
+    /// Something for the event log: nearly always that something is wrong with this machine.
     Said(String),
+    /// Something for the event log that is as it should be.
+    Noted(String),
     /// What the gateway answers to a menu's request about machines that join.
     Joining {
         /// Which menu has asked.

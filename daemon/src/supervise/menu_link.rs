@@ -4,7 +4,8 @@
 //! or its configuration (a machine that does not take part says only this), then `{"status": {..}}` (cluster's `Status`)
 //! and `{"log": [{"at_ms": 1234, "node": "node1", "text": ".."}, ..]}`, oldest first, as far as it is kept. After that it
 //! is told `status` when it has changed, and at least once a second, and `log` with the lines that are new. What this node
-//! has read of outlets is `{"outlets": [{"at_ms": 1234, "outlet": "pdu1 outlet 3", "reading": "off"}, ..]}`. It says
+//! has read of outlets is `{"outlets": [{"at_ms": 1234, "outlet": "pdu1 outlet 3", "reading": "off"}, ..]}`. With each `status` comes
+//! `{"progress": {"moves": [{"vm": "x0", "for_ms": 1234, "carried_bytes": 5678}, ..], "leaving": [..]}}` (console's `Progress`). It says
 //! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). In the same way it says
 //! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`); and `{"volume": ..}`
 //! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`), both in bytes that only the menu and the gateway read. A machine that
@@ -25,7 +26,7 @@ use cluster::event::{Answer, Request, RequestId};
 use cluster::fencing::{Reading, Readings};
 use cluster::status::Status;
 use cluster::words::{Instant, Outlet};
-use console::{JoinAnswer, JoinRequest, Lock, Pin};
+use console::{JoinAnswer, JoinRequest, Lock, Pin, Progress};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -45,6 +46,8 @@ pub(crate) enum ToMenu {
     Problem(String),
     /// What the node knows; replaces what was known.
     Status(Box<Status>),
+    /// How far moves and nodes that leave are; replaces what was known.
+    Progress(Progress),
     /// Lines of the event log that are new, oldest first.
     Log(Vec<Line>),
     /// What this node read outlets as last: each one that was ever read, or was read anew.

@@ -27,6 +27,7 @@ mod monitor;
 mod ops;
 mod pin;
 mod power;
+mod progress;
 mod pulls;
 mod roster;
 mod run;

@@ -1,8 +1,9 @@
 //! The monitor line: a serial line that says each event as it happens and the whole status to whoever sends a byte.
 //!
-//! One JSON object a line: `{"event": {"at_ms": 1234, "node": "node1", "text": ".."}}` and `{"status": {..}}`. The line
-//! is for whoever watches a machine from outside, so it must never hold the machine up: what does not fit the queue is
-//! dropped whole, and how many lines were is said as soon as there is room.
+//! One JSON object a line: `{"event": {"at_ms": 1234, "node": "node1", "text": ".."}}` and `{"status": {..}}`, cluster's
+//! `Status` with one field more, `progress`, which is console's `Progress`. The line is for whoever watches a machine from
+//! outside, so it must never hold the machine up: what does not fit the queue is dropped whole, and how many lines were is
+//! said as soon as there is room.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cluster::status::Status;
+use console::Progress;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -26,9 +28,17 @@ const QUEUED_BYTES: usize = 512 * 1024;
 #[serde(rename_all = "snake_case")]
 enum Said<'a> {
     Event(&'a Line),
-    Status(&'a Status),
+    Status(Whole<'a>),
     /// So many lines did not fit.
     Dropped(u64),
+}
+
+/// The status, and how far moves and nodes that leave are.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    progress: &'a Progress,
 }
 
 /// The line, for as long as it works.
@@ -86,8 +96,8 @@ impl Monitor {
     }
 
     /// Says the status.
-    pub(super) fn status(&mut self, status: &Status) {
-        self.say(&Said::Status(status));
+    pub(super) fn status(&mut self, status: &Status, progress: &Progress) {
+        self.say(&Said::Status(Whole { status, progress }));
     }
 
     fn say(&mut self, said: &Said<'_>) {
@@ -151,11 +161,13 @@ mod tests {
         monitor.event(&event("up"));
         far.write_all(b"?").unwrap();
         assert!(monitor.serve());
-        monitor.status(&Status::default());
+        monitor.status(&Status::default(), &Progress::default());
         let mut lines = BufReader::new(far).lines();
         let first = lines.next().unwrap().unwrap();
         assert_eq!(first, "{\"event\":{\"at_ms\":7,\"node\":\"node1\",\"text\":\"up\"}}");
-        assert!(lines.next().unwrap().unwrap().starts_with("{\"status\":{\"cluster\":"));
+        let status = lines.next().unwrap().unwrap();
+        assert!(status.starts_with("{\"status\":{\"cluster\":"), "{status}");
+        assert!(status.ends_with(",\"progress\":{\"moves\":[],\"leaving\":[]}}}"), "{status}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use cluster::words::{Claim, Incarnation, Instant, OpId, Outlet, Slot, VmName};
 use hw::ap7921::Relay;
 
 use super::child::{self, xl};
-use super::clock::until;
+use super::clock::{now, until};
 use super::decisions;
 use super::files;
 use super::mailbox::{Post, Told};
@@ -25,6 +25,7 @@ use super::shared::Shared;
 use super::site::Site;
 use super::storage::{Disks, Held};
 use super::ups::{self, UpsLines};
+use crate::carried::{self, Tally};
 use crate::init::HOLDFAST;
 use crate::migrate;
 use crate::nbd::Title;
@@ -83,7 +84,7 @@ impl Desk {
         let done = match work {
             Work::Create { vm, claim, resume } => self.create(&vm, claim, resume, deadline),
             Work::Receive { vm, claim, from } => self.receive(&vm, claim, from, deadline),
-            Work::Push { vm, transfer, .. } => push(&vm, transfer, socket, deadline),
+            Work::Push { vm, transfer, .. } => self.push(&vm, transfer, socket, deadline),
             Work::Suspend { vm } => suspend(&vm, deadline),
             // `-w` waits until the domain is gone, `-F` asks by ACPI where the guest does not listen to xenstore.
             Work::Shutdown { vm } => xl(["shutdown", "-w", "-F", vm.as_str()], deadline),
@@ -144,7 +145,44 @@ impl Desk {
         let mut command = Command::new(HOLDFAST);
         let address = source.address.to_string();
         command.args(["pull", vm.as_str(), &claim.generation.0.to_string(), &address]).stdin(Stdio::null());
+        count(vm).give(&mut command);
         child::run(command, deadline)
+    }
+
+    /// Sends a VM into the socket that asked for it. Xen's toolstack knows no transfer of a paused guest; one that must not run
+    /// meanwhile is slowed down so much that its memory stands all but still.
+    fn push(
+        &self,
+        vm: &VmName,
+        transfer: Transfer,
+        socket: Option<UnixStream>,
+        deadline: Instant,
+    ) -> Result<String, String> {
+        if transfer == Transfer::Live {
+            return self.push_live(vm, socket, deadline);
+        }
+        let cap = |percent: &str| xl(["sched-credit2", "-d", vm.as_str(), "-c", percent], deadline);
+        cap(SLOW)?;
+        let pushed = self.push_live(vm, socket, deadline);
+        if pushed.is_err() {
+            cap("0")?;
+        }
+        pushed
+    }
+
+    fn push_live(&self, vm: &VmName, socket: Option<UnixStream>, deadline: Instant) -> Result<String, String> {
+        let mut socket = socket.ok_or("whoever asked for it does not wait any more")?;
+        pulls::go(&mut socket).map_err(|error| format!("whoever asked for it does not wait any more: {error}"))?;
+        let (tally, began) = (count(vm), now());
+        // The name of the other end is for the transport, which is ours and needs none.
+        let mut command = migrate::push(vm.as_str(), "target", socket.into());
+        tally.give(&mut command);
+        let pushed = child::run(command, deadline);
+        if let Some(bytes) = tally.bytes() {
+            let (mib, time) = (bytes >> 20, now().since(began).as_secs_f32());
+            self.post.tell(Told::Noted(format!("carried {mib} MiB of VM {vm} away in {time:.1} s")));
+        }
+        pushed
     }
 }
 
@@ -168,24 +206,7 @@ fn suspend(vm: &VmName, deadline: Instant) -> Result<String, String> {
     saved
 }
 
-/// Sends a VM into the socket that asked for it. Xen's toolstack knows no transfer of a paused guest; one that must not run
-/// meanwhile is slowed down so much that its memory stands all but still.
-fn push(vm: &VmName, transfer: Transfer, socket: Option<UnixStream>, deadline: Instant) -> Result<String, String> {
-    if transfer == Transfer::Live {
-        return push_live(vm, socket, deadline);
-    }
-    let cap = |percent: &str| xl(["sched-credit2", "-d", vm.as_str(), "-c", percent], deadline);
-    cap(SLOW)?;
-    let pushed = push_live(vm, socket, deadline);
-    if pushed.is_err() {
-        cap("0")?;
-    }
-    pushed
-}
-
-fn push_live(vm: &VmName, socket: Option<UnixStream>, deadline: Instant) -> Result<String, String> {
-    let mut socket = socket.ok_or("whoever asked for it does not wait any more")?;
-    pulls::go(&mut socket).map_err(|error| format!("whoever asked for it does not wait any more: {error}"))?;
-    // The name of the other end is for the transport, which is ours and needs none.
-    child::run(migrate::push(vm.as_str(), "target", socket.into()), deadline)
+/// Begins to count what is carried of a VM.
+fn count(vm: &VmName) -> Tally {
+    Tally::begin(Path::new(carried::DIRECTORY), vm.as_str(), now())
 }

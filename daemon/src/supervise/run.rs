@@ -10,20 +10,22 @@ use std::time::Duration;
 
 use cluster::event::{Action, Actions, Answer, Event, Outcome, Request, RequestId, Work};
 use cluster::node::{Boot, Node};
+use cluster::status::Status;
 use cluster::trace::Kind;
 use cluster::words::{Edition, Instant, Role};
-use console::JoinAnswer;
+use console::{JoinAnswer, Progress};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::clock::{self, now};
-use super::events::{self, EventLog, OWN};
+use super::events::{self, EventLog, NOTED, OWN};
 use super::lines::Lines;
 use super::mailbox::{Mailbox, Told};
 use super::menu_link::{FromMenu, MenuId, Menus, ToMenu};
 use super::monitor::Monitor;
 use super::ops::Ops;
 use super::pin::Guard;
+use super::progress::Courses;
 use super::pulls::Pulls;
 use super::shared::Shared;
 use super::site::{self, Site};
@@ -31,6 +33,7 @@ use super::storage::Disks;
 use super::syslog::Remote;
 use super::udp::Udp;
 use super::{files, joins, roster, ups, volumes, watch, xen};
+use crate::carried;
 use crate::roster::Current;
 use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
@@ -59,6 +62,8 @@ pub(super) struct Supervisor {
     guard: Guard,
     pulls: Pulls,
     monitor: Monitor,
+    /// Since when VMs move and nodes leave.
+    courses: Courses,
     log: EventLog,
     ops: Ops,
     watchdog: Option<Watchdog>,
@@ -133,6 +138,7 @@ impl Supervisor {
             guard: Guard::new(site.secrets.pin.take()),
             pulls,
             monitor,
+            courses: Courses::default(),
             log,
             ops: Ops::new(site, mailbox.post(), disks, ups_lines, shared),
             mailbox,
@@ -161,7 +167,8 @@ impl Supervisor {
             }
             self.serve_menus();
             if self.monitor.serve() {
-                self.monitor.status(&self.node.status(now()));
+                let (status, progress) = self.status();
+                self.monitor.status(&status, &progress);
             }
             if self.node.deadline() <= now() {
                 self.handle(Event::Tick);
@@ -207,6 +214,7 @@ impl Supervisor {
                 Told::Seen { began, .. } if began < self.settled => {}
                 Told::Seen { seen, .. } => self.handle(seen),
                 Told::Said(text) => self.say(text),
+                Told::Noted(text) => self.say_as(NOTED, text),
                 Told::Joining { menu, answer } => self.joining(menu, answer),
                 Told::Volumes { menu, to, outcome } => self.menus.tell_one(menu, &ToMenu::Volumes { to, outcome }),
             }
@@ -226,13 +234,23 @@ impl Supervisor {
         self.menus.tell_locks(|menu| guard.lock(menu, now()));
         if self.menus.any() && self.next_status <= now() {
             self.next_status = now() + STATUS;
-            self.menus.tell(&ToMenu::Status(Box::new(self.node.status(now()))));
+            let (status, progress) = self.status();
+            self.menus.tell(&ToMenu::Progress(progress));
+            self.menus.tell(&ToMenu::Status(Box::new(status)));
             let problems = super::problems();
             for problem in problems.iter().skip(self.problems.len()) {
                 self.menus.tell(problem);
             }
             self.problems = problems;
         }
+    }
+
+    /// How things are, and how far what takes its time is.
+    fn status(&mut self) -> (Status, Progress) {
+        let (now, evacuation) = (now(), self.current.get().timing.evacuation);
+        let status = self.node.status(now);
+        let progress = self.courses.look(now, &status, evacuation, Path::new(carried::DIRECTORY));
+        (status, progress)
     }
 
     /// A menu asks for something. A locked one is refused here, whatever it thinks of that itself.

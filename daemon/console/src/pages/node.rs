@@ -1,4 +1,4 @@
-//! One node: how it is, what its last boot ended of, and what can be asked of it.
+//! One node: how it is, what its last boot ended of, how far it is emptied, and what can be asked of it.
 
 use cluster::event::Request;
 use cluster::status::{LinkStatus, NodeStatus};
@@ -37,12 +37,16 @@ pub(crate) fn rows(facts: &Facts, slot: Slot) -> Vec<Row> {
     ];
     if node.role == Role::Node {
         facts_of_it.push(("Free", node.free.to_string()));
+    }
+    let leaving = leaving::rows(facts, slot);
+    if node.role == Role::Node && leaving.is_empty() {
         facts_of_it.push(("VMs", list(&names(&facts.vms_at(slot)))));
     }
     let mut rows: Vec<_> = facts_of_it
         .iter()
         .flat_map(|(name, value)| wrap(&format!("{name:<VALUE$}{value}"), WIDTH, VALUE).into_iter().map(Row::Text))
         .collect();
+    rows.extend(leaving);
     rows.push(Row::Text(String::new()));
     let ask = |text: &str, request| Row::Choice(text.to_owned(), Page::Ask(request));
     if node.role == Role::Node {
@@ -74,6 +78,5 @@ pub(crate) fn rows(facts: &Facts, slot: Slot) -> Vec<Row> {
     if node.role == Role::Node && !here && is_gone(node) {
         rows.push(ask("Remove it from the cluster", Request::RemoveNode { node: slot, typed: String::new() }));
     }
-    rows.extend(leaving::rows(facts, slot));
     rows
 }

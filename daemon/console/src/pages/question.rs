@@ -10,6 +10,7 @@ use cluster::event::Request;
 use super::{leaving, node};
 use crate::facts::{Asked, Facts, Reply, same};
 use crate::page::{Row, no_status, paragraph};
+use crate::progress::{carried, since};
 
 /// How the question stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +159,8 @@ fn progress(facts: &Facts, request: &Request) -> Vec<Row> {
     let vm_is = |vm| match facts.vm(vm) {
         Some(vm) => {
             let owner = vm.owner.as_ref().map_or_else(String::new, |owner| format!(" ({owner})"));
-            format!("\nVM {}: {}{owner}.", vm.name, vm.phase)
+            let bar = carried(facts, vm).map_or_else(String::new, |bar| format!("\n{bar}"));
+            format!("\nVM {}: {}{}{owner}.{bar}", vm.name, vm.phase, since(facts, vm))
         }
         None => format!("\nThere is no VM {vm} any more."),
     };

@@ -6,6 +6,7 @@ use cluster::words::VmName;
 use super::log;
 use crate::facts::{Facts, Line};
 use crate::page::{Page, Row, no_status, paragraph};
+use crate::progress;
 
 /// Lines of the log that are shown.
 const LATELY: usize = 6;
@@ -21,12 +22,19 @@ pub(crate) fn rows(facts: &Facts, name: &VmName) -> Vec<Row> {
     let mut rows = vec![
         Row::Text(format!("Phase       {}", vm.phase)),
         Row::Text(format!("Owner       {}", vm.owner.as_deref().unwrap_or("none"))),
+    ];
+    if let Some(to) = progress::target(vm) {
+        let from = vm.owner.as_deref().unwrap_or("nowhere");
+        rows.push(Row::Text(format!("Moves       from {from} to {to}{}", progress::since(facts, vm))));
+        rows.extend(progress::carried(facts, vm).map(|bar| Row::Text(format!("            {bar}"))));
+    }
+    rows.extend([
         Row::Text(format!("Wanted      {wanted}")),
         Row::Text(format!("Memory      {}", vm.memory)),
         Row::Text(format!("Priority    {} of 0 to 100", vm.priority)),
         Row::Text(format!("Generation  {}", vm.generation)),
         Row::Text(String::new()),
-    ];
+    ]);
     let choices = [
         ("Start", Page::Ask(Request::Start { vm: name.clone() })),
         ("Stop", Page::Ask(Request::Stop { vm: name.clone() })),

@@ -162,7 +162,7 @@ fn measure(link: &str) {
     let mut stream = Stream::connect((Ipv4Addr::LOCALHOST, port), &tests_key(1), "lab", &service).unwrap();
     let _: Export = stream.hear().unwrap();
     let (mut ours, other_end) = UnixStream::pair().unwrap();
-    thread::spawn(move || carry(stream, other_end));
+    thread::spawn(move || carry(stream, other_end, Counter::unseen()));
     let mut bare = until(|| TcpStream::connect((Ipv4Addr::LOCALHOST, BARE)).ok());
     bare.set_nodelay(true).unwrap();
     negotiate(&mut bare, "shared").unwrap();
