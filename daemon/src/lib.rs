@@ -4,6 +4,7 @@
 //! toolstack starts its hotplug programs), otherwise by its first argument.
 
 mod boot_files;
+mod bundle;
 mod calendar;
 mod carried;
 #[cfg(test)]
@@ -68,6 +69,7 @@ fn applet(name: &str, arguments: &[String]) -> ExitCode {
         "vif-bridge" => hotplug::vif_bridge(arguments),
         "block" => hotplug::block(arguments),
         "nbd" => nbd::run(arguments),
+        bundle::APPLET => bundle::run(),
         "pull" => migrate::pull(arguments),
         "sh" => migrate::sh(),
         "streams" => streams::run(),

@@ -246,6 +246,48 @@ fn an_operator_lets_machines_in() {
     at.see("Agreed. The window is open.");
 }
 
+/// This machine's supervisor alone is asked for a support bundle, and says when the stick may be pulled out.
+#[test]
+fn an_operator_takes_a_support_bundle_away() {
+    let (mut at, mut supervisor) = with_supervisor();
+    at.see("9) About, support bundle");
+    at.press("9");
+    at.see("1) Support bundle: write");
+    at.press("1");
+    assert_eq!(asked(&mut supervisor), r#"{"bundle":"look"}"#);
+    let sticks = r#"{"bundle":{"sticks":[{"name":"sdb1","model":"Make X","mib":14800,"label":"TOOLS","refused":null},
+        {"name":"sdc","model":"","mib":7600,"label":"","refused":"a machine of the cluster boots from it"}]}}"#;
+    tell(&mut supervisor, sticks);
+    at.see("1) sdb1 (14.4 GiB, label TOOLS, Make X)");
+    at.see("sdc (7.4 GiB): a machine of the cluster boots from it.");
+    at.press("1");
+    at.see("Write the support bundle to sdb1? (y/n)");
+    at.press("y");
+    assert_eq!(asked(&mut supervisor), r#"{"bundle":{"write":{"stick":"sdb1"}}}"#);
+    at.see("Do NOT pull sdb1 out yet.");
+    tell(&mut supervisor, r#"{"bundle":{"written":{"file":"holdfast-node2-x.tar","kib":412,"missing":[]}}}"#);
+    at.see("Done. sdb1 may be pulled out.");
+    at.see("holdfast-node2-x.tar, 412 KiB");
+}
+
+/// The program that writes it answers in the supervisor's words, whatever it is given.
+#[test]
+fn the_bundles_program_answers_whatever_it_is_given() {
+    for given in ["", "{", "[]", "{\"stick\":7}"] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        program.arg("bundle").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut program = program.spawn().unwrap();
+        program.stdin.take().unwrap().write_all(given.as_bytes()).unwrap();
+        let said = program.wait_with_output().unwrap();
+        assert!(said.status.success());
+        assert!(
+            said.stdout.starts_with(b"{\"failed\":\"what is wanted: "),
+            "{}",
+            String::from_utf8_lossy(&said.stdout)
+        );
+    }
+}
+
 /// The PIN goes to the supervisor and nowhere else: not onto the screen.
 #[test]
 fn an_operator_types_the_pin_first() {

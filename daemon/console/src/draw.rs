@@ -11,7 +11,7 @@
 use crate::facts::Facts;
 use crate::menu::Open;
 use crate::page::{Page, Row, WIDTH};
-use crate::pages::{join_question, locked, question, volume_question};
+use crate::pages::{bundle_question, join_question, locked, question, volume_question};
 use crate::screen::{COLUMNS, ROWS, Screen, Style};
 
 /// The first row of a page; above is its title.
@@ -71,6 +71,11 @@ fn keys(facts: &Facts, open: &Open, choices: usize) -> String {
     {
         return keys.to_owned();
     }
+    if let Page::Bundle(stick) = &open.page
+        && let Some(keys) = bundle_question::keys(facts, stick)
+    {
+        return keys.to_owned();
+    }
     match &open.page {
         Page::Log(_) if open.typing => "Type what the lines are to have.   Enter: done   Esc: all lines".to_owned(),
         Page::Log(_) => "/: filter   Esc, q: back   arrows, Page Up/Down: scroll   Ctrl-L: draw again".to_owned(),
@@ -90,6 +95,8 @@ fn keys(facts: &Facts, open: &Open, choices: usize) -> String {
         | Page::Storage
         | Page::Export(_)
         | Page::About
+        | Page::Support
+        | Page::Bundle(_)
         | Page::Join(_)
         | Page::Volume(_)
         | Page::Ask(_) => match choices {

@@ -6,6 +6,7 @@ use cluster::event::{Answer, Request};
 use cluster::status::{NodeStatus, Status, VmStatus};
 use cluster::words::{Instant, Slot, VmName};
 
+use crate::bundle::Bundling;
 use crate::joining::{JoinAnswer, JoinRequest, Joining};
 use crate::lock::Lock;
 use crate::progress::{Emptied, Progress};
@@ -90,6 +91,8 @@ pub(crate) struct Facts {
     pub(crate) unlocks: bool,
     /// What it was asked and has told of its disks.
     pub(crate) volumes: Dealings,
+    /// What it was asked and has told of support bundles.
+    pub(crate) bundling: Bundling,
 }
 
 impl Facts {
@@ -100,7 +103,9 @@ impl Facts {
         volumes.begin();
         // The next status tells which nodes it still is of.
         let emptied = core::mem::take(&mut self.emptied);
-        *self = Self { connected: true, asked, join_asked, volumes, lock, emptied, ..Self::default() };
+        let mut bundling = core::mem::take(&mut self.bundling);
+        bundling.begin();
+        *self = Self { connected: true, asked, join_asked, volumes, bundling, lock, emptied, ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.
@@ -118,6 +123,7 @@ impl Facts {
             asked.reply = Reply::Lost;
         }
         self.volumes.lose();
+        self.bundling.lose();
         self.listing = false;
         if let Some((_, reply)) = self.join_asked.as_mut().filter(|(_, reply)| *reply == Reply::Awaited) {
             *reply = Reply::Lost;

@@ -10,6 +10,7 @@
 //! what every screen looks like is written down in `cases/*.txt`.
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod draw;
 mod facts;
 mod joining;
@@ -24,6 +25,7 @@ mod screen;
 mod text;
 mod volumes;
 
+pub use bundle::{BundleAnswer, BundleRequest, Stick, Written};
 pub use facts::{Line, OutletRead};
 pub use joining::{Asking, JoinAnswer, JoinRequest, Joining, Machine, Window};
 pub use keys::{Key, Keys};

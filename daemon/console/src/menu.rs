@@ -6,6 +6,7 @@
 use cluster::event::{Answer, Request};
 use cluster::status::Status;
 
+use crate::bundle::{BundleAnswer, BundleRequest};
 use crate::draw;
 use crate::facts::{Facts, Line, OutletRead, Reply};
 use crate::joining::{JoinAnswer, JoinRequest};
@@ -44,6 +45,8 @@ pub enum Input {
     Joining(JoinAnswer),
     /// When the gateway answers what this menu has asked about its disks.
     Volumes(VolumeAnswer),
+    /// When the supervisor answers what this menu has asked about support bundles.
+    Bundle(BundleAnswer),
     /// When this machine joins: how that stands, in place of what was said before.
     Joins(String),
     /// When this machine has a PIN: how this menu's lock stands, in place of what was said before.
@@ -65,6 +68,8 @@ pub enum Ask {
     Active,
     /// Something of the gateway, about its disks.
     Volume(VolumeRequest),
+    /// Something of the supervisor, about support bundles.
+    Bundle(BundleRequest),
 }
 
 /// The menu of one terminal.
@@ -120,7 +125,9 @@ impl Menu {
         let here = matches!(input, Input::Key(_)) && self.facts.is_unlocked();
         // How machines that join and the gateway's disks stand is asked for when somebody begins to look, and with every status
         // while he does.
-        let (looked, stored) = (self.open.page.joins(), self.open.page.stores());
+        let (looked, stored, bundled) = (self.open.page.joins(), self.open.page.stores(), self.open.page.bundles());
+        // A machine that is in no cluster has no status: there a key looks again.
+        let redrawn = matches!(input, Input::Key(Key::Redraw) | Input::Connected);
         let told = matches!(input, Input::Status(_));
         let asked = self.take(input);
         let looks = self.open.page.joins() && (told || !looked);
@@ -132,6 +139,16 @@ impl Menu {
         if asked.is_none() && looks && self.facts.connected && !self.facts.volumes.listing {
             self.facts.volumes.listing = true;
             return Some(Ask::Volume(VolumeRequest::List));
+        }
+        let looks = self.open.page.bundles() && (told || redrawn || !bundled);
+        if asked.is_none()
+            && looks
+            && self.facts.connected
+            && !self.facts.bundling.looking
+            && !self.facts.bundling.awaits()
+        {
+            self.facts.bundling.ask(&BundleRequest::Look);
+            return Some(Ask::Bundle(BundleRequest::Look));
         }
         asked.or(here.then_some(Ask::Active))
     }
@@ -152,6 +169,7 @@ impl Menu {
             Input::Answer(answer) => self.facts.answer(answer),
             Input::Joining(answer) => self.facts.joined(answer),
             Input::Volumes(answer) => self.facts.volumes.answered(answer),
+            Input::Bundle(answer) => self.facts.bundling.answered(answer),
             Input::Joins(text) => self.facts.joins = Some(text),
             Input::Lock(lock) => {
                 self.facts.lock = Some(lock);
@@ -191,6 +209,7 @@ impl Menu {
                 Ask::Unlock(_) => self.facts.unlocks = true,
                 Ask::Lock | Ask::Active => {}
                 Ask::Volume(request) => self.facts.volumes.ask(request),
+                Ask::Bundle(request) => self.facts.bundling.ask(request),
             }
             return Some(ask);
         }
@@ -240,6 +259,7 @@ impl Menu {
             Page::Ask(request) => self.facts.forget(request),
             Page::Join(_) if !self.facts.awaits_gateway() => self.facts.join_asked = None,
             Page::Volume(_) => self.facts.volumes.forget(),
+            Page::Bundle(_) => self.facts.bundling.forget(),
             Page::First
             | Page::Overview
             | Page::Vms
@@ -253,6 +273,7 @@ impl Menu {
             | Page::Storage
             | Page::Export(_)
             | Page::About
+            | Page::Support
             | Page::Join(_)
             | Page::Locked(_) => {}
         }
@@ -357,6 +378,7 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
             (key == Key::Enter && !typed.is_empty()).then(|| Ask::Join(request.clone()))
         }
         Page::Join(request) => yes.then(|| Ask::Join(request.clone())),
+        Page::Bundle(stick) => yes.then(|| Ask::Bundle(BundleRequest::Write { stick: stick.clone() })),
         Page::Locked(pin) => (key == Key::Enter && !pin.text().is_empty()).then(|| Ask::Unlock(pin.clone())),
         Page::Volume(request) => {
             let typed = request.clone().typed().map(|typed| key == Key::Enter && !typed.is_empty());
@@ -374,7 +396,8 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
         | Page::Joining
         | Page::Storage
         | Page::Export(_)
-        | Page::About => None,
+        | Page::About
+        | Page::Support => None,
     }
 }
 

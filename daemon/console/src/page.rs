@@ -7,8 +7,8 @@ use crate::facts::Facts;
 use crate::joining::JoinRequest;
 use crate::lock::Pin;
 use crate::pages::{
-    about, export, fencing, first, join_question, joining, locked, log, node, nodes, overview, question, storage,
-    targets, vm, vms, volume_question,
+    about, bundle_question, export, fencing, first, join_question, joining, locked, log, node, nodes, overview,
+    question, storage, support, targets, vm, vms, volume_question,
 };
 use crate::text::wrap;
 use crate::volumes::VolumeRequest;
@@ -39,6 +39,10 @@ pub(crate) enum Page {
     /// One of the gateway's exports.
     Export(String),
     About,
+    /// The sticks that a support bundle could be written to.
+    Support,
+    /// Whether it is to be written to this one.
+    Bundle(String),
     /// What the operator may ask the supervisor for, once it is confirmed.
     Ask(Request),
     /// The same of the gateway, about machines that join.
@@ -74,6 +78,7 @@ impl Page {
             Self::Storage => "Storage".to_owned(),
             Self::Export(name) => format!("Export {name}"),
             Self::About => "About".to_owned(),
+            Self::Support | Self::Bundle(_) => "Support bundle".to_owned(),
             Self::Ask(request) => question::title(facts, request),
             Self::Join(request) => join_question::title(facts, request),
             Self::Locked(_) => "This console is locked.".to_owned(),
@@ -97,6 +102,8 @@ impl Page {
             Self::Storage => storage::rows(facts),
             Self::Export(name) => export::rows(facts, name),
             Self::About => about::rows(),
+            Self::Support => support::rows(facts),
+            Self::Bundle(stick) => bundle_question::rows(facts, stick),
             Self::Ask(request) => question::rows(facts, request),
             Self::Join(request) => join_question::rows(facts, request),
             Self::Locked(pin) => locked::rows(facts, pin),
@@ -119,9 +126,14 @@ impl Page {
         matches!(self, Self::Storage | Self::Export(_) | Self::Volume(_))
     }
 
+    /// Whether it is about the support bundle.
+    pub(crate) fn bundles(&self) -> bool {
+        matches!(self, Self::Support | Self::Bundle(_))
+    }
+
     /// Whether it is a question.
     pub(crate) fn asks(&self) -> bool {
-        matches!(self, Self::Ask(_) | Self::Join(_) | Self::Volume(_) | Self::Locked(_))
+        matches!(self, Self::Ask(_) | Self::Join(_) | Self::Volume(_) | Self::Bundle(_) | Self::Locked(_))
     }
 
     /// Whether something can be typed on it.
@@ -136,6 +148,7 @@ impl Page {
             Self::Join(request) => join_question::is_open(facts, request),
             Self::Locked(_) => locked::is_open(facts),
             Self::Volume(request) => volume_question::is_open(facts, request),
+            Self::Bundle(stick) => bundle_question::is_open(facts, stick),
             Self::First
             | Self::Overview
             | Self::Vms
@@ -148,6 +161,7 @@ impl Page {
             | Self::Joining
             | Self::Storage
             | Self::Export(_)
+            | Self::Support
             | Self::About => false,
         }
     }
@@ -172,6 +186,8 @@ impl Page {
             | Self::Storage
             | Self::Export(_)
             | Self::About
+            | Self::Support
+            | Self::Bundle(_)
             | Self::Join(_)
             | Self::Ask(_) => None,
         }

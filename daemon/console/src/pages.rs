@@ -4,6 +4,7 @@ pub use storage::size;
 
 pub(crate) mod about;
 pub(crate) mod alarms;
+pub(crate) mod bundle_question;
 pub(crate) mod export;
 pub(crate) mod fencing;
 pub(crate) mod first;
@@ -17,6 +18,7 @@ pub(crate) mod nodes;
 pub(crate) mod overview;
 pub(crate) mod question;
 pub(crate) mod storage;
+pub(crate) mod support;
 pub(crate) mod targets;
 pub(crate) mod vm;
 pub(crate) mod vms;

@@ -22,6 +22,8 @@
 //! lock [open=yes] wrong=N wait=S       how the lock of a machine with a PIN stands
 //! group MIB free=MIB problem=TEXT | export NAME .. | disk NAME ..   the same of the gateway's disks
 //! disks | disks-done [TEXT] | disks-refused TEXT   it tells the same once more, has done what it was asked last, or refuses it
+//! stick [NAME mib=MIB label=.. refused=..] | sticks     the supervisor tells of one more stick, or of none any more
+//! bundle-written FILE kib=KIB missing=.. | bundle-failed TEXT    it has written a support bundle, or has not
 //! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
@@ -34,8 +36,9 @@ use cluster::event::Answer;
 use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role, Supply};
 use console::{
-    Ask, Asking, Disk, Exported, Group, Input, JoinAnswer, JoinRequest, Joining, Key, Leaving, Line, Lock, Machine,
-    Menu, Move, OutletRead, Progress, Screen, Style, VolumeAnswer, VolumeRequest, Volumes, Window,
+    Ask, Asking, BundleAnswer, BundleRequest, Disk, Exported, Group, Input, JoinAnswer, JoinRequest, Joining, Key,
+    Leaving, Line, Lock, Machine, Menu, Move, OutletRead, Progress, Screen, Stick, Style, VolumeAnswer, VolumeRequest,
+    Volumes, Window, Written,
 };
 
 /// A cluster at work: a gateway and three nodes of which the third is dead.
@@ -83,6 +86,7 @@ fn run(commands: &str) -> String {
     let mut joining = Joining::default();
     let mut join = JoinRequest::List;
     let (mut volumes, mut volume) = (Volumes::default(), VolumeRequest::List);
+    let mut sticks = Vec::new();
     let mut output = String::new();
     let commands = commands.lines().flat_map(|command| if command == "rack" { RACK.lines() } else { command.lines() });
     for command in commands {
@@ -125,6 +129,16 @@ fn run(commands: &str) -> String {
                 vec![Input::Volumes(VolumeAnswer { to, outcome: Ok(volumes.clone()) })]
             }
             "disks-refused" => vec![Input::Volumes(VolumeAnswer { to: volume.clone(), outcome: Err(rest.to_owned()) })],
+            "stick" | "sticks" => {
+                if word == "stick" {
+                    sticks.push(words.stick())
+                } else {
+                    sticks.clear()
+                }
+                vec![Input::Bundle(BundleAnswer::Sticks(sticks.clone()))]
+            }
+            "bundle-written" => vec![Input::Bundle(BundleAnswer::Written(words.written()))],
+            "bundle-failed" => vec![Input::Bundle(BundleAnswer::Failed(rest.to_owned()))],
             "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
             "press" => rest.split(' ').map(|key| Input::Key(key_named(key))).collect(),
             "status" | "node" | "vm" | "ups" | "short" => {
@@ -156,6 +170,8 @@ fn run(commands: &str) -> String {
                 match request {
                     Ask::Cluster(request) => writeln!(output, "asks: {request:?}").unwrap(),
                     Ask::Join(JoinRequest::List) | Ask::Volume(VolumeRequest::List) | Ask::Active => {}
+                    Ask::Bundle(BundleRequest::Look) => writeln!(output, "looks for sticks").unwrap(),
+                    Ask::Bundle(request) => writeln!(output, "asks: {request:?}").unwrap(),
                     Ask::Unlock(pin) => writeln!(output, "unlocks with: {}", pin.text()).unwrap(),
                     Ask::Lock => writeln!(output, "locks").unwrap(),
                     Ask::Volume(request) => {
@@ -203,6 +219,20 @@ impl<'a> Words<'a> {
     fn list(&self, word: &str) -> Vec<String> {
         let list = self.find(word);
         list.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect()
+    }
+
+    fn stick(&self) -> Stick {
+        Stick {
+            name: self.0.to_owned(),
+            model: self.text("model"),
+            mib: self.number("mib").into(),
+            label: self.text("label"),
+            refused: self.find("refused"),
+        }
+    }
+
+    fn written(&self) -> Written {
+        Written { file: self.0.to_owned(), kib: self.number("kib").into(), missing: self.list("missing") }
     }
 
     fn number(&self, word: &str) -> u32 {
@@ -379,6 +409,7 @@ fn key_named(name: &str) -> Key {
     match name {
         "Enter" => Key::Enter,
         "Esc" => Key::Back,
+        "Ctrl-L" => Key::Redraw,
         "Backspace" => Key::Erase,
         "Left" => Key::Left,
         "Right" => Key::Right,

@@ -245,7 +245,7 @@ pub(crate) fn is_media(device: &Path) -> bool {
 
 /// The label in a FAT file system's first sector, if that is what it is (Microsoft's FAT specification 1.03: the
 /// type's name and the label are at 54 and 43 in FAT12 and FAT16, at 82 and 71 in FAT32).
-fn fat_label(sector: &[u8; 512]) -> Option<String> {
+pub(crate) fn fat_label(sector: &[u8; 512]) -> Option<String> {
     let signed = sector.get(510..) == Some(&[0x55, 0xaa]);
     let fat32 = sector.get(82..87) == Some(b"FAT32");
     let fat16 = sector.get(54..57) == Some(b"FAT");

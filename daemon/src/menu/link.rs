@@ -55,6 +55,7 @@ impl Link {
             Ask::Join(request) => FromMenu::Join(request),
             // Our own types: there is nothing in them that it could not say.
             Ask::Volume(request) => FromMenu::Volume(postcard::to_allocvec(&request).unwrap_or_default()),
+            Ask::Bundle(request) => FromMenu::Bundle(request),
             Ask::Unlock(pin) => FromMenu::Unlock(pin),
             Ask::Lock => FromMenu::Lock,
             Ask::Active => FromMenu::Active,
@@ -124,6 +125,7 @@ fn input(message: ToMenu) -> io::Result<Input> {
                 Err(reason) => Err(reason),
             },
         }),
+        ToMenu::Bundle(answer) => Input::Bundle(answer),
         ToMenu::Joins(text) => Input::Joins(text),
         ToMenu::Lock(lock) => Input::Lock(lock),
         ToMenu::Status(status) => Input::Status(status),

@@ -28,7 +28,7 @@ const XL: &str = "/usr/lib/xen-4.17/bin/xl";
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn xl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>, deadline: Instant) -> Result<String, String> {
+pub(crate) fn xl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>, deadline: Instant) -> Result<String, String> {
     let mut command = Command::new(XL);
     command.args(arguments).stdin(Stdio::null());
     run(command, deadline)
@@ -39,7 +39,7 @@ pub(super) fn xl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>, deadlin
 /// # Errors
 /// Why it failed, in words for the operator: its own last ones, if it said any. At the deadline it is ended, and with it
 /// all of its process group.
-pub(super) fn run(command: Command, deadline: Instant) -> Result<String, String> {
+pub(crate) fn run(command: Command, deadline: Instant) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let failed = |error: io::Error| format!("{program}: {error}");
     let (mut child, mut output) = start(command).map_err(failed)?;

@@ -6,7 +6,7 @@ use cluster::words::Instant;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Now.
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);

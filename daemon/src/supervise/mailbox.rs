@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, TryIter, channel};
 
 use cluster::event::Event;
 use cluster::words::Instant;
-use console::JoinAnswer;
+use console::{BundleAnswer, JoinAnswer};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use super::menu_link::MenuId;
@@ -48,6 +48,13 @@ pub(super) enum Told {
         to: Opaque,
         /// The answer.
         outcome: Result<Opaque, String>,
+    },
+    /// What became of a menu's request about support bundles.
+    Bundle {
+        /// Which menu has asked.
+        menu: MenuId,
+        /// The answer.
+        answer: BundleAnswer,
     },
 }
 

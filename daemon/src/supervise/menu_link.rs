@@ -8,7 +8,8 @@
 //! `{"progress": {"moves": [{"vm": "x0", "for_ms": 1234, "carried_bytes": 5678}, ..], "leaving": [..]}}` (console's `Progress`). It says
 //! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). In the same way it says
 //! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`); and `{"volume": ..}`
-//! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`), both in bytes that only the menu and the gateway read. A machine that
+//! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`), both in bytes that only the menu and the gateway read. What it says of
+//! support bundles, `{"bundle": ..}` (`BundleRequest`), is for this machine alone, which answers in the same word (`BundleAnswer`). A machine that
 //! joins itself tells its menus `{"joins": "text"}`: how that stands, in place of what it told before. A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 //!
@@ -26,7 +27,7 @@ use cluster::event::{Answer, Request, RequestId};
 use cluster::fencing::{Reading, Readings};
 use cluster::status::Status;
 use cluster::words::{Instant, Outlet};
-use console::{JoinAnswer, JoinRequest, Lock, Pin, Progress};
+use console::{BundleAnswer, BundleRequest, JoinAnswer, JoinRequest, Lock, Pin, Progress};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -63,6 +64,8 @@ pub(crate) enum ToMenu {
         /// How things are now, or why it was refused.
         outcome: Result<Opaque, String>,
     },
+    /// What this machine answers to what this menu has asked about support bundles.
+    Bundle(BundleAnswer),
     /// This machine joins: how that stands, in place of what was said before.
     Joins(String),
     /// How this menu's lock stands, in place of what was said before.
@@ -96,6 +99,8 @@ pub(crate) enum FromMenu {
     Active,
     /// The same, about its disks.
     Volume(Opaque),
+    /// The operator asks this machine for this, about support bundles.
+    Bundle(BundleRequest),
 }
 
 /// Bytes that may wait for a menu that is slow to read.

@@ -12,8 +12,9 @@
 //!
 //! A machine that has booted without the cluster's secrets joins first (`join`); then it is a node like any other.
 
-mod child;
-mod clock;
+mod bundle;
+pub(crate) mod child;
+pub(crate) mod clock;
 mod decisions;
 pub(crate) mod events;
 mod files;
@@ -97,7 +98,9 @@ fn join() -> Result<(), String> {
     let mut said = String::new();
     loop {
         for told in mailbox.take() {
-            if let Told::Said(text) = told {
+            if let Told::Bundle { menu, answer } = told {
+                menus.tell_one(menu, &ToMenu::Bundle(answer));
+            } else if let Told::Said(text) = told {
                 said = text;
                 menus.tell(&ToMenu::Joins(said.clone()));
             }
@@ -106,7 +109,7 @@ fn join() -> Result<(), String> {
             return joined.clone();
         }
         let greeting = || problems().into_iter().chain([ToMenu::Joins(said.clone())]).collect();
-        power_off_if_asked(&menus.serve(greeting));
+        do_without_a_cluster(menus.serve(greeting), &mailbox);
         let mut fds = vec![mailbox.waits()];
         menus.waits(&mut fds);
         wait(&mut fds, None);
@@ -115,7 +118,7 @@ fn join() -> Result<(), String> {
 
 /// Takes no part, and tells whoever looks why. Nothing but a restart ends this, since nothing but a boot can mend it.
 fn idle(problem: &str) -> ExitCode {
-    let Ok(mut menus) = Menus::open() else {
+    let (Ok(mut menus), Ok(mailbox)) = (Menus::open(), Mailbox::new()) else {
         return ExitCode::FAILURE;
     };
     let greeting = || {
@@ -127,17 +130,27 @@ fn idle(problem: &str) -> ExitCode {
         greeting
     };
     loop {
-        power_off_if_asked(&menus.serve(greeting));
-        let mut fds = Vec::new();
+        for told in mailbox.take() {
+            if let Told::Bundle { menu, answer } = told {
+                menus.tell_one(menu, &ToMenu::Bundle(answer));
+            }
+        }
+        do_without_a_cluster(menus.serve(greeting), &mailbox);
+        let mut fds = vec![mailbox.waits()];
         menus.waits(&mut fds);
         wait(&mut fds, None);
     }
 }
 
-/// Has init power the machine off if a menu asks for it: there is no cluster to leave.
-fn power_off_if_asked(asked: &[(MenuId, FromMenu)]) {
-    if asked.iter().any(|(_, asked)| *asked == FromMenu::Request(Request::ShutDown)) {
-        let _ = kill(Pid::from_raw(1), Signal::SIGUSR2);
+/// Does what menus may ask of a machine that is in no cluster: init powers it off, since there is nothing to leave; and a support
+/// bundle is written.
+fn do_without_a_cluster(asked: Vec<(MenuId, FromMenu)>, mailbox: &Mailbox) {
+    for (menu, asked) in asked {
+        if asked == FromMenu::Request(Request::ShutDown) {
+            let _ = kill(Pid::from_raw(1), Signal::SIGUSR2);
+        } else if let FromMenu::Bundle(request) = asked {
+            bundle::ask(menu, request, None, mailbox.post());
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use cluster::event::Answer;
 use cluster::trace::{Kind, Severity};
 use cluster::words::Instant;
-use console::{JoinAnswer, JoinRequest, Lock};
+use console::{BundleAnswer, BundleRequest, JoinAnswer, JoinRequest, Lock};
 
 use super::menu_link::{FromMenu, MenuId, ToMenu};
 use crate::secrets::Pin;
@@ -110,11 +110,14 @@ impl Guard {
                     Some(ToMenu::Joining(JoinAnswer { to: to.clone(), outcome: Err(LOCKED.to_owned()) }))
                 }
                 FromMenu::Volume(to) => Some(ToMenu::Volumes { to: to.clone(), outcome: Err(LOCKED.to_owned()) }),
+                FromMenu::Bundle(_) => Some(ToMenu::Bundle(BundleAnswer::Failed(LOCKED.to_owned()))),
                 FromMenu::Unlock(_) | FromMenu::Lock | FromMenu::Active => None,
             };
         }
-        // How machines that join and the gateway's disks stand, a menu asks by itself.
+        // How machines that join and the gateway's disks stand, and which sticks there are, a menu asks by itself.
+        let by_itself = FromMenu::Bundle(BundleRequest::Look);
         if !matches!(asked, FromMenu::Join(JoinRequest::List) | FromMenu::Volume(_))
+            && *asked != by_itself
             && let Some(last) = self.open.get_mut(&menu)
         {
             *last = now;

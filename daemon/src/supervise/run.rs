@@ -32,7 +32,7 @@ use super::site::{self, Site};
 use super::storage::Disks;
 use super::syslog::Remote;
 use super::udp::Udp;
-use super::{files, joins, roster, ups, volumes, watch, xen};
+use super::{bundle, files, joins, roster, ups, volumes, watch, xen};
 use crate::carried;
 use crate::roster::Current;
 use crate::seal::Seal;
@@ -216,6 +216,7 @@ impl Supervisor {
                 Told::Said(text) => self.say(text),
                 Told::Noted(text) => self.say_as(NOTED, text),
                 Told::Joining { menu, answer } => self.joining(menu, answer),
+                Told::Bundle { menu, answer } => self.menus.tell_one(menu, &ToMenu::Bundle(answer)),
                 Told::Volumes { menu, to, outcome } => self.menus.tell_one(menu, &ToMenu::Volumes { to, outcome }),
             }
         }
@@ -266,6 +267,9 @@ impl Supervisor {
             }
             FromMenu::Join(request) => joins::ask(menu, request, self.mailbox.post()),
             FromMenu::Volume(request) => volumes::ask(menu, request, self.mailbox.post()),
+            FromMenu::Bundle(request) => {
+                bundle::ask(menu, request, Some(self.node.status(now())), self.mailbox.post());
+            }
             FromMenu::Unlock(pin) => {
                 let said = self.guard.unlock(menu, pin.text(), now());
                 said.into_iter().for_each(|(kind, text)| self.say_as(kind, text));

@@ -84,7 +84,8 @@ fn parts(sys: &Path, disk: &str) -> Vec<String> {
     parts.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-fn has_mark(device: &Path) -> bool {
+/// Whether a device bears a mark of ours.
+pub(crate) fn has_mark(device: &Path) -> bool {
     let mut mark = [0; MARK.len()];
     File::open(device).and_then(|file| file.read_exact_at(&mut mark, 0)).is_ok() && mark == *MARK
 }

@@ -1,6 +1,6 @@
-//! About: which program this is, and its keys.
+//! About: which program this is, its keys, and the way to the support bundle.
 
-use crate::page::{Row, paragraph};
+use crate::page::{Page, Row, paragraph};
 
 pub(crate) fn rows() -> Vec<Row> {
     let text = concat!(
@@ -19,5 +19,6 @@ pub(crate) fn rows() -> Vec<Row> {
         "/                               in the log: show lines with a text only\n",
         "Ctrl-L                          draw the screen again",
     );
-    paragraph(text).collect()
+    let bundle = Row::Choice("Support bundle: write what is known here to a USB stick".to_owned(), Page::Support);
+    paragraph(text).chain([Row::Text(String::new()), bundle]).collect()
 }

@@ -18,7 +18,7 @@ fn entries() -> [(&'static str, Page); 9] {
         ("Shut down this node", Page::Ask(Request::ShutDown)),
         ("Joining", Page::Joining),
         ("Storage", Page::Storage),
-        ("About", Page::About),
+        ("About, support bundle", Page::About),
     ]
 }
 
