@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::{confine, sys};
+
 /// HTTP's port.
 const PORT: u16 = 80;
 /// The most connections at a time; more nodes wait for their turn with the firmware's own patience.
@@ -27,10 +29,19 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let [address, directory] = arguments else {
         return failed("boot-files ADDRESS DIRECTORY");
     };
-    match address.parse::<Ipv4Addr>().map_err(io::Error::other).and_then(|address| TcpListener::bind((address, PORT))) {
+    match listen(address, Path::new(directory)) {
         Ok(listener) => serve(&listener, Path::new(directory)),
         Err(error) => failed(&format!("boot-files on {address}: {error}")),
     }
+}
+
+/// Listens, and gives up whatever answering does not need: only root may listen on this port.
+fn listen(address: &str, directory: &Path) -> Result<TcpListener, String> {
+    let address = address.parse::<Ipv4Addr>().map_err(|error| error.to_string())?;
+    let listener = TcpListener::bind((address, PORT)).map_err(|error| error.to_string())?;
+    sys::become_user(sys::BOOT).map_err(|error| error.to_string())?;
+    confine::boot_files(directory)?;
+    Ok(listener)
 }
 
 fn failed(text: &str) -> ExitCode {

@@ -9,6 +9,7 @@ mod calendar;
 mod carried;
 #[cfg(test)]
 mod cases;
+mod confine;
 mod firewall;
 mod genetlink;
 mod gfs2;

@@ -14,6 +14,8 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::ioctl::{Direction, Getter, NoArg, Opcode, Updater, ioctl, opcode};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 
+use crate::confine::Foreign;
+
 /// How a service of init differs from init itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChildSetup {
@@ -26,6 +28,8 @@ pub(crate) struct ChildSetup {
 
 /// The user and the group of the menus: they can use their terminal and the supervisor's socket, and read no secret.
 pub(crate) const MENU: u32 = 1;
+/// The user and the group of what serves the nodes' boot; dnsmasq knows it by its name.
+pub(crate) const BOOT: u32 = 2;
 
 /// Lets `command` start in a session of its own, with no signal blocked, as `setup` says, and unable ever to gain rights.
 pub(crate) fn set_up_child(command: &mut Command, setup: ChildSetup) {
@@ -42,14 +46,28 @@ pub(crate) fn set_up_child(command: &mut Command, setup: ChildSetup) {
         rustix::io::write(file, score.as_bytes())?;
         rustix::thread::set_no_new_privs(true)?;
         if setup.terminal {
-            rustix::thread::set_thread_groups(&[])?;
-            rustix::thread::set_thread_gid(Gid::from_raw(MENU))?;
-            rustix::thread::set_thread_uid(Uid::from_raw(MENU))?;
+            become_user(MENU)?;
         }
         Ok(())
     };
     // SAFETY: between fork and exec `prepare` makes system calls only; it takes no lock and allocates nothing.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Gives up root's rights, for those of a user and the group of the same number. The calling process must have one thread.
+///
+/// # Errors
+/// It was not root.
+pub(crate) fn become_user(user: u32) -> io::Result<()> {
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_gid(Gid::from_raw(user))?;
+    Ok(rustix::thread::set_thread_uid(Uid::from_raw(user))?)
+}
+
+/// Lets `command` start confined; the last that is done before it starts.
+pub(crate) fn confine_child(command: &mut Command, mut foreign: Foreign) {
+    // SAFETY: between fork and exec `confine` makes system calls only; it takes no lock and, unless it fails, allocates nothing.
+    unsafe { command.pre_exec(move || foreign.confine()) };
 }
 
 /// `struct privcmd_hypercall` of Linux' `xen/privcmd.h`: the hypercall's number and its five arguments.
@@ -194,6 +212,19 @@ pub(crate) fn take_descriptor_3() -> io::Result<OwnedFd> {
     rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(3) })?;
     // SAFETY: it is open, and nothing else in this program refers to it.
     Ok(unsafe { OwnedFd::from_raw_fd(3) })
+}
+
+/// Lets whoever started this process trace it.
+///
+/// # Errors
+/// It is traced already.
+#[cfg(test)]
+pub(crate) fn let_be_traced() -> io::Result<()> {
+    use nix::libc;
+    let nothing = std::ptr::null_mut::<c_void>();
+    // SAFETY: the request looks at none of the other arguments.
+    let result = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, nothing, nothing) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ const STATUS: &str = r#"{"status":{"cluster":"rack","node":"node2","incarnation"
 
 const AGREED: &str = r#"{"answer":"agreed"}"#;
 
+/// The program under test: the one in the image, where the environment names it.
+fn holdfast() -> String {
+    std::env::var("HOLDFAST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_holdfast").to_owned())
+}
+
 /// What the terminal shows, and a bell for whoever waits for it to show something else.
 type Shown = Arc<(Mutex<vt100::Parser>, Condvar)>;
 
@@ -47,7 +52,7 @@ impl AtWork {
         unlockpt(&keyboard).unwrap();
         let name = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
         let terminal = File::options().read(true).write(true).open(name).unwrap();
-        let menu = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        let menu = Command::new(holdfast())
             .arg("menu")
             .arg(socket)
             .stdin(terminal.try_clone().unwrap())
@@ -288,6 +293,43 @@ fn the_bundles_program_answers_whatever_it_is_given() {
     }
 }
 
+/// Every page of the first one's entries, long ones looked through, by a menu that the kernel confines all the while.
+#[test]
+fn an_operator_sees_every_page_of_a_confined_menu() {
+    let (mut at, mut supervisor) = with_supervisor();
+    at.see("VMs on this node: x0.");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", at.menu.id())).unwrap();
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "Seccomp_filters:\t2"] {
+        assert!(status.lines().any(|found| found == line), "{line}: {status}");
+    }
+    let line = |at: u32| format!(r#"{{"at_ms":{at},"node":"node2","text":"says {at}."}}"#);
+    let lines: Vec<String> = (0..100).map(line).collect();
+    tell(&mut supervisor, &format!(r#"{{"log":[{}]}}"#, lines.join(",")));
+    for (keys, shown) in [
+        ("1", "generation 1f2e3d4c, view 7"),
+        ("2", "Owner"),
+        ("21", "1) Start"),
+        ("3", "Free"),
+        ("31", "Incarnation"),
+        ("4", "Choose a node to confirm that it is off."),
+        ("41", "not unclean"),
+        ("5", "node2 says 99."),
+        ("5\u{1b}[H", "node2 says 0."),
+        ("5/s 42\r", "node2 says 42."),
+        ("6", "Shut down node2? (y/n)"),
+        ("7", "The gateway is asked."),
+        ("8", "The gateway is asked."),
+        ("9", "there is no shell and no remote login"),
+    ] {
+        at.press(keys);
+        at.see(shown);
+        at.press("\u{1b}\u{1b}\u{1b}\u{1b}");
+        at.see("9) About");
+    }
+    assert_eq!(asked(&mut supervisor), r#"{"join":"list"}"#);
+    assert!(asked(&mut supervisor).starts_with(r#"{"volume":"#));
+}
+
 /// The PIN goes to the supervisor and nowhere else: not onto the screen.
 #[test]
 fn an_operator_types_the_pin_first() {
@@ -344,8 +386,7 @@ fn the_terminal_is_given_back() {
 
 #[test]
 fn without_a_terminal_it_says_so() {
-    let menu =
-        Command::new(env!("CARGO_BIN_EXE_holdfast")).arg("menu").stdin(std::process::Stdio::null()).output().unwrap();
+    let menu = Command::new(holdfast()).arg("menu").stdin(std::process::Stdio::null()).output().unwrap();
     assert!(!menu.status.success());
     assert!(String::from_utf8_lossy(&menu.stderr).contains("holdfast menu:"));
 }

@@ -17,7 +17,7 @@ use crate::scene::Sight;
 use crate::shared::Remounts;
 use crate::state::{Command, Member, Standing};
 use crate::trace::Trace;
-use crate::words::{Failing, Identity, Instant, Role, Slot};
+use crate::words::{Failing, Identity, Instant, Role};
 
 /// The office.
 #[derive(Clone, Debug)]

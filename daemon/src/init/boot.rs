@@ -195,6 +195,7 @@ impl Boot {
                 on_end: OnEnd::Restart,
                 forks: None,
                 socket: None,
+                confined: None,
             });
         }
     }
@@ -209,6 +210,7 @@ impl Boot {
             on_end: OnEnd::Restart,
             forks: None,
             socket: None,
+            confined: None,
         });
     }
 
@@ -223,6 +225,7 @@ impl Boot {
                 on_end: OnEnd::Restart,
                 forks: None,
                 socket: None,
+                confined: None,
             });
         }
         Ok(())

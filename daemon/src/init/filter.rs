@@ -31,6 +31,7 @@ pub(super) fn load(services: &mut Services, rules: &str) -> Result<(), String> {
             on_end: OnEnd::RestartUntilDone,
             forks: None,
             socket: None,
+            confined: None,
         });
         format!("NOT IN FORCE, this node answers everybody; it is tried again: {error}")
     })

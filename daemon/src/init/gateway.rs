@@ -16,6 +16,7 @@ use rustix::mount::MountFlags;
 
 use super::services::{OnEnd, Services, Spec};
 use super::{HOLDFAST, disks, failed, report};
+use crate::confine::Foreign;
 use crate::firewall::TFTP_DATA;
 use crate::join::pool;
 use crate::netsetup;
@@ -88,6 +89,7 @@ pub(super) fn start_nbd_server(services: &mut Services, exports: &[Export]) -> R
         // In the foreground it would serve one client and end.
         forks: Some(NBD_PID),
         socket: Some(NBD_SOCKET),
+        confined: None,
     });
     let missing = exports.iter().filter(|export| !is_there(export));
     super::mounts::all(missing.map(|export| Err(format!("{} is not there", export.device))))
@@ -138,6 +140,7 @@ pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &Node
         on_end: OnEnd::Restart,
         forks: None,
         socket: None,
+        confined: Some(|| Foreign::dnsmasq(Path::new(FILES))),
     });
     services.start(Spec {
         name: "boot-files".to_owned(),
@@ -148,6 +151,7 @@ pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &Node
         on_end: OnEnd::Restart,
         forks: None,
         socket: None,
+        confined: None,
     });
     Ok(())
 }

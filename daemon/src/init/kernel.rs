@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::failed;
 use super::mounts::all;
+use crate::confine;
 
 /// Where the kernel has its settings.
 const SETTINGS: &str = "/proc/sys";
@@ -82,11 +83,11 @@ const CLOSED: (&str, &str) = ("kernel/modules_disabled", "1");
 /// Writes the table, and keeps everybody from leaving a core behind: it would hold the cluster's key.
 ///
 /// # Errors
-/// Every setting that the kernel does not have or take; the others are made nevertheless.
+/// Every setting that the kernel does not have or take; the others are made nevertheless. And that it cannot confine anybody.
 pub(super) fn restrict() -> Result<(), String> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let cores = setrlimit(Resource::Core, none).map_err(|error| format!("no core dumps: {error}"));
-    all([apply(Path::new(SETTINGS), &TABLE), cores].into_iter())
+    all([apply(Path::new(SETTINGS), &TABLE), cores, confine::check()].into_iter())
 }
 
 /// Closes the kernel for further modules.

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use rustix::process::{Pid, WaitStatus};
 
 use super::report;
+use crate::confine::Foreign;
 use crate::sys::{self, ChildSetup};
 
 /// The pause after a first death; it doubles with every further one.
@@ -52,6 +53,8 @@ pub(super) struct Spec {
     pub(super) forks: Option<&'static str>,
     /// The socket that it binds, and that must not be left over from an earlier life.
     pub(super) socket: Option<&'static str>,
+    /// What a program of somebody else's that reads what strangers send is left with; our own see to that themselves.
+    pub(super) confined: Option<fn() -> Result<Foreign, String>>,
 }
 
 /// How long to wait before a service is started again.
@@ -226,7 +229,10 @@ fn how(status: WaitStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => "it was done".to_owned(),
         (Some(code), _) => format!("exit code {code}"),
-        (_, Some(signal)) => Signal::try_from(signal).map_or("an unknown signal", Signal::as_str).to_owned(),
+        (_, Some(signal)) => match Signal::try_from(signal) {
+            Ok(Signal::SIGSYS) => "it was ended for a system call that is forbidden to it (SIGSYS)".to_owned(),
+            signal => signal.map_or("an unknown signal", Signal::as_str).to_owned(),
+        },
         (None, None) => "unknown".to_owned(),
     }
 }
@@ -238,6 +244,9 @@ fn spawn(spec: &Spec) -> io::Result<Pid> {
     command.env_clear().env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin").env("HOME", "/").env("TERM", "vt100");
     let terminal = spec.terminal.is_some();
     sys::set_up_child(&mut command, ChildSetup { oom_score_adj: spec.oom_score_adj, terminal });
+    if let Some(confined) = spec.confined {
+        sys::confine_child(&mut command, confined().map_err(io::Error::other)?);
+    }
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     pid.ok_or_else(|| io::Error::other("the kernel gave a child no process id"))

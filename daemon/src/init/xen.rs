@@ -43,6 +43,7 @@ pub(super) fn start_xenstored(services: &mut Services) -> Result<(), String> {
         on_end: OnEnd::Report,
         forks: None,
         socket: None,
+        confined: None,
     });
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -94,5 +95,6 @@ pub(super) fn start_xenconsoled(services: &mut Services) {
         on_end: OnEnd::Restart,
         forks: None,
         socket: None,
+        confined: None,
     });
 }

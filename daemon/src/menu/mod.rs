@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
+use crate::confine;
 use crate::supervise::menu_link::SOCKET;
 use link::Link;
 use terminal::Terminal;
@@ -28,6 +29,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Runs until the terminal ends or a signal says so. The argument, if there is one, is the supervisor's socket.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let socket = arguments.first().map_or(SOCKET, String::as_str);
+    // Where the kernel cannot do it, init has said so, and the menu is still a program of a user without rights.
+    let _ = confine::menu();
     match serve(socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,11 +2,21 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitOptions};
 
-use super::{BackOff, OnEnd, PAUSE_MAX, PAUSE_MIN, Services, Spec, WELL};
+use super::{BackOff, OnEnd, PAUSE_MAX, PAUSE_MIN, Services, Spec, WELL, how};
 
 fn spec(program: &'static str, on_end: OnEnd) -> Spec {
     let (name, arguments) = ("it".to_owned(), Vec::new());
-    Spec { name, program, arguments, terminal: None, oom_score_adj: 0, on_end, forks: None, socket: None }
+    Spec {
+        name,
+        program,
+        arguments,
+        terminal: None,
+        oom_score_adj: 0,
+        on_end,
+        forks: None,
+        socket: None,
+        confined: None,
+    }
 }
 
 #[test]
@@ -56,6 +66,16 @@ fn an_orphan_is_nobody_s_death() {
     let (pid, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
     services.ended(pid, status, Instant::now());
     assert_eq!(services.next_due(), due);
+}
+
+/// As the kernel ends whoever makes a call that [`confine`](crate::confine) forbids.
+#[test]
+#[expect(clippy::zombie_processes, reason = "waitpid takes it, as init does")]
+fn a_forbidden_call_is_said_in_words() {
+    let child = std::process::Command::new("/bin/sh").args(["-c", "kill -SYS $$"]).spawn().unwrap();
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    let (_, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
+    assert_eq!(how(status), "it was ended for a system call that is forbidden to it (SIGSYS)");
 }
 
 #[test]
