@@ -18,7 +18,7 @@ const NAME: &str = "lv1";
 const SNAPSHOT: &str = "lv1-snap1";
 /// The export that carries the shared file system, and how many journals it is to have more.
 const SHARED: &str = "shared";
-const MORE: usize = 2;
+const MORE: usize = 1;
 /// Where LVM's records are on a disk, in bytes: before its first extent.
 const RECORDS: u64 = 1 << 20;
 

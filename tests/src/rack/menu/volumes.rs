@@ -1,8 +1,10 @@
 //! The page "Storage": the gateway's volume group, and the exports that are made in it.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 
-use super::Menu;
+use super::{Menu, PATIENCE};
 
 const STORAGE: &str = "Storage";
 const TAKE: &str = "Take the disk ";
@@ -12,6 +14,8 @@ const GROW: &str = "Make it larger";
 const SNAPSHOT: &str = "Take a snapshot of it";
 const DELETE: &str = "Delete it";
 const JOURNALS: &str = "Add journals";
+/// How long it may take to write a journal's 32 MiB through an emulated machine.
+const WRITTEN: Duration = Duration::from_mins(12);
 
 impl Menu {
     /// Takes the first blank disk for the volume group, and tells which.
@@ -59,7 +63,7 @@ impl Menu {
         self.choose(SNAPSHOT)?;
         self.until("a question to confirm", |screen| screen.contains("(y/n)").then_some(()))?;
         self.press("y")?;
-        self.done()
+        self.done(PATIENCE)
     }
 
     /// Deletes an export.
@@ -79,7 +83,8 @@ impl Menu {
     pub fn add_journals(&self, name: &str, count: usize) -> Result<()> {
         self.open_export(name)?;
         self.choose(JOURNALS)?;
-        self.type_and_enter(&count.to_string())
+        self.fill_in(&count.to_string())?;
+        self.done(WRITTEN)
     }
 
     /// The sizes of all exports, as they are shown, by their names, once `ready`.
@@ -114,15 +119,19 @@ impl Menu {
     }
 
     fn type_and_enter(&self, typed: &str) -> Result<()> {
-        // The sentence may be broken into lines anywhere; what is typed stands before this.
-        self.until("where to type", |screen| screen.contains("Enter: do it").then_some(()))?;
-        self.press(&format!("{typed}\r"))?;
-        self.done()
+        self.fill_in(typed)?;
+        self.done(PATIENCE)
     }
 
-    /// The gateway has done what was asked. Back to the first page.
-    fn done(&self) -> Result<()> {
-        let done = self.until("an answer", |screen| {
+    fn fill_in(&self, typed: &str) -> Result<()> {
+        // The sentence may be broken into lines anywhere; what is typed stands before this.
+        self.until("where to type", |screen| screen.contains("Enter: do it").then_some(()))?;
+        self.press(&format!("{typed}\r"))
+    }
+
+    /// The gateway has done what was asked, within `limit`. Back to the first page.
+    fn done(&self, limit: Duration) -> Result<()> {
+        let done = self.within(limit, "an answer", |screen| {
             (screen.contains("| Done. ") || screen.contains("| Refused: ")).then(|| screen.to_owned())
         })?;
         self.back()?;
