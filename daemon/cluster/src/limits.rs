@@ -106,8 +106,8 @@ pub const UPS_ORDER: Duration = Duration::from_secs(20);
 pub const HOLD: Duration = Duration::from_secs(20);
 /// How long it may take to recover it, and to mount the file system.
 pub const MOUNT: Duration = Duration::from_secs(240);
-/// How long it may take to let go of it.
-pub const LET_GO: Duration = Duration::from_secs(60);
+/// How long it may take to let go of it: what nobody has written back yet goes to the gateway first.
+pub const LET_GO: Duration = Duration::from_secs(120);
 /// After how long a node tries again that could not mount it: the others are held for a moment each time.
 pub const MOUNT_AGAIN: Duration = Duration::from_secs(60);
 /// Lists of domains in which a VM must be missing before it counts as ended.

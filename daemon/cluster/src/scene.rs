@@ -48,6 +48,13 @@ impl Scene {
         self.members.iter().position(|member| member.slot == slot).map(NodeId)
     }
 
+    /// A node's memory is as good as taken.
+    fn promise(&mut self, id: NodeId, memory: Mebibytes) {
+        if let Some(node) = self.inventory.nodes.get_mut(id.0) {
+            node.free = node.free.less(placement::need(memory));
+        }
+    }
+
     /// Whom a node's id means.
     pub(crate) fn node(&self, id: NodeId) -> Option<Identity> {
         self.members.get(id.0).copied()
@@ -120,9 +127,12 @@ impl Sight<'_> {
                     Where::Stopped
                 }
                 Phase::Running(at) => match scene.id(at) {
-                    Some(id) if wishes.untouched.contains(name) || !runs.contains(&(at, name.clone())) => {
+                    Some(id) if !runs.contains(&(at, name.clone())) => {
+                        // It has just begun, and what its node said last of its memory is older.
+                        scene.promise(id, vm.memory);
                         Where::InFlight { from: None, to: Some(id) }
                     }
+                    Some(id) if wishes.untouched.contains(name) => Where::InFlight { from: None, to: Some(id) },
                     Some(id) if wishes.leaving.contains(name) => Where::Leaving(id),
                     Some(id) => Where::Running(id),
                     None => Where::InFlight { from: None, to: None },
@@ -131,9 +141,8 @@ impl Sight<'_> {
                 Phase::Starting(to) | Phase::Landing(to) | Phase::Moving { to, .. } => {
                     let from = if let Phase::Moving { from, .. } = vm.phase { scene.id(from) } else { None };
                     let to_id = scene.id(to);
-                    let promised = !runs.contains(&(to, name.clone()));
-                    if let Some(node) = to_id.filter(|_| promised).and_then(|id| scene.inventory.nodes.get_mut(id.0)) {
-                        node.free = node.free.less(placement::need(vm.memory));
+                    if let Some(id) = to_id.filter(|_| !runs.contains(&(to, name.clone()))) {
+                        scene.promise(id, vm.memory);
                     }
                     Where::InFlight { from, to: to_id }
                 }
