@@ -23,10 +23,10 @@ pub(crate) struct Mover {
     next: Instant,
     /// What was committed when it looked last.
     seen: u64,
-    /// Where a VM was proposed to start, as which generation and when, until that is agreed or has come to nothing.
+    /// Where a VM was proposed to start, or to move to, as which generation and when, until that is agreed or has come to nothing.
     asked: BTreeMap<VmName, (Identity, Generation, Instant)>,
-    /// As which generation and when a VM was last proposed to move.
-    moved: BTreeMap<VmName, (Generation, Instant)>,
+    /// When a VM was last told to move.
+    moved: BTreeMap<VmName, Instant>,
     /// The failures of VMs that wait for another try, and until when.
     waits: BTreeMap<VmName, (u32, Instant)>,
     /// Since when a VM is to leave its node.
@@ -84,7 +84,7 @@ impl Mover {
             let untouched = match vm.phase {
                 Phase::Stopped => self.is_backing_off(desk.now, name, vm),
                 Phase::Running(at) => {
-                    let busy = self.moved.get(name).is_some_and(|(_, last)| desk.now < *last + limits::RETRY);
+                    let busy = self.moved.get(name).is_some_and(|last| desk.now < *last + limits::RETRY);
                     if !vm.wanted && !state.duty(at.slot).maintenance {
                         desk.proposals.push(Command::Stop(name.clone(), vm.generation, Stop::ShutDown));
                         true
@@ -162,15 +162,8 @@ impl Mover {
     /// Takes those steps of the plan that can be taken now: every start and stop, and one move at a time.
     fn carry_out(&mut self, desk: &mut Desk<'_>, scene: &Scene, plan: &Plan) {
         let busy = |vm: &Vm| matches!(vm.phase, Phase::Moving { .. } | Phase::Landing(_));
-        // What was proposed and is not agreed yet will take its room.
-        let open = |name: &VmName, generation: Generation| {
-            desk.state.vms.get(name).is_some_and(|vm| vm.generation < generation)
-        };
-        let patience = desk.config.timing.keepalive * 2;
-        let proposed = self
-            .moved
-            .iter()
-            .any(|(name, (generation, since))| desk.now.since(*since) < patience && open(name, *generation));
+        let runs = |vm: &Vm| matches!(vm.phase, Phase::Running(_));
+        let proposed = self.asked.keys().any(|name| desk.state.vms.get(name).is_some_and(runs));
         let mut may_move = !proposed && !desk.state.vms.values().any(busy);
         for planned in plan.at_once() {
             let record = scene.vm(planned.vm).and_then(|name| desk.state.vms.get_key_value(name));
@@ -183,11 +176,12 @@ impl Mover {
                     desk.proposals.push(Command::Assign(name, generation.next(), to));
                 }
                 Act::Migrate(to) if may_move => {
+                    let Some(to) = scene.node(to) else { continue };
                     may_move = false;
-                    self.moved.insert(name.clone(), (generation.next(), desk.now));
+                    self.moved.insert(name.clone(), desk.now);
+                    self.asked.insert(name.clone(), (to, generation.next(), desk.now));
                     let transfer = if step(vm) == Contract::Pause { Transfer::Paused } else { Transfer::Live };
-                    let to = scene.node(to);
-                    desk.proposals.extend(to.map(|to| Command::Migrate(name, generation.next(), to, transfer)));
+                    desk.proposals.push(Command::Migrate(name, generation.next(), to, transfer));
                 }
                 Act::Migrate(_) => {}
                 // It is started where there is room for it when it has ended.

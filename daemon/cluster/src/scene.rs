@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
+use crate::event::Transfer;
 use crate::hearing::Hearing;
 use crate::host::Host;
 use crate::placement::{self, Inventory, NodeId, VmId, Where};
@@ -27,7 +28,8 @@ pub(crate) struct Wishes {
     pub(crate) untouched: BTreeSet<VmName>,
     /// They are to go elsewhere.
     pub(crate) leaving: BTreeSet<VmName>,
-    /// They are proposed to start there: to be planned with as if it were agreed, or the same room would be given away twice.
+    /// They are proposed to start or to move there: to be planned with as if it were agreed, or the same room would be given away
+    /// twice.
     pub(crate) asked: BTreeMap<VmName, Identity>,
 }
 
@@ -115,8 +117,12 @@ impl Sight<'_> {
         }
         let known = self.everything_known();
         for (name, vm) in &self.state.vms {
-            let asked = wishes.asked.get(name).filter(|_| vm.phase == Phase::Stopped);
-            let whereabouts = match asked.map_or_else(|| vm.phase.clone(), |to| Phase::Starting(*to)) {
+            let phase = match (&vm.phase, wishes.asked.get(name)) {
+                (Phase::Stopped, Some(to)) => Phase::Starting(*to),
+                (Phase::Running(from), Some(to)) => Phase::Moving { from: *from, to: *to, transfer: Transfer::Live },
+                (phase, _) => phase.clone(),
+            };
+            let whereabouts = match phase {
                 Phase::Stopped | Phase::Failed => {
                     // What this generation never placed may still run somewhere: it is adopted, not started.
                     let placed = vm.generation.0 > 0 && !vm.adopted;
@@ -139,7 +145,7 @@ impl Sight<'_> {
                 },
                 Phase::Stopping(at, _) => Where::InFlight { from: scene.id(at), to: None },
                 Phase::Starting(to) | Phase::Landing(to) | Phase::Moving { to, .. } => {
-                    let from = if let Phase::Moving { from, .. } = vm.phase { scene.id(from) } else { None };
+                    let from = if let Phase::Moving { from, .. } = phase { scene.id(from) } else { None };
                     let to_id = scene.id(to);
                     if let Some(id) = to_id.filter(|_| !runs.contains(&(to, name.clone()))) {
                         scene.promise(id, vm.memory);
