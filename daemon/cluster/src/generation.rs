@@ -148,7 +148,7 @@ impl Belonging {
     /// not enough: a DC that does not hear this node is about to have it fenced, and counts on its lease to run.
     pub(crate) fn note_quorum(&mut self, now: Instant, me: Identity, config: &Config, hearing: &Hearing) -> bool {
         let member = self.state.as_ref().is_some_and(|state| state.member(me).is_some());
-        let heard = |leader: Identity| leader == me || hearing.is_named_by(leader, now, config.timing.deadtime);
+        let heard = |leader: Identity| leader == me || hearing.is_led_by(leader, now, config.timing.deadtime);
         let quorate = member && self.agreement.leader().is_some_and(heard);
         let changed = quorate != self.is_quorate();
         self.inquorate_since = (!quorate).then(|| self.inquorate_since.unwrap_or(now));

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Timing;
 use crate::limits;
 use crate::report::{Gathering, Part, Told};
 use crate::words::{ClusterGeneration, Edition, Failing, Identity, Instant, LinkId, Mebibytes, Slot};
@@ -56,6 +57,8 @@ pub(crate) struct Peer {
     pub(crate) last: Instant,
     /// When its last heartbeat came.
     pub(crate) beat_at: Instant,
+    /// When its last heartbeat came that said that it sees a leader.
+    quorate_at: Instant,
     /// What it said last.
     pub(crate) beat: Heartbeat,
     /// Whether its silence was logged.
@@ -90,6 +93,7 @@ impl Peer {
             identity: from,
             last: now,
             beat_at: now,
+            quorate_at: if beat.quorate { now } else { Instant::ZERO },
             beat: beat.clone(),
             quiet: false,
             failing: false,
@@ -142,11 +146,14 @@ pub(crate) struct Hearing {
     /// Heard, but not yet proven fresh.
     candidates: BTreeMap<Slot, (Identity, Instant)>,
     retired: BTreeMap<Slot, VecDeque<Identity>>,
+    /// What came earlier may have been said before this node slept.
+    fresh: Instant,
 }
 
 impl Hearing {
     pub(crate) fn new(me: Identity, links: BTreeMap<Slot, Vec<LinkId>>) -> Self {
-        Self { me, links, peers: BTreeMap::new(), candidates: BTreeMap::new(), retired: BTreeMap::new() }
+        let (peers, candidates, retired) = Default::default();
+        Self { me, links, peers, candidates, retired, fresh: Instant::ZERO }
     }
 
     /// This node speaks under another identity from now on.
@@ -191,6 +198,7 @@ impl Hearing {
             if let Some(beat) = beat.filter(|beat| beat.beat > peer.beat.beat) {
                 peer.beat = beat.clone();
                 peer.beat_at = now;
+                peer.quorate_at = if beat.quorate { now } else { peer.quorate_at };
             }
             return News::Known(silence);
         }
@@ -226,10 +234,12 @@ impl Hearing {
         self.peers.values().filter(move |peer| now.since(peer.last) < patience)
     }
 
-    /// Whether that identity's last heartbeat is of late and names this node: it hears us, and we hear it.
-    pub(crate) fn is_named_by(&self, other: Identity, now: Instant, patience: Duration) -> bool {
-        let peer = self.peers.get(&other.slot).filter(|peer| peer.identity == other);
-        peer.is_some_and(|peer| now.since(peer.beat_at) < patience && peer.beat.hears.contains(&self.me))
+    /// Whether that leader's last heartbeat is of late and names this node, so that each hears the other; and whether, if this node
+    /// has slept, the leader has said since that it has its majority.
+    pub(crate) fn is_led_by(&self, leader: Identity, now: Instant, patience: Duration) -> bool {
+        let peer = self.peers.get(&leader.slot).filter(|peer| peer.identity == leader);
+        let names = |peer: &Peer| now.since(peer.beat_at) < patience && peer.beat.hears.contains(&self.me);
+        peer.is_some_and(|peer| names(peer) && peer.quorate_at >= self.fresh)
     }
 
     /// The peer in that slot.
@@ -257,11 +267,17 @@ impl Hearing {
         self.peers.iter_mut().filter_map(begun).collect()
     }
 
-    /// This node itself slept for `gap`, and heard nothing meanwhile: nobody is to blame for that.
-    pub(crate) fn forgive(&mut self, gap: Duration) {
-        for peer in self.peers.values_mut() {
-            peer.last = peer.last + gap;
-            peer.links.values_mut().for_each(|link| link.sleep(gap));
+    /// This node itself slept for `gap`, and heard nothing meanwhile: nobody is to blame for that. If the others have missed it,
+    /// who named it before says nothing of now, and what waits to be read may be of that time: `keepalive` later it has been.
+    pub(crate) fn slept(&mut self, now: Instant, gap: Duration, timing: &Timing) {
+        if gap > timing.keepalive {
+            for peer in self.peers.values_mut() {
+                peer.last = peer.last + gap;
+                peer.links.values_mut().for_each(|link| link.sleep(gap));
+            }
+        }
+        if gap >= timing.warntime {
+            self.fresh = now + timing.keepalive;
         }
     }
 
@@ -315,6 +331,26 @@ mod tests {
         assert_eq!(hearing.hear(now, LinkId(0), old, 77, Some(&naming(me))), News::Nothing, "retired");
     }
 
+    #[test]
+    fn whoever_has_slept_is_named_only_by_what_was_said_since() {
+        let (me, peer) = (identity(0, 1), identity(1, 2));
+        let timing = crate::config::Config::parse(include_str!("config/good.toml")).unwrap().timing;
+        let mut hearing = Hearing::new(me, BTreeMap::new());
+        let wakes = Instant::ZERO + timing.warntime;
+        let mut named = |now: Instant, beat: u64| {
+            let said = Heartbeat { beat, quorate: beat != 3, ..naming(me) };
+            hearing.hear(now, LinkId(0), peer, beat, Some(&said));
+            if beat == 1 {
+                hearing.slept(wakes, timing.warntime, &timing);
+            }
+            hearing.is_led_by(peer, now, timing.deadtime)
+        };
+        assert!(!named(Instant::ZERO, 1), "named before it slept");
+        assert!(!named(wakes, 2), "what had waited to be read");
+        assert!(!named(wakes + timing.keepalive, 3), "it leads no more");
+        assert!(named(wakes + timing.keepalive, 4));
+    }
+
     /// A peer on two links, heard on the second for as long as `second` says.
     fn on_two_links(beats: u64, second: impl Fn(u64) -> bool) -> (Hearing, Vec<(u64, LinkId, LinkNews)>) {
         let (me, peer) = (identity(0, 1), identity(1, 2));
@@ -322,7 +358,7 @@ mod tests {
         let mut news = Vec::new();
         for beat in 1..=beats {
             let now = Instant::from_millis(beat * 500);
-            let said = Heartbeat { beat, ..naming(me) };
+            let said = Heartbeat { beat, quorate: beat != 3, ..naming(me) };
             hearing.hear(now, LinkId(0), peer, beat, Some(&said));
             if second(beat) {
                 assert_eq!(hearing.hear(now, LinkId(1), peer, beat, Some(&said)), News::Nothing, "a second copy");

@@ -206,9 +206,7 @@ impl Node {
     /// If this node itself slept, nobody was silent, and others may have chosen another DC.
     fn wake(&mut self, now: Instant) {
         let late = now.since(self.awake.max(self.deadline()));
-        if late > self.config.timing.keepalive {
-            self.hearing.forgive(late);
-        }
+        self.hearing.slept(now, late, &self.config.timing);
         if late > self.config.timing.keepalive * limits::LEADERS_NAP
             && let Ok(belonging) = &mut self.belonging
         {
