@@ -267,8 +267,8 @@ impl Hearing {
         self.peers.iter_mut().filter_map(begun).collect()
     }
 
-    /// This node itself slept for `gap`, and heard nothing meanwhile: nobody is to blame for that. If the others have missed it,
-    /// who named it before says nothing of now, and what waits to be read may be of that time: `keepalive` later it has been.
+    /// This node itself slept for `gap`, and heard nothing meanwhile: nobody is to blame for that. If it slept for so long that the
+    /// others may hold it for dead, what waits to be read may be of the time before; `keepalive` later it has been read.
     pub(crate) fn slept(&mut self, now: Instant, gap: Duration, timing: &Timing) {
         if gap > timing.keepalive {
             for peer in self.peers.values_mut() {
@@ -276,7 +276,7 @@ impl Hearing {
                 peer.links.values_mut().for_each(|link| link.sleep(gap));
             }
         }
-        if gap >= timing.warntime {
+        if gap >= timing.deadtime {
             self.fresh = now + timing.keepalive;
         }
     }
@@ -336,12 +336,12 @@ mod tests {
         let (me, peer) = (identity(0, 1), identity(1, 2));
         let timing = crate::config::Config::parse(include_str!("config/good.toml")).unwrap().timing;
         let mut hearing = Hearing::new(me, BTreeMap::new());
-        let wakes = Instant::ZERO + timing.warntime;
+        let wakes = Instant::ZERO + timing.deadtime;
         let mut named = |now: Instant, beat: u64| {
             let said = Heartbeat { beat, quorate: beat != 3, ..naming(me) };
             hearing.hear(now, LinkId(0), peer, beat, Some(&said));
             if beat == 1 {
-                hearing.slept(wakes, timing.warntime, &timing);
+                hearing.slept(wakes, timing.deadtime, &timing);
             }
             hearing.is_led_by(peer, now, timing.deadtime)
         };
