@@ -23,7 +23,7 @@ const ADDED: &str = "32";
 pub(crate) const TOO_FEW: &str = "it has too few journals, and each node needs one: add some in the menu, under Storage, \
                                   shared, \"Add journals\"";
 
-const FSCK: &str = "/usr/sbin/fsck.gfs2";
+pub(crate) const FSCK: &str = "/usr/sbin/fsck.gfs2";
 const JADD: &str = "/usr/sbin/gfs2_jadd";
 /// Lines, and characters of each, of what a program says that an operator is shown.
 const SHOWN: (usize, usize) = (6, 140);

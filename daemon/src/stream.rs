@@ -250,9 +250,19 @@ impl Stream {
         let (mut message, mut cargo) = (vec![0; MESSAGE], vec![0; MESSAGE]);
         let mut carry = || -> io::Result<()> {
             loop {
-                match read_record(&mut back, &session, &mut received, &mut message, &mut cargo)? {
-                    0 => return Ok(()),
-                    length => to.write_all(cargo.get(..length).unwrap_or_default())?,
+                // What has come is passed on in one go as well: whoever gets it is woken once.
+                let mut filled = 0;
+                let ended = loop {
+                    let room = cargo.get_mut(filled..).unwrap_or_default();
+                    let length = read_record(&mut back, &session, &mut received, &mut message, room)?;
+                    filled += length;
+                    if length == 0 || !has_whole(back.buffer(), MESSAGE - filled) {
+                        break length == 0;
+                    }
+                };
+                to.write_all(cargo.get(..filled).unwrap_or_default())?;
+                if ended {
+                    return Ok(());
                 }
             }
         };
@@ -335,6 +345,12 @@ fn write_record(
     *number += 1;
     size.copy_from_slice(&u16::try_from(length).map_err(io::Error::other)?.to_be_bytes());
     tcp.write_all(record.get(..length + 2).unwrap_or_default())
+}
+
+/// Whether a whole record has come, and there is room for what it carries.
+fn has_whole(come: &[u8], room: usize) -> bool {
+    let size = come.first_chunk().map(|size| usize::from(u16::from_be_bytes(*size)));
+    size.is_some_and(|size| size <= room && size + 2 <= come.len())
 }
 
 fn read_record(

@@ -35,6 +35,7 @@ use store::Store;
 
 pub(crate) mod claims;
 mod gate;
+mod left_over;
 pub(crate) mod orders;
 mod places;
 mod shared;
@@ -150,28 +151,21 @@ fn open_desk(site: &Site) -> Result<Desk, String> {
     Ok(Desk::new(Current::new(site.config.clone()), kept))
 }
 
-/// The gateway's storage, once nothing is at work any more that an earlier life of this process has admitted.
+/// The gateway's storage, once nothing is at work any more that an earlier life of this process has admitted; what is being
+/// checked is withheld.
 fn open_storage(site: &Site) -> Result<Storage, String> {
     let kept = Store::open(state()).map_err(|error| format!("{}: {error}", state().display()))?;
     let end = Instant::now() + LEFT_OVER;
-    while serving(Path::new("/proc"), &fs::read_to_string(init::NBD_PID).unwrap_or_default()) {
+    let proc = Path::new("/proc");
+    while left_over::serving(proc, &fs::read_to_string(init::NBD_PID).unwrap_or_default()) {
         if Instant::now() >= end {
             return Err("requests from before are still in flight".to_owned());
         }
         thread::sleep(LOOK);
     }
-    Ok(Storage::new(&site.config, PathBuf::from(NBD_SOCKET), storage::DRAIN, kept))
-}
-
-/// Whether any process serves a connection of the NBD server's, whose own process has the id `main`: each has a process.
-fn serving(proc: &Path, main: &str) -> bool {
-    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
-    let pids = entries.filter(|entry| entry.file_name().to_str().is_some_and(|pid| pid != main.trim()));
-    // A process that has ended has no command line.
-    let lines = pids.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines.map(|line| line.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()).any(|program| {
-        Path::new(&String::from_utf8_lossy(&program).into_owned()).file_name().is_some_and(|name| name == "nbd-server")
-    })
+    let storage = Storage::new(&site.config, PathBuf::from(NBD_SOCKET), storage::DRAIN, kept);
+    storage.withhold_left_over(proc);
+    Ok(storage)
 }
 
 fn take_orders(server: &Arc<Server>, orders: UnixListener) -> io::Result<()> {

@@ -10,18 +10,22 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use console::{VolumeRequest, Volumes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What init does of it: the network card, nbd-server, and `streams` again whenever it ends.
+/// What init does of it: the network card, nbd-server, the supervisor, and `streams` again whenever it ends.
 const BOOT: &str = "set -e
-for folder in etc run sys; do mount --bind \"$MACHINE/$folder\" /$folder; done
+mount --bind /dev/null \"$MACHINE/dev/null\"
+for folder in dev etc run sys; do mount --rbind \"$MACHINE/$folder\" /$folder; done
 ip link set lo up
 ip address add 10.77.0.1/24 dev lo
 nbd-server -C /run/nbd.conf -p /run/holdfast/nbd-server.pid
+\"$HOLDFAST\" supervise &
 while :; do \"$HOLDFAST\" streams || true; done";
 
 /// A machine that boots, with a disk that outlives it.
@@ -34,11 +38,13 @@ impl Machine {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |path: &str| directory.path().join(path);
-        for folder in ["etc/holdfast", "sys/class/net/eth0/device"] {
+        for folder in ["dev/disk", "etc/holdfast", "sys/class/net/eth0/device", "sys/block"] {
             fs::create_dir_all(at(folder)).unwrap();
         }
         fs::write(at("sys/class/net/eth0/address"), "52:54:00:77:00:01\n").unwrap();
-        fs::write(at("etc/holdfast/cluster.toml"), include_str!("../cluster/src/config/good.toml")).unwrap();
+        fs::write(at("dev/null"), "").unwrap();
+        let cluster = include_str!("../cluster/src/config/good.toml").replace("read_only = true\n", "");
+        fs::write(at("etc/holdfast/cluster.toml"), cluster + "\n[shared]\nfilesystem = \"gfs2\"\n").unwrap();
         let key = "00112233445566778899aabbccddeeff".repeat(2);
         let secrets = format!("cluster_key = \"{key}\"\n[pdu.pdu1]\ncommunity = \"private\"\n");
         fs::write(at("etc/holdfast/secrets.toml"), secrets).unwrap();
@@ -71,6 +77,71 @@ impl Machine {
             running.kill().unwrap();
             running.wait().unwrap();
         }
+    }
+
+    /// The disk that all nodes write to, with an empty file system on it: large, so that a check of it takes a while.
+    fn with_shared_disk(self) -> Self {
+        let disk = self.directory.path().join("dev/disk/shared");
+        fs::File::create(&disk).unwrap().set_len(1 << 30).unwrap();
+        let table = ["-q", "-O", "-K", "-p", "lock_dlm", "-t", "rack:shared", "-j", "1", "-J", "8"];
+        let made = Command::new("/usr/sbin/mkfs.gfs2").args(table).arg(&disk).stdout(Stdio::null()).status();
+        assert!(made.expect("mkfs.gfs2 is missing: apt-get install gfs2-utils").success());
+        self
+    }
+
+    /// What is said, or why it is refused, when an operator at the menu asks for a check of the shared file system.
+    fn check(&self) -> Result<String, String> {
+        let name = || "shared".to_owned();
+        let request = VolumeRequest::Check { export: name(), repair: false, typed: name() };
+        let request = json!({ "volume": postcard::to_allocvec(&request).unwrap() });
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask_supervisor(&request.to_string()).unwrap_or_default();
+            match serde_json::from_value::<Result<Vec<u8>, String>>(answer) {
+                Ok(Ok(volumes)) => return Ok(postcard::from_bytes::<Volumes>(&volumes).unwrap().said.unwrap()),
+                // The process that answers, or the supervisor that it asks, may not be there yet.
+                Ok(Err(reason)) if !reason.contains("refused") && !reason.contains("No such file") => {
+                    return Err(reason);
+                }
+                other => assert!(Instant::now() < deadline, "{other:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn ask_supervisor(&self, request: &str) -> std::io::Result<Value> {
+        let mut menu = UnixStream::connect(self.directory.path().join("run/holdfast/menu.sock"))?;
+        menu.set_read_timeout(Some(PATIENCE))?;
+        writeln!(menu, "{request}")?;
+        for line in BufReader::new(menu).lines() {
+            let told: Value = serde_json::from_str(&line?)?;
+            if let Some(outcome) = told.pointer("/volumes/outcome") {
+                return Ok(outcome.clone());
+            }
+        }
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Stops this machine's `fsck.gfs2` where it stands, if it is at work.
+    fn stop_check(&self) -> Option<Pid> {
+        let own = format!("MACHINE={}", self.directory.path().display());
+        let has = |path: &Path, text: &str| {
+            fs::read(path).is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|word| word == text.as_bytes()))
+        };
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let mut checks = processes
+            .filter(|path| has(&path.join("cmdline"), "/usr/sbin/fsck.gfs2") && has(&path.join("environ"), &own));
+        let path = checks.next()?;
+        let pid = Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?);
+        kill(pid, Signal::SIGSTOP).ok()?;
+        // It may just have ended.
+        let stops = || fs::read_to_string(path.join("stat")).is_ok_and(|stat| stat.contains(") T "));
+        (0..100)
+            .any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                stops()
+            })
+            .then_some(pid)
     }
 
     /// What the storage answers to an order, as soon as it answers, and which process it was.
@@ -122,4 +193,35 @@ fn a_gateway_forgets_no_epoch_and_no_bar_when_its_program_or_the_machine_starts_
     let kept = fs::read(gateway.directory.path().join("state")).unwrap();
     assert!(kept.starts_with(b"HOLDFAST STATE 1"), "the mark stays");
     assert!(kept.windows(5).any(|bytes| bytes == b"node1"), "and so does the bar");
+}
+
+/// `streams` dies over a check. The check outlives it, and keeps the disk from everybody in the next life as well.
+#[test]
+fn a_check_goes_on_when_the_program_that_began_it_starts_again() {
+    let mut gateway = Machine::new().with_shared_disk();
+    gateway.boot();
+    let (_, program) = gateway.order("\"Reserve\"");
+    let check = std::thread::scope(|scope| {
+        loop {
+            // One that was faster than we could look is asked for again.
+            let asked = scope.spawn(|| gateway.check());
+            let found = std::iter::from_fn(|| (!asked.is_finished()).then(|| gateway.stop_check()));
+            if let Some(pid) = found.flatten().next() {
+                kill(program, Signal::SIGKILL).unwrap();
+                // Whoever has asked learns that it is gone, or asks its next life.
+                asked.join().unwrap().unwrap_err();
+                return pid;
+            }
+            asked.join().unwrap().unwrap();
+        }
+    });
+    assert_ne!(gateway.order("\"Reserve\"").1, program);
+    assert_eq!(gateway.check().unwrap_err(), "it is being checked already");
+    kill(check, Signal::SIGCONT).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(reason) = gateway.check() {
+        assert_eq!(reason, "it is being checked already");
+        assert!(Instant::now() < deadline, "the check never ends");
+    }
+    assert_eq!(gateway.check().unwrap(), "The file system is in order.");
 }

@@ -9,8 +9,7 @@ use std::process::Command;
 
 use holdfast_tests::rack::artefacts::rack_dir;
 
-const CARGO: [&str; 10] =
-    ["test", "-q", "--release", "-p", "holdfast", "--bin", "holdfast", "--", "--ignored", "--nocapture"];
+const CARGO: [&str; 9] = ["test", "-q", "--release", "-p", "holdfast", "--lib", "--", "--ignored", "--nocapture"];
 const BENCHMARK: &str = "streams::tests::bench::io_through_our_path";
 
 /// Which node was left out of the shared file system, and how many seconds after its proof of death.

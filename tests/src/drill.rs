@@ -4,7 +4,6 @@
 //! emulating cores, and nothing asserts a time: a slow machine is not a fault.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -218,7 +217,8 @@ pub fn journals_hold(rack: &Rack) -> Result<()> {
         rack.power(&machine.name, Push::Off)?;
     }
     for vm in &told.vms {
-        let disk = fs::read(rack.vm_disk(&vm.name))?;
+        let of_vm = rack.layout.vms.iter().find(|other| other.name == vm.name).context("no such VM")?;
+        let disk = rack.vm_disk(of_vm)?;
         let report = journal::check(&disk).with_context(|| format!("the journal of {}", vm.name))?;
         let boots: Vec<String> = report.boots.iter().map(|boot| format!("{boot:016x}")).collect();
         let answered = rack.log.since(Mark::default()).0.into_iter().filter_map(|event| {

@@ -1,6 +1,6 @@
-//! The gateway's volume group, from its own menu: made of a blank disk, with an export that is made, grown, kept as a snapshot and
-//! deleted. What the gateway shows is compared with what LVM has written on the disk, which lies in a file here. And the journals
-//! of the shared file system, which are added to from the same menu.
+//! The gateway's volume group, from its own menu: a blank disk is taken into it, and an export is made, grown, kept as a snapshot
+//! and deleted, while a VM runs from another volume of the group. What the gateway shows is compared with what LVM has written
+//! on the disk, which lies in a file here. And the journals of the shared file system, which are added to from the same menu.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -27,10 +27,13 @@ const RECORDS: u64 = 1 << 20;
 /// # Errors
 /// The gateway refuses a step, or shows something else than what is on the disk.
 pub fn are_made_and_deleted(rack: &Rack) -> Result<()> {
-    let menu = rack.menu(GATEWAY)?;
+    let (menu, before) = (rack.menu(GATEWAY)?, rack.status());
     ensure!(!records(rack)?.contains("LABELONE"), "the disk is not blank to begin with");
     menu.take_blank_disk()?;
     ensure!(records(rack)?.contains("LABELONE"), "LVM has written nothing on the disk");
+    for vm in rack.layout.on_volumes() {
+        ensure!(is_recorded(rack, &vm.name)?, "{} runs from no volume of this group", vm.name);
+    }
 
     menu.create_export(&format!("{NAME} 64M"))?;
     let made = menu.exports("the export", |exports| size(exports, NAME).is_ok())?;
@@ -50,7 +53,7 @@ pub fn are_made_and_deleted(rack: &Rack) -> Result<()> {
         menu.exports("that it is gone", |exports| size(exports, name).is_err())?;
         ensure!(!is_recorded(rack, name)?, "LVM has {name} recorded still");
     }
-    Ok(())
+    drill::unharmed(rack, &before)
 }
 
 /// Journals are added to the shared file system while the nodes use it, from the gateway's menu. What the disk holds then

@@ -39,7 +39,7 @@ const NEEDS: &[Need] = &[
     need("cpio", "/usr/bin/cpio", "checking the initramfs"),
     need("grub-common", "/usr/bin/grub-mknetdir", "the boot loader of the gateway's disk and of PXE"),
     need("nbd-server", "/bin/nbd-server", "checking the network disks' client"),
-    need("lvm2", "/sbin/lvm", "checking the gateway's volume group"),
+    need("lvm2", "/sbin/lvm", "the volume group that a VM of the rack runs from"),
     need("gfs2-utils", "/usr/sbin/fsck.gfs2", "checking the shared file system's repair"),
     need("nbdkit", "/usr/bin/nbdkit", "checking the negotiation with an NBD server"),
     need("qemu-utils", "/usr/bin/qemu-nbd", "checking the negotiation with an NBD server"),

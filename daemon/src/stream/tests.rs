@@ -90,6 +90,40 @@ fn each_direction_ends_by_itself() {
     assert!(other.join().unwrap().is_ok());
 }
 
+/// A local end that knows what was written to it at a time.
+#[derive(Default)]
+struct Writes(Vec<Vec<u8>>);
+
+impl Write for Writes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_has_come_is_delivered_in_one_go_as_far_as_there_is_room() {
+    let delivered = |records: &[&[u8]]| {
+        let (mut client, server) = pair();
+        records.iter().chain([&&b""[..]]).for_each(|record| client.send(record).unwrap());
+        let all: usize = records.iter().map(|record| record.len() + TAG + 2).sum::<usize>() + TAG + 2;
+        // What is more than fits into the kernel's buffer comes while it is read.
+        while all < 1000 && server.tcp.peek(&mut vec![0; all]).unwrap() < all {}
+        let mut writes = Writes::default();
+        server.pump(io::empty(), &mut writes, || {}).unwrap();
+        writes.0
+    };
+    assert_eq!(delivered(&[b"one, ", b"two, ", b"three"]), [b"one, two, three"]);
+    let (large, half) = (vec![1; CARGO], vec![2; CARGO / 2]);
+    assert_eq!(delivered(&[&large, &large]).concat(), [&large[..], &large].concat());
+    assert_eq!(delivered(&[&half, &half, &half]).concat(), vec![2; CARGO / 2 * 3]);
+    assert!(delivered(&[]).is_empty());
+}
+
 #[test]
 fn a_cut_is_not_an_end() {
     let (client, server) = pair();

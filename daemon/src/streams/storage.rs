@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claims::{Boot, Claimant, Claims, Refusal, Right};
 use super::gate::Gate;
+use super::left_over::LeftOver;
 use super::store::Store;
 use super::volumes::Shelf;
 use crate::gfs2;
@@ -76,9 +77,17 @@ pub(super) struct Desk {
     pub(super) claims: Claims,
     store: Store<Claims>,
     pub(super) open: BTreeMap<u64, Connection>,
-    /// The disks that nobody gets now, and what is being done with each: `deleted`, `checked`.
-    pub(super) withheld: BTreeMap<String, &'static str>,
+    /// The disks that nobody gets now.
+    withheld: BTreeMap<String, Work>,
     next: u64,
+}
+
+/// What is being done with a disk: it is `deleted`, or `checked`.
+#[derive(Debug)]
+struct Work {
+    what: &'static str,
+    /// Who does it, where an earlier life of this process has begun it.
+    by: Option<LeftOver>,
 }
 
 /// A connection that has not drained yet.
@@ -154,8 +163,14 @@ impl Desk {
 
     /// Refuses a disk that is withheld.
     fn offer(&self, disk: &str) -> Result<(), Refusal> {
-        let what = self.withheld.get(disk);
+        let what = self.withheld(disk);
         what.map_or(Ok(()), |what| Err(Refusal::Busy(format!("disk {disk} is being {what}"))))
+    }
+
+    /// What is being done with a disk, if it is withheld.
+    fn withheld(&self, disk: &str) -> Option<&'static str> {
+        let work = self.withheld.get(disk)?;
+        work.by.as_ref().is_none_or(LeftOver::goes_on).then_some(work.what)
     }
 
     fn allows(&self, connection: &Connection) -> bool {
@@ -329,16 +344,22 @@ impl Storage {
     /// It is withheld already, or somebody is connected to it.
     pub(super) fn withhold(&self, name: &str, what: &'static str) -> Result<Withheld<'_>, String> {
         let mut desk = self.desk();
-        if let Some(what) = desk.withheld.get(name) {
+        if let Some(what) = desk.withheld(name) {
             return Err(format!("it is being {what} already"));
         }
         match desk.open.values().find(|connection| connection.wanted.disk == name) {
             Some(connection) => Err(format!("{} is connected to it", connection.wanted.boot.node)),
             None => {
-                desk.withheld.insert(name.to_owned(), what);
+                desk.withheld.insert(name.to_owned(), Work { what, by: None });
                 Ok(Withheld { storage: self, name: name.to_owned() })
             }
         }
+    }
+
+    /// Nobody gets a disk either that an earlier life of this process has begun to work on, until that has ended.
+    pub(super) fn withhold_left_over(&self, proc: &Path) {
+        let all = LeftOver::all(proc, &self.exports).into_iter();
+        self.desk().withheld.extend(all.map(|(disk, what, by)| (disk, Work { what, by: Some(by) })));
     }
 
     /// The nodes that are connected to a disk.

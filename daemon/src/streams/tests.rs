@@ -10,6 +10,7 @@ use cluster::status::Status;
 use cluster::words::{Claim, Generation, VmName};
 
 use super::claims::Claimant;
+use super::left_over::{LeftOver, serving};
 use super::storage::{Claiming, Wanted};
 use super::*;
 use crate::nbd::negotiate::Export;
@@ -440,8 +441,32 @@ fn processes_of_the_nbd_server_are_known_by_their_names() {
     process("14", b"");
     assert!(!serving(directory.path(), "12\n"));
     assert!(serving(directory.path(), "11\n") && serving(directory.path(), ""));
+
     process("15", b"/bin/nbd-server\0-C\0/run/holdfast/nbd-server.conf\0");
     assert!(serving(directory.path(), "12\n"));
+}
+
+#[test]
+fn who_works_on_a_disk_is_known_by_its_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let exports = Config::parse(GOOD).unwrap().exports;
+    let process = |pid: &str, words: &[&str]| {
+        fs::create_dir_all(directory.path().join(pid)).unwrap();
+        fs::write(directory.path().join(pid).join("cmdline"), words.join("\0") + "\0").unwrap();
+    };
+    process("7", &["/usr/sbin/fsck.gfs2", "-q", "-y", "/dev/disk/shared"]);
+    process("8", &["/usr/sbin/fsck.gfs2", "-q", "-y", "/dev/disk/another"]);
+    process("9", &["/sbin/lvm", "lvremove", "--config", "log { }", "--yes", "holdfast/web"]);
+    process("10", &["/sbin/lvm", "lvextend", "--config", "log { }", "--yes", "holdfast/mail"]);
+    process("11", &[]);
+    let mut all = LeftOver::all(directory.path(), &exports);
+    all.sort_by_key(|(name, ..)| name.clone());
+    let [(shared, checked, check), (web, deleted, _)] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!((shared.as_str(), *checked, web.as_str(), *deleted), ("shared", "checked", "web", "deleted"));
+    assert!(check.goes_on());
+    // Another process has its number by now.
+    process("7", &["/bin/holdfast", "menu"]);
+    assert!(!check.goes_on());
 }
 
 #[test]

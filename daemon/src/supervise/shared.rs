@@ -203,10 +203,16 @@ impl Shared {
             newest(&desk, ticket)?;
             self.kernel.start().map_err(|error| error.to_string())?;
         }
-        let ready = |desk: &Desk| {
-            self.kernel.has_recovered() && !(mount && (matches!(desk.mounting, Mounting::Waits) || !is_mounted()))
-        };
-        self.step(ticket, deadline, "the lockspace does not recover", ready)
+        self.finish(ticket, deadline, mount)
+    }
+
+    /// Waits until the lockspace runs, and the mount is done if it is to be mounted.
+    fn finish(&self, ticket: u64, deadline: Instant, mount: bool) -> Result<(), String> {
+        self.step(ticket, deadline, "the lockspace does not recover", |_| self.kernel.has_recovered())?;
+        let late =
+            "the lockspace has recovered, but the mount is not done: it reads the journals, or waits for the disk";
+        let done = |desk: &Desk| !mount || !matches!(desk.mounting, Mounting::Waits) && is_mounted();
+        self.step(ticket, deadline, late, done)
     }
 
     /// Everything that must be so before the lockspace starts.
@@ -445,6 +451,21 @@ mod tests {
         assert!(!directory.path().join("config/cluster/comms/3").exists());
         assert_eq!(shared.state(&shared.desk()), SharedState::Held { epoch });
         assert!(shared.recorded().unwrap().peers.is_empty());
+    }
+
+    /// A mount that takes its time is no lockspace that does not recover: the operator is told which it is.
+    #[test]
+    fn what_is_late_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = machine(directory.path(), false);
+        shared.desk().mounting = Mounting::Waits;
+        let finish = |mount| shared.finish(0, Instant::ZERO, mount);
+        let recovery = |status| fs::write(directory.path().join("sysfs/recover_status"), status).unwrap();
+        recovery("3f\n");
+        assert_eq!(finish(true).unwrap_err(), "the lockspace does not recover");
+        recovery("7f\n");
+        assert!(finish(true).unwrap_err().starts_with("the lockspace has recovered, but the mount is not done"));
+        finish(false).unwrap();
     }
 
     /// Found in the rack: the kernel's thread that would stop it had ended, and the whole cluster waited for this node.

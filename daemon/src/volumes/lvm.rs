@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use super::NAME;
 
-const PROGRAM: &str = "/sbin/lvm";
+/// The program.
+pub(crate) const PROGRAM: &str = "/sbin/lvm";
 /// Characters of what it says that are kept.
 const WORDS: usize = 300;
 /// How it behaves, but for what it may see.

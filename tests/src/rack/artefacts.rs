@@ -12,11 +12,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::layout::{GATEWAY, Layout, Medium};
+use super::layout::{GATEWAY, Layout, Medium, Vm};
 use super::machine::Disk;
+use super::volumes;
 
-/// The size of a VM's disk, in bytes.
+/// The size of a VM's disk, in bytes; where that is a logical volume, in its extents.
 const VM_DISK: u64 = 32 << 20;
+const VM_EXTENTS: u64 = 8;
 /// The size of the shared file system, in bytes.
 const SHARED: u64 = 512 << 20;
 /// The size of the gateway's spare disk, in bytes.
@@ -38,10 +40,16 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     let boot = run_dir.join("gateway.img");
     image(&["gateway-disk", "--cluster", text(&cluster)?, "--secrets", text(&secrets)?, "--out", text(&boot)?])?;
     let mut disks = vec![Disk { file: boot, serial: None, read_only: false }];
-    for vm in &layout.vms {
+    for vm in layout.vms.iter().filter(|vm| !vm.on_volume) {
         let file = vm_disk(run_dir, &vm.name);
         File::create_new(&file)?.set_len(VM_DISK)?;
         disks.push(Disk { file, serial: Some(vm.name.clone()), read_only: false });
+    }
+    let on_volumes: Vec<&str> = layout.on_volumes().map(|vm| vm.name.as_str()).collect();
+    if !on_volumes.is_empty() {
+        let file = volumes_disk(run_dir);
+        volumes::make(&file, &on_volumes, VM_EXTENTS)?;
+        disks.push(Disk { file, serial: Some("volumes".into()), read_only: false });
     }
     let (files, import) = (run_dir.join("import"), run_dir.join("import.img"));
     shared_files(layout, &files)?;
@@ -71,9 +79,25 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     Ok(all)
 }
 
-/// The file that is a VM's disk.
-pub fn vm_disk(run_dir: &Path, vm: &str) -> PathBuf {
+/// The file that is a VM's disk, unless that is a logical volume.
+fn vm_disk(run_dir: &Path, vm: &str) -> PathBuf {
     run_dir.join(format!("{vm}.img"))
+}
+
+/// The file that is the gateway's disk of logical volumes.
+fn volumes_disk(run_dir: &Path) -> PathBuf {
+    run_dir.join("volumes.img")
+}
+
+/// What is on a VM's disk.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_vm_disk(layout: &Layout, run_dir: &Path, vm: &Vm) -> Result<Vec<u8>> {
+    match (0..).zip(layout.on_volumes()).find(|(_, other)| other.name == vm.name) {
+        Some((number, _)) => volumes::read(&volumes_disk(run_dir), number, VM_EXTENTS),
+        None => Ok(fs::read(vm_disk(run_dir, &vm.name))?),
+    }
 }
 
 /// The file that is the shared file system's disk.

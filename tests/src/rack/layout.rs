@@ -106,6 +106,9 @@ pub struct Vm {
     pub address: Ipv4Addr,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// Whether its disk is a logical volume of the gateway's, which `cluster.toml` does not name; otherwise it is a disk of its
+    /// own there.
+    pub on_volume: bool,
 }
 
 /// Everything in the rack.
@@ -156,6 +159,7 @@ impl Layout {
             mac: format!("00:16:3e:78:00:{:02x}", 0x10 + n),
             address: Ipv4Addr::new(10, 78, 0, 10 + n),
             memory_mib: 128,
+            on_volume: n % 2 == 1,
         };
         Self {
             machines: std::iter::once(gateway).chain((1..=nodes).map(node)).collect(),
@@ -167,6 +171,11 @@ impl Layout {
     /// Every machine that stands in the rack.
     pub fn all(&self) -> impl Iterator<Item = &Machine> {
         self.machines.iter().chain(&self.spares)
+    }
+
+    /// The VMs whose disks are logical volumes, in the order in which these lie on the gateway's disk.
+    pub fn on_volumes(&self) -> impl Iterator<Item = &Vm> {
+        self.vms.iter().filter(|vm| vm.on_volume)
     }
 
     /// The machine of that name.
@@ -246,7 +255,7 @@ impl Layout {
                  feeds = {feeds:?}\nwait = \"20s\"\n"
             ));
         }
-        for vm in &self.vms {
+        for vm in self.vms.iter().filter(|vm| !vm.on_volume) {
             put(format_args!("\n[[export]]\nname = \"{0}\"\ndevice = \"/dev/disk/{0}\"\n", vm.name));
         }
         put(format_args!("\n[[export]]\nname = \"import\"\ndevice = \"/dev/disk/import\"\nread_only = true\n"));

@@ -20,6 +20,7 @@ pub mod probe;
 pub mod serial;
 pub mod status;
 pub mod ups;
+pub mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -295,9 +296,12 @@ impl Rack {
         &self.dir
     }
 
-    /// The file that is a VM's disk.
-    pub fn vm_disk(&self, vm: &str) -> PathBuf {
-        artefacts::vm_disk(&leftovers::run_dir(&self.dir), vm)
+    /// What is on a VM's disk.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn vm_disk(&self, vm: &layout::Vm) -> Result<Vec<u8>> {
+        artefacts::read_vm_disk(&self.layout, &leftovers::run_dir(&self.dir), vm)
     }
 
     /// The file that is the shared file system's disk.

@@ -1,8 +1,12 @@
 //! The file system on the shared disk, checked and given journals: Debian's `fsck.gfs2` on a real one, in a file.
 
+use std::process::{Command, Stdio};
+
 use cluster::status::NodeStatus;
 use cluster::words::{Mebibytes, Role};
 use console::{VolumeRequest, Volumes};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::*;
 use crate::gfs2;
@@ -22,15 +26,17 @@ impl Lab {
         let config = Config::parse(&format!("{text}\n[shared]\nfilesystem = \"gfs2\"\n")).unwrap();
         gfs2::tests::made(&disk, &config.name);
         let (drain, disks) = (Duration::from_secs(60), tests_server::Server::start(&["x0", "shared"]));
-        let mut storage =
-            Storage::new(&config, disks.socket(), drain, Store::open(&state.path().join("state")).unwrap());
-        storage.shelf.group = Mutex::new((tests_bench::without_disks(), None));
-        let shared = storage.exports.iter_mut().find(|export| export.name == "shared").unwrap();
-        shared.device = disk.display().to_string();
-        storage.shelf.supervisor = state.path().join("menu.sock");
-        let status = supervisor(&storage.shelf.supervisor);
-        let (server, port) = serve(storage);
+        let status = supervisor(&state.path().join("menu.sock"));
+        let (server, port) = serve(storage(&config, disks.socket(), drain, &disk));
         Self { gateway: Gateway { config, disks, drain, state, server, port }, disk, status }
+    }
+
+    /// Its storage forgets all that it has not kept, as its process does when it is started again.
+    fn restart(&mut self) {
+        let Gateway { config, disks, drain, .. } = &self.gateway;
+        let storage = storage(config, disks.socket(), *drain, &self.disk);
+        storage.withhold_left_over(Path::new("/proc"));
+        (self.gateway.server, self.gateway.port) = serve(storage);
     }
 
     fn ask(&self, request: &VolumeRequest) -> Result<Volumes, String> {
@@ -51,6 +57,16 @@ impl Lab {
         let nodes = [node(&("gateway", "member", Some(0)))].into_iter().chain(nodes.iter().map(node)).collect();
         *self.status.lock().unwrap() = Status { quorate, nodes, ..Status::default() };
     }
+}
+
+/// The storage of a gateway whose shared disk is a file, beside which it keeps its tables.
+fn storage(config: &Config, server: PathBuf, drain: Duration, disk: &Path) -> Storage {
+    let mut storage = Storage::new(config, server, drain, Store::open(&disk.with_file_name("state")).unwrap());
+    storage.shelf.group = Mutex::new((tests_bench::without_disks(), None));
+    let shared = storage.exports.iter_mut().find(|export| export.name == "shared").unwrap();
+    shared.device = disk.display().to_string();
+    storage.shelf.supervisor = disk.with_file_name("menu.sock");
+    storage
 }
 
 fn node(name: &str, state: &str, heard_ms: Option<u64>) -> NodeStatus {
@@ -130,6 +146,36 @@ fn nobody_gets_it_while_it_is_checked() {
     assert_eq!(lab.check(false).unwrap_err(), "it is being checked already");
     drop(withheld);
     lab.gateway.open("shared", &boot("node1", 1), None).unwrap();
+}
+
+/// The storage is started again while a check goes on: the check outlives it, and nobody gets the disk before it has ended.
+#[test]
+fn a_check_that_is_left_over_keeps_the_disk() {
+    let mut lab = Lab::start();
+    let check = loop {
+        let mut check = Command::new(gfs2::FSCK);
+        let mut check = check.args(["-q", "-n"]).arg(&lab.disk).stdout(Stdio::null()).spawn().unwrap();
+        let pid = Pid::from_raw(check.id().try_into().unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // It may have been faster.
+        if until(|| Some(state()).filter(|stat| stat.contains(") T ") || stat.contains(") Z "))).contains(") T ") {
+            break (check, pid);
+        }
+        check.wait().unwrap();
+    };
+    let (mut check, pid) = check;
+    lab.restart();
+    let open = || lab.gateway.open("shared", &boot("node1", 1), None).map(drop);
+    assert_eq!(refusal(open().unwrap_err()), Refusal::Busy("disk shared is being checked".to_owned()));
+    assert_eq!(lab.check(true).unwrap_err(), "it is being checked already");
+    let other = lab.gateway.open("x0", &boot("node1", 1), None).map(drop).unwrap_err();
+    assert!(matches!(refusal(other), Refusal::Other(_)), "other disks are served: this one wants a claim");
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert!(check.wait().unwrap().success());
+    open().unwrap();
+    lab.nodes(false, &[]);
+    until(|| lab.check(false).ok());
 }
 
 #[test]
