@@ -102,7 +102,7 @@ fn changed(rack: &Rack, mark: Mark, (node, what): (&str, &str), nodes: usize) ->
 }
 
 /// The VMs go on in the same boots with their connections, nobody was suspected, and nobody's power was cut.
-fn nobody_suffered(rack: &Rack, mark: Mark, before: &Status) -> Result<()> {
+pub(crate) fn nobody_suffered(rack: &Rack, mark: Mark, before: &Status) -> Result<()> {
     drill::unharmed(rack, before)?;
     let harms = |event: &Event| {
         let suspects = matches!(&event.what, What::Said(text) if text.starts_with("suspects "));

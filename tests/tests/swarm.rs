@@ -103,6 +103,11 @@ fn canary_no_fencing_of_a_planned_power_down() {
 }
 
 #[test]
+fn canary_one_restarts_at_a_time() {
+    canary("one restarts at a time: node2 does, and node1 is not back", 0, |world| world.pretend_to_restart(1, 2));
+}
+
+#[test]
 fn canary_one_dc_acts() {
     let mut world = running_world();
     let deposed = (1..4).find(|at| world.dc() != Some(*at)).unwrap();

@@ -73,6 +73,13 @@ impl Timing {
     pub fn agree(&self) -> Duration {
         self.deadtime + limits::AGREE
     }
+
+    /// How long one step of a rolling restart may take: a VM's move away, what a node lets go of, its boot, or that all is well
+    /// for the next.
+    #[must_use]
+    pub fn step(&self) -> Duration {
+        self.initdead + self.evacuation
+    }
 }
 
 /// A MAC address.

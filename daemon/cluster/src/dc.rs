@@ -13,6 +13,7 @@ use crate::hearing::{Hearing, Peer};
 use crate::host::{Desk, Host};
 use crate::limits;
 use crate::mover::Mover;
+use crate::rolling::Roller;
 use crate::scene::Sight;
 use crate::shared::Remounts;
 use crate::state::{Command, Member, Standing};
@@ -29,6 +30,7 @@ pub(crate) struct Dc {
     attempts: BTreeMap<Identity, (u32, bool, Instant)>,
     drill: Drill,
     mover: Mover,
+    roller: Roller,
     remounts: Remounts,
 }
 
@@ -40,6 +42,7 @@ impl Dc {
             attempts: BTreeMap::new(),
             drill: Drill::default(),
             mover: Mover::default(),
+            roller: Roller::default(),
             remounts: Remounts::default(),
         }
     }
@@ -54,6 +57,7 @@ impl Dc {
         let (now, me, config, state) = (desk.now, desk.me, desk.config, desk.state);
         let sight = Sight { now, me, config, state, hearing, host };
         self.mover.review(desk, &sight, agreement.applied());
+        self.roller.review(desk, &sight);
     }
 
     fn bring_in(&self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {

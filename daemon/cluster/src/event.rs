@@ -273,6 +273,11 @@ pub enum Request {
         /// Which.
         node: Slot,
     },
+    /// Every node leaves in good order, boots anew and comes back, one after another; or no other does.
+    Rolling {
+        /// Whether it is to go on.
+        on: bool,
+    },
 }
 
 /// What an operator is told.
@@ -378,6 +383,8 @@ pub enum Action {
     },
     /// Power this machine off: it runs nothing any more and has left.
     PowerOff,
+    /// Boot this machine anew: it runs nothing any more and has left, to come back.
+    Restart,
 }
 
 /// A long operation.

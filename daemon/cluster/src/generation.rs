@@ -20,6 +20,7 @@ use crate::agreement::{Agreement, mix};
 use crate::config::Config;
 use crate::hearing::{Hearing, Peer};
 use crate::state::{Standing, State};
+use crate::trace::Trace;
 use crate::wire::Form;
 use crate::words::{ClusterGeneration, Identity, Instant};
 
@@ -122,6 +123,11 @@ impl Belonging {
     /// Whether this node may act as DC: it leads, knows everything that was committed, and is not itself to be fenced.
     pub(crate) fn may_act(&self, me: Identity) -> bool {
         self.agreement.leads_with_knowledge() && !self.agreement.has_resigned() && !self.is_unclean(me)
+    }
+
+    /// What the operator has begun and will not go on after this generation.
+    pub(crate) fn loses(&self) -> Option<Trace> {
+        self.state.as_ref().filter(|state| state.rolling.goes_on()).map(|_| Trace::RollingLost)
     }
 
     /// Whether another voter of this generation is heard.

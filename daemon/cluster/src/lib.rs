@@ -16,7 +16,7 @@
 //! policy:        placement
 //! transition:    state
 //! bytes:         wire
-//! node:          ops, generation, host, shared, fencer, ups, scene, operator, mover, drill, dc, node
+//! node:          ops, generation, host, shared, fencer, ups, scene, rolling, operator, mover, drill, dc, node
 //! ```
 //!
 //! Fencing has a layer of its own: everything above may use a proof, nothing below can fake one.
@@ -42,6 +42,7 @@ mod mover;
 mod operator;
 mod ops;
 mod report;
+mod rolling;
 mod scene;
 mod shared;
 mod state;

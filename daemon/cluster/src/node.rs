@@ -390,6 +390,7 @@ impl Node {
                 let verdict = belonging.verdict(now, self.me, &self.config, &self.hearing);
                 let Some(reason) = verdict else { return };
                 actions.push(Action::Trace(Trace::Abandoned { generation: belonging.generation, reason }));
+                actions.extend(belonging.loses().map(Action::Trace));
                 let Some(abandoned) = self.me.life.abandoned.checked_add(1) else {
                     panic!("a supervisor that gave up 255 generations is restarted")
                 };

@@ -14,6 +14,8 @@ use crate::hearing::Hearing;
 use crate::host::{Desk, Host};
 use crate::limits;
 use crate::placement;
+use crate::rolling::no_turn;
+use crate::scene::Sight;
 use crate::state::{Command, Phase, Standing};
 use crate::trace::Trace;
 use crate::wire;
@@ -96,7 +98,8 @@ impl Operator {
                 | Request::Stop { .. }
                 | Request::Migrate { .. }
                 | Request::ConfirmOff { .. }
-                | Request::Drill { .. } => "the cluster did not agree in time; is this node quorate?",
+                | Request::Drill { .. }
+                | Request::Rolling { .. } => "the cluster did not agree in time; is this node quorate?",
             };
             self.answer(open, Answer::Refused(reason.to_owned()), config, actions);
         }
@@ -153,6 +156,7 @@ fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, agreement: &Agreement,
         Request::Drill { node } => drill(desk, hearing, agreement.leader(), *node),
         Request::AddNode { table } => add(desk, hearing, agreement, table),
         Request::RemoveNode { node, typed } => remove(desk, hearing, agreement, *node, typed),
+        Request::Rolling { on } => rolling(desk, hearing, host, *on),
     }
 }
 
@@ -192,6 +196,7 @@ fn migrate(desk: &Desk<'_>, hearing: &Hearing, host: &Host, vm: &VmName, to: Slo
         || desk.config.node(to).role != Role::Node
         || duty.standby
         || duty.maintenance
+        || desk.state.rolling.is_turn_of(target.identity)
         || desk.state.is_short_of_power(desk.config, to)
     {
         return Refuse(format!("{name} takes no VMs now"));
@@ -254,7 +259,7 @@ fn remove(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, node: Slot,
 /// The next edition of `cluster.toml`.
 fn change(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, next: &Config) -> Judgement {
     if desk.version < wire::EDITIONS {
-        return Refuse("a node runs an older program, which knows nothing of that: upgrade it first".to_owned());
+        return older();
     }
     if let Some(reason) = desk.state.no_change(desk.config, next) {
         return Refuse(reason);
@@ -307,6 +312,28 @@ fn drill(desk: &Desk<'_>, hearing: &Hearing, dc: Option<Identity>, node: Slot) -
     Propose(Command::Suspect(identity, Cause::Tested))
 }
 
+fn rolling(desk: &Desk<'_>, hearing: &Hearing, host: &Host, on: bool) -> Judgement {
+    let rolling = &desk.state.rolling;
+    if rolling.goes_on() == on {
+        return Agreed;
+    }
+    if !on {
+        return Propose(Command::StopRolling(rolling.number, "the operator wants so".to_owned()));
+    }
+    if desk.version < wire::ROLLING {
+        return older();
+    }
+    let (now, me, config, state) = (desk.now, desk.me, desk.config, desk.state);
+    match no_turn(&Sight { now, me, config, state, hearing, host }, |_| true) {
+        Some(reason) => Refuse(reason),
+        None => Propose(Command::Roll(rolling.number.saturating_add(1))),
+    }
+}
+
+fn older() -> Judgement {
+    Refuse("a node runs an older program, which knows nothing of that: upgrade it first".to_owned())
+}
+
 /// A request as the log says it.
 fn in_words(config: &Config, request: &Request) -> String {
     let name =
@@ -327,5 +354,6 @@ fn in_words(config: &Config, request: &Request) -> String {
         Request::Drill { node } => format!("test the fencing of {}", name(node)),
         Request::AddNode { table } => format!("add {}", config::name_of(table).unwrap_or_else(|| "a node".to_owned())),
         Request::RemoveNode { node, .. } => format!("remove {}", config.node_name(*node)),
+        Request::Rolling { on } => way(on, "restart all nodes, one after another", "stop the rolling restart"),
     }
 }

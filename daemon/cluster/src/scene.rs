@@ -105,8 +105,10 @@ impl Sight<'_> {
 
     /// The inventory, as far as VMs are wanted.
     pub(crate) fn scene(&self, wishes: &Wishes) -> Scene {
-        let mut scene =
-            Scene { inventory: Inventory { balance: self.config.balance, ..<_>::default() }, ..<_>::default() };
+        // Who is about to restart would have to be emptied again.
+        let at_will = !self.state.rolling.is_active();
+        let balance = self.config.balance && at_will;
+        let mut scene = Scene { inventory: Inventory { balance, ..<_>::default() }, ..<_>::default() };
         let mut runs: BTreeSet<(Identity, VmName)> = BTreeSet::new();
         for member in self.state.members.values() {
             let (node, domains) = self.node(member.identity);
@@ -153,7 +155,8 @@ impl Sight<'_> {
                     Where::InFlight { from, to: to_id }
                 }
             };
-            let vm = described(&scene, name, vm, whereabouts);
+            let mut vm = described(&scene, name, vm, whereabouts);
+            vm.auto_failback &= at_will;
             scene.names.push(name.clone());
             scene.inventory.vms.push(vm);
         }
@@ -170,6 +173,7 @@ impl Sight<'_> {
             && config.role == Role::Node
             && !duty.standby
             && !duty.maintenance
+            && !self.state.rolling.is_turn_of(identity)
             && self.state.lockspace.serves(identity.slot)
             && !self.state.is_short_of_power(self.config, identity.slot);
         let accepts = takes && reported.is_some();

@@ -43,6 +43,24 @@ pub struct Status {
     /// N+1: the nodes whose loss the others could not absorb, as this node sees it.
     #[serde(default)]
     pub shortfalls: Vec<Shortfall>,
+    /// The last rolling restart of this generation, if there was one.
+    #[serde(default)]
+    pub rolling: Option<RollingStatus>,
+}
+
+/// How far a rolling restart is; ended if nobody is on the way and nobody is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollingStatus {
+    /// Those that have restarted.
+    pub done: Vec<String>,
+    /// Whose turn it is.
+    pub node: Option<String>,
+    /// Those that are still to restart.
+    pub todo: Vec<String>,
+    /// Those that are left out.
+    pub left_out: Vec<String>,
+    /// Why it was stopped, if it was.
+    pub stopped: Option<String>,
 }
 
 /// A node whose loss the others could not absorb.

@@ -120,6 +120,13 @@ pub enum Trace {
     NotHeld { reason: String },
     NotMounted { reason: String },
     NotLetGo { reason: String },
+    RollingBegins { nodes: Vec<String>, left_out: Vec<String> },
+    RollingTurn { node: String, left: usize },
+    Restarting,
+    RollingReturned { node: String, old: Incarnation, new: Incarnation },
+    RollingEnded { left_out: Vec<String> },
+    RollingStopped { reason: String },
+    RollingLost,
 }
 
 impl fmt::Display for Trace {
@@ -290,6 +297,19 @@ impl fmt::Display for Trace {
             Self::Leaving { node } => write!(f, "{node} leaves: its VMs are moved away"),
             Self::Left { node } => write!(f, "{node} has left and is off"),
             Self::PoweringOff => write!(f, "powers off"),
+            Self::RollingBegins { nodes, left_out } => {
+                write!(f, "restarts {}, one after another; left out: {}", nodes.join(", "), all(left_out))
+            }
+            Self::RollingTurn { node, left } => write!(f, "it is {node}'s turn to restart; to follow: {left}"),
+            Self::Restarting => write!(f, "restarts"),
+            Self::RollingReturned { node, old, new } => {
+                write!(f, "{node} has restarted: incarnation {new} after {old}")
+            }
+            Self::RollingEnded { left_out } => {
+                write!(f, "the rolling restart has ended; left out: {}", all(left_out))
+            }
+            Self::RollingStopped { reason } => write!(f, "the rolling restart is stopped: {reason}"),
+            Self::RollingLost => write!(f, "the rolling restart ends with its generation: begin it again"),
             Self::SelfFencing { silence } => {
                 write!(f, "inquorate for {}: lets the watchdog reset this machine", seconds(*silence))
             }
@@ -302,6 +322,10 @@ impl fmt::Display for Trace {
 fn seconds(duration: Duration) -> String {
     let tenths = duration.as_millis() / 100;
     format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+fn all(nodes: &[String]) -> String {
+    if nodes.is_empty() { "nobody".to_owned() } else { nodes.join(", ") }
 }
 
 fn list(outlets: &[Outlet]) -> String {

@@ -12,13 +12,15 @@ use crate::limits;
 use crate::words::{ClusterGeneration, Edition, Identity};
 
 /// The version of the wire format that this program speaks at best.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// The oldest that it still speaks. Version 1 was never released.
 const OLDEST: u8 = 2;
 /// The first that knows editions of `cluster.toml`: nodes are added and removed by it.
 pub(crate) const EDITIONS: u8 = 3;
 /// The first that knows of decisions that outlive a generation.
 pub(crate) const DECISIONS: u8 = 3;
+/// The first that knows of rolling restarts.
+pub(crate) const ROLLING: u8 = 4;
 
 /// The version to speak, at `best`, with peers that speak these at best.
 pub(crate) fn common(best: u8, peers: impl Iterator<Item = u8>) -> u8 {

@@ -164,7 +164,8 @@ impl Facts {
             | Request::ConfirmOff { .. }
             | Request::Drill { .. }
             | Request::AddNode { .. }
-            | Request::RemoveNode { .. } => None,
+            | Request::RemoveNode { .. }
+            | Request::Rolling { .. } => None,
         }
     }
 

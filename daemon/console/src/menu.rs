@@ -413,6 +413,7 @@ fn confirms(key: Key, request: &Request) -> bool {
         | Request::Stop { .. }
         | Request::Migrate { .. }
         | Request::Drill { .. }
-        | Request::AddNode { .. } => matches!(key, Key::Char('y' | 'Y')),
+        | Request::AddNode { .. }
+        | Request::Rolling { .. } => matches!(key, Key::Char('y' | 'Y')),
     }
 }

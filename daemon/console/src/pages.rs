@@ -17,6 +17,7 @@ pub(crate) mod node;
 pub(crate) mod nodes;
 pub(crate) mod overview;
 pub(crate) mod question;
+pub(crate) mod rolling;
 pub(crate) mod storage;
 pub(crate) mod support;
 pub(crate) mod targets;

@@ -33,7 +33,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cluster::event::Answer;
-use cluster::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
+use cluster::status::{LinkStatus, NodeStatus, RollingStatus, Shortfall, Status, UpsStatus, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role, Supply};
 use console::{
     Ask, Asking, BundleAnswer, BundleRequest, Disk, Exported, Group, Input, JoinAnswer, JoinRequest, Joining, Key,
@@ -141,11 +141,12 @@ fn run(commands: &str) -> String {
             "bundle-failed" => vec![Input::Bundle(BundleAnswer::Failed(rest.to_owned()))],
             "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
             "press" => rest.split(' ').map(|key| Input::Key(key_named(key))).collect(),
-            "status" | "node" | "vm" | "ups" | "short" => {
+            "status" | "node" | "vm" | "ups" | "rolling" | "short" => {
                 match word {
                     "status" => status = words.status(),
                     "node" => put(&mut status.nodes, words.node(), |node| node.name.clone()),
                     "vm" => put(&mut status.vms, words.vm(), |vm| vm.name.clone()),
+                    "rolling" => status.rolling = Some(words.rolling()),
                     "ups" => put(&mut status.upses, words.ups(), |ups| ups.name.clone()),
                     _ => status.shortfalls.push(Shortfall { node: words.0.to_owned(), vms: words.list("vms") }),
                 }
@@ -257,6 +258,19 @@ impl<'a> Words<'a> {
             vms: vec![],
             shortfalls: vec![],
             upses: vec![],
+            rolling: None,
+        }
+    }
+
+    /// `NODE` whose turn it is, or `nobody`.
+    fn rolling(&self) -> RollingStatus {
+        let all = |word| if self.find(word).is_some() { self.list(word) } else { vec![] };
+        RollingStatus {
+            node: (self.0 != "nobody").then(|| self.0.to_owned()),
+            done: all("done"),
+            todo: all("todo"),
+            left_out: vec!["gateway".to_owned()],
+            stopped: self.find("stopped"),
         }
     }
 

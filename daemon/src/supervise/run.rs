@@ -302,6 +302,7 @@ impl Supervisor {
                 Action::Configured { edition, text } => self.configured(edition, text),
                 // Init is asked, and ends us with the rest. Where it cannot be asked there is nobody left to ask.
                 Action::PowerOff => drop(kill(Pid::from_raw(1), Signal::SIGUSR2)),
+                Action::Restart => drop(kill(Pid::from_raw(1), Signal::SIGTERM)),
             }
         }
     }

@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use holdfast_tests::rack::artefacts::{rack_dir, workspace};
 use holdfast_tests::rack::{Options, Rack};
-use holdfast_tests::{drill, drill_attacks, drill_cuts, drill_growth, drill_media, drill_ups, drill_volumes, setup};
+use holdfast_tests::{
+    drill, drill_attacks, drill_cuts, drill_growth, drill_media, drill_rolling, drill_ups, drill_volumes, setup,
+};
 
 /// Lines shown of each console when the rack failed.
 const TAIL: NonZero<u16> = NonZero::new(40).expect("not 0");
@@ -42,7 +44,7 @@ const ALWAYS: [&str; 5] = [
 ];
 
 /// What is done only where it is named: in emulation it takes minutes, and CI has 90.
-const BY_NAME: [&str; 1] = ["rack: the shared file system gets more journals"];
+const BY_NAME: [&str; 2] = ["rack: the shared file system gets more journals", "rack: a rolling restart of all nodes"];
 
 fn main() -> ExitCode {
     let Arguments { only, step } = Arguments::parse();
@@ -89,6 +91,7 @@ fn rack(run: &mut Run) {
     }
     go_on = go_on
         && run.step("rack: the shared file system gets more journals", || drill_volumes::get_more_journals(&rack))
+        && run.step("rack: a rolling restart of all nodes", || drill_rolling::all_restart(&rack))
         && run.step("rack: the cluster grows", || drill_growth::grows(&rack))
         && run.step("rack: it shrinks again", || drill_growth::shrinks(&rack))
         && run.step("rack: a node leaves gracefully", || {

@@ -24,6 +24,8 @@ const WINDOW: &str = "Open a window";
 /// How the entry reads behind which the nodes are, and the one of a node that is off by which it goes for good.
 const NODES: &str = "Nodes";
 const REMOVE: &str = "Remove it from the cluster";
+/// How the entry of the page of nodes reads by which all of them are restarted.
+const RESTART_ALL: &str = "Restart all nodes";
 /// How the entries of a node read that keep VMs from it, and no longer.
 const INTO_STANDBY: &str = "Put into standby";
 const OUT_OF_STANDBY: &str = "Take out of standby";
@@ -131,6 +133,20 @@ impl Menu {
     pub fn standby(&self, node: &str, on: bool) -> Result<()> {
         self.open_node(node)?;
         let key = self.shown(if on { INTO_STANDBY } else { OUT_OF_STANDBY })?;
+        self.press(&key)?;
+        self.until("a question to confirm", |screen| screen.contains("(y/n)").then_some(()))?;
+        self.press("y")?;
+        self.agreed()
+    }
+
+    /// Has all nodes restarted, one after another.
+    ///
+    /// # Errors
+    /// There is no such entry, as while they are restarting, or the cluster refuses; the text shows the screen.
+    pub fn restart_all(&self) -> Result<()> {
+        let key = self.entry(NODES)?;
+        self.press(&key)?;
+        let key = self.shown(RESTART_ALL)?;
         self.press(&key)?;
         self.until("a question to confirm", |screen| screen.contains("(y/n)").then_some(()))?;
         self.press("y")?;

@@ -80,7 +80,11 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
         lines.push(format!("run {}ms", 1 + faults.dice.below(15_000)));
         changes.draw(&mut lines);
     }
-    lines.extend(["heal".to_owned(), format!("settle {PATIENCE}")]);
+    let come_right = ["heal".to_owned(), format!("settle {PATIENCE}")];
+    lines.extend(come_right.clone());
+    if roll(seed, &mut faults, &mut lines) {
+        lines.extend(come_right);
+    }
     lines.join("\n") + "\n"
 }
 
@@ -93,6 +97,26 @@ fn votes(seed: u64, nodes: u64) -> String {
     let most = if nodes <= 5 { u64::from(cluster::limits::VOTES) } else { 3 };
     let votes: Vec<String> = (0..=nodes).map(|_| (1 + dice.below(most)).to_string()).collect();
     format!(" votes {}", votes.join(","))
+}
+
+/// In some worlds that have come right the nodes are restarted, one after another, and something happens meanwhile. Whether, its
+/// own dice say. The number is one by which no seed that was kept before is such a world.
+fn roll(seed: u64, faults: &mut Faults, lines: &mut Vec<String>) -> bool {
+    let mut dice = Chance::new(seed ^ 0x0011_b007_0000_745b);
+    if !dice.happens(25) {
+        return false;
+    }
+    for _ in 0..1 + dice.below(3) {
+        lines.extend(["restart the nodes one by one".to_owned(), format!("run {}ms", 1 + dice.below(90_000))]);
+        match dice.below(4) {
+            0 => lines.push(faults.fault()),
+            1 => lines.push(format!("kill supervisor {}", faults.who())),
+            2 => lines.push("stop restarting the nodes".to_owned()),
+            _ => {}
+        }
+        lines.push(format!("run {}ms", 1 + dice.below(60_000)));
+    }
+    true
 }
 
 /// A UPS, and what it feeds: machines may have none, or several.

@@ -4,7 +4,7 @@
 //! Each is asked where it can be broken: when a domain begins to run, when a node begins something, says something or has
 //! taken a turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cluster::config::Config;
@@ -48,6 +48,8 @@ pub(super) struct History {
     /// Which edition of `cluster.toml` went with each step of a generation's agreement, and who was last seen at which.
     rosters: BTreeMap<(ClusterGeneration, u64), Edition>,
     at_step: BTreeMap<usize, (ClusterGeneration, u64)>,
+    /// Who restarts because it was its turn, and has not been quorate since.
+    restarting: BTreeSet<usize>,
 }
 
 impl History {
@@ -172,6 +174,9 @@ impl World {
             && let Some((life, _)) = self.position(at)
         {
             self.forget_position(at, life);
+        }
+        if matches!(trace, Trace::Quorate) {
+            self.history.restarting.remove(&at);
         }
         if matches!(trace, Trace::BecameDc { .. })
             && let Some((life, (Some(generation), _))) = self.position(at)
@@ -401,6 +406,22 @@ impl World {
         let incarnation = self.machine(at).incarnation;
         let now = self.now;
         self.history.ended.entry(incarnation).or_insert(now);
+        // What else has ended it is none of the rolling restart's doing.
+        self.history.restarting.remove(&at);
+    }
+
+    /// A machine is about to boot anew because it is its turn: nobody else does, or has not come back yet.
+    pub(super) fn note_restart(&mut self, at: usize) {
+        let other = self.history.restarting.iter().find(|other| **other != at);
+        let breach = other.map(|other| {
+            format!("one restarts at a time: {} does, and {} is not back", self.name(at), self.name(*other))
+        });
+        self.breaks(breach);
+    }
+
+    /// It boots anew because it is its turn.
+    pub(super) fn is_restarting(&mut self, at: usize) {
+        self.history.restarting.insert(at);
     }
 
     /// A supervisor is asked to leave.
@@ -447,6 +468,12 @@ impl World {
     pub fn pretend_to_have_left(&mut self, at: usize, other: usize) {
         self.machine(at).left = self.position(other).and_then(|(_, (generation, _))| generation);
         self.pretend_to_fence(other, at);
+    }
+
+    /// As if it had been one machine's turn to restart, then another's.
+    pub fn pretend_to_restart(&mut self, one: usize, other: usize) {
+        self.is_restarting(one);
+        self.note_restart(other);
     }
 
     /// As if a machine's Xen ran this domain.

@@ -46,6 +46,8 @@ pub(super) fn requests(world: &World, words: &[&str]) -> Result<Option<Vec<Reque
         ["add", name, "votes", votes] => {
             Ok(Some(vec![world.addition(script::machine(world, name)?, Some(votes.parse()?))]))
         }
+        ["restart", "the", "nodes", "one", "by", "one"] => Ok(Some(vec![Request::Rolling { on: true }])),
+        ["stop", "restarting", "the", "nodes"] => Ok(Some(vec![Request::Rolling { on: false }])),
         ["remove", name] => Ok(Some(vec![world.removal(script::machine(world, name)?)])),
         _ => Ok(None),
     }
@@ -67,6 +69,9 @@ impl World {
         let mut requests = Vec::new();
         if status.disarmed {
             requests.push(Request::Disarm { node: None, on: false });
+        }
+        if status.rolling.is_some_and(|rolling| rolling.stopped.is_none() && !rolling.todo.is_empty()) {
+            requests.push(Request::Rolling { on: false });
         }
         for (slot, node) in (0..).map(Slot).zip(&status.nodes) {
             let named = node.role == cluster::words::Role::Node;

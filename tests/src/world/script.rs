@@ -24,6 +24,7 @@
 //! put NODE into standby    take NODE out of standby                (or maintenance)           take NODE for off
 //! file x0 priority = 90                        in the words of its .ha.toml; two of them: a = 1; b = 2
 //! test the fencing of NODE
+//! restart the nodes one by one                 stop restarting the nodes
 //! disarm NODE              arm NODE            disarm the cluster  arm the cluster
 //! run 30s                  heal                settle 240s         until all is well, at most
 //! ```

@@ -79,6 +79,11 @@ impl World {
                     self.lose(at);
                     self.machine(at).on = false;
                 }
+                Action::Restart => {
+                    self.note_restart(at);
+                    self.reset(at);
+                    self.is_restarting(at);
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! On the way out: when this node may go, and when it powers off.
 //!
 //! Somebody asked it to (its operator, or the cluster for want of power), the others agree that it runs nothing any more,
-//! and it powers off. Where nobody is left to agree, as when the whole cluster goes down, it does so by itself. Whoever
+//! and it powers off; or boots anew, if it is its turn in a rolling restart. Where nobody is left to agree, as when the whole cluster goes down, it does so by itself. Whoever
 //! goes last has the UPSes cut their load first and give power again with mains: otherwise mains that came back in the
 //! meantime would find everybody switched off, and nothing would ever switch them on.
 
@@ -72,17 +72,19 @@ impl Node {
         let Some(since) = self.leaving.filter(|_| !self.powering_off) else {
             return;
         };
+        // Nothing presses then: alone or unheeded, it stays as it is.
+        let restarts = self.restarts();
         let member = self.state().and_then(|state| state.member(self.me));
         let agreed = member.is_some_and(|member| member.standing == Standing::Off);
         let withdrawn = member.is_some_and(|member| member.withdrawn);
         // As long as there is a DC, the contracts of the VMs are its to keep; but not for ever.
-        let unheeded = now.since(since) >= self.config.timing.evacuation * 2;
+        let unheeded = !restarts && now.since(since) >= self.config.timing.evacuation * 2;
         let alone = match &self.belonging {
             Ok(belonging) => belonging.inquorate_since,
             Err(_) => Some(since),
         };
         // It could take a moment until there is another DC. Without one nobody can take the VMs.
-        let alone = alone.is_some_and(|alone| now.since(alone.max(since)) >= self.config.timing.deadtime);
+        let alone = !restarts && alone.is_some_and(|alone| now.since(alone.max(since)) >= self.config.timing.deadtime);
         if !agreed && (alone || unheeded) {
             let node = &self.config.node(self.me.slot).name;
             self.host.shut_down(now, node, &mut self.ops, actions);
@@ -91,10 +93,22 @@ impl Node {
         let free = agreed || ((alone || self.belonging.is_err()) && self.idle());
         // Its death was announced when it could not let go of the shared file system: nobody believes that it has left.
         let stuck = self.shared.stuck().is_some_and(|at| now.since(at) >= self.config.timing.warntime) && self.idle();
-        let hopeless = stuck || now.since(since) >= self.config.timing.evacuation * 3;
+        let hopeless = stuck || (!restarts && now.since(since) >= self.config.timing.evacuation * 3);
         if ((free && last) || hopeless) && !self.ops.cut_load() {
-            self.power_off(actions);
+            if restarts {
+                self.powering_off = true;
+                actions.extend([Action::Trace(Trace::Restarting), Action::Restart]);
+            } else {
+                self.power_off(actions);
+            }
         }
+    }
+
+    /// Whether it leaves to boot anew, and neither for its operator nor for want of power.
+    fn restarts(&self) -> bool {
+        let withdrawn = |state: &State| state.member(self.me).is_some_and(|member| member.withdrawn);
+        let turn = |state: &State| state.rolling.is_turn_of(self.me) && !withdrawn(state);
+        !self.asked_to_leave && self.state().is_some_and(turn)
     }
 
     /// Has the machine switch itself off.

@@ -6,8 +6,8 @@ use crate::hearing::{LinkNews, Peer};
 use crate::node::Node;
 use crate::placement;
 use crate::scene::{Sight, Wishes};
-use crate::state::{Phase, Standing, State, Stop};
-use crate::status::{LinkStatus, NodeStatus, Shortfall, Status, UpsStatus, VmStatus};
+use crate::state::{Phase, Rolling, Standing, State, Stop, names};
+use crate::status::{LinkStatus, NodeStatus, RollingStatus, Shortfall, Status, UpsStatus, VmStatus};
 use crate::trace::Trace;
 use crate::words::{ClusterGeneration, Identity, Instant, LinkId, Mebibytes, Role, Slot, Supply, UpsId, View};
 
@@ -87,6 +87,17 @@ impl Node {
             vms: state.map_or_else(Vec::new, |state| self.vm_status(state)),
             upses: self.config.ups_ids().map(|(id, ups)| self.ups_status(id, ups, state)).collect(),
             shortfalls: state.map_or_else(Vec::new, |state| self.shortfalls(now, state)),
+            rolling: state.filter(|state| state.rolling.number > 0).map(|state| self.rolling_status(&state.rolling)),
+        }
+    }
+
+    fn rolling_status(&self, rolling: &Rolling) -> RollingStatus {
+        RollingStatus {
+            done: names(&self.config, &rolling.done),
+            node: rolling.turn.map(|turn| self.config.node_name(turn.slot)),
+            todo: names(&self.config, &rolling.todo.keys().copied().collect()),
+            left_out: names(&self.config, &rolling.left_out),
+            stopped: rolling.stopped.clone(),
         }
     }
 

@@ -85,6 +85,7 @@ impl State {
         }
         said.push(Trace::Filled { node, incarnation, view: self.view });
         said.extend(self.advance(config));
+        said.extend(self.roll(config, false));
         said
     }
 

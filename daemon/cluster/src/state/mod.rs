@@ -3,7 +3,8 @@
 //! [`State::apply`] is the whole transition: a command that does not fit the present state (an older generation, another
 //! owner, another incarnation) changes nothing. So a command may be proposed again and again until its effect is seen,
 //! and an order that was overtaken dies here, on every node alike. `members.rs` has what concerns slots, `vms.rs` what
-//! concerns VMs, `roster.rs` which slots there are, `decisions.rs` what of it outlives a generation.
+//! concerns VMs, `roster.rs` which slots there are, `rolling.rs` whose boots are replaced one after another, `decisions.rs` what of it outlives a
+//! generation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +20,12 @@ mod decisions;
 mod lockspace;
 mod members;
 mod power;
+mod rolling;
 mod roster;
 mod vms;
 
 pub(crate) use lockspace::{Lockspace, Mount, Stands, Word};
+pub(crate) use rolling::{Rolling, Turn, names};
 pub(crate) use roster::Roster;
 
 /// One committed step.
@@ -92,6 +95,14 @@ pub(crate) enum Command {
     Configure(String),
     /// A host has read what the operator had decided before this generation. Since version 3.
     Recall(Decisions),
+    /// A rolling restart begins, of this number. Since version 4.
+    Roll(u32),
+    /// In the rolling restart of that number it is this boot's turn, which speaks this version at best. Since version 4.
+    Turn(u32, Identity, u8),
+    /// Whose turn it was is back as this boot. Since version 4.
+    Returned(Identity),
+    /// The rolling restart of that number is stopped, for this reason. Since version 4.
+    StopRolling(u32, String),
 }
 
 /// How a VM is ended on purpose.
@@ -244,6 +255,9 @@ pub(crate) struct State {
     /// decided before this generation. It stands behind the edition.
     #[serde(skip)]
     pub(crate) recalled: Option<BTreeSet<VmName>>,
+    /// Whose boots are to be replaced. It stands behind what is recalled.
+    #[serde(skip)]
+    pub(crate) rolling: Rolling,
 }
 
 impl State {
@@ -274,6 +288,7 @@ impl State {
             lockspace,
             roster: Roster::of(config),
             recalled: None,
+            rolling: Rolling::default(),
         }
     }
 
@@ -292,14 +307,17 @@ impl State {
         slots
             && upses
             && self.lockspace.fits(config)
+            && self.rolling.fits(config)
             && self.duties.keys().all(|slot| config.has(*slot))
             && self.vms.values().all(ends)
     }
 
     /// One committed command. What it changed is said by the DC; a command that does not fit changes nothing.
     pub(crate) fn apply(&mut self, config: &Config, command: Command) -> Vec<Trace> {
+        let rolls = self.rolling.goes_on();
         let mut said = self.step(config, command);
         said.extend(self.advance(config));
+        said.extend(self.roll(config, rolls));
         said
     }
 
@@ -358,6 +376,10 @@ impl State {
             }
             Command::Configure(text) => self.configure(config, text),
             Command::Recall(decisions) => return self.recall(config, decisions),
+            Command::Roll(number) => return self.begin_rolling(config, number),
+            Command::Turn(number, at, speaks) => self.take_turn(config, (number, at, speaks)),
+            Command::Returned(at) => self.returned(config, at),
+            Command::StopRolling(number, reason) => return self.stop_rolling(number, reason),
         };
         said.into_iter().collect()
     }

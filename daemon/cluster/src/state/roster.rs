@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Member, Standing, State};
+use super::{Member, Rolling, Standing, State};
 use crate::config::Config;
 use crate::trace::Trace;
 use crate::words::{Edition, Identity, Role, Slot, View};
@@ -39,21 +39,25 @@ enum Change {
 }
 
 impl State {
-    /// The state as a snapshot. What version 3 has added stands at its end.
+    /// The state as a snapshot. What versions 3 and 4 have added stands at its end.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        match (postcard::to_allocvec(self), postcard::to_allocvec(&(&self.roster, &self.recalled))) {
+        let added = postcard::to_allocvec(&(&self.roster, &self.recalled, &self.rolling));
+        match (postcard::to_allocvec(self), added) {
             (Ok(state), Ok(added)) => [state, added].concat(),
             (Err(error), _) | (_, Err(error)) => panic!("the state is plain data and always encodes: {error}"),
         }
     }
 
     /// A snapshot's state. One of version 2 says nothing of editions: then everybody has the same file as this node, and nobody
-    /// has asked what was decided before.
+    /// has asked what was decided before. One of version 3 says nothing of a rolling restart: there is none.
     pub(crate) fn from_bytes(bytes: &[u8], config: &Config) -> Option<Self> {
         let (state, rest) = postcard::take_from_bytes::<Self>(bytes).ok()?;
-        let old = || Some((Roster::of(config), None));
-        let (roster, recalled) = if rest.is_empty() { old()? } else { postcard::from_bytes(rest).ok()? };
-        Some(Self { roster, recalled, ..state })
+        if rest.is_empty() {
+            return Some(Self { roster: Roster::of(config), ..state });
+        }
+        let ((roster, recalled), rest) = postcard::take_from_bytes(rest).ok()?;
+        let rolling = if rest.is_empty() { Rolling::default() } else { postcard::from_bytes(rest).ok()? };
+        Some(Self { roster, recalled, rolling, ..state })
     }
 
     /// What `next` changes, if it is one node.
@@ -332,9 +336,10 @@ mod tests {
         let old = postcard::to_allocvec(&state).unwrap();
         assert_eq!(State::from_bytes(&old, &next), Some(state.clone()), "everybody has the same file then");
         assert_eq!(postcard::from_bytes::<State>(&bytes).unwrap().vms, state.vms, "as version 2 reads it");
+        let third = old.len() + postcard::to_allocvec(&(&state.roster, &state.recalled)).unwrap().len();
         for length in 0..bytes.len() {
             let part = State::from_bytes(&bytes[..length], &config);
-            assert_eq!(part.is_some(), length == old.len(), "{length}");
+            assert_eq!(part.is_some(), length == old.len() || length == third, "{length}");
         }
     }
 }

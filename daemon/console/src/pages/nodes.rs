@@ -1,8 +1,8 @@
-//! Nodes: every node, how it is, and which VMs it has.
+//! Nodes: every node, how it is, and which VMs it has; and how all of them are restarted.
 
 use cluster::words::Role;
 
-use super::overview;
+use super::{overview, rolling};
 use crate::facts::{Facts, names};
 use crate::page::{CHOICE, Page, Row, beside, no_status};
 use crate::text::{left, list};
@@ -20,6 +20,8 @@ pub(crate) fn rows(facts: &Facts) -> Vec<Row> {
         let text = line([&node.name, &overview::state(node), &free, &list(&names(&facts.vms_at(slot)))]);
         Row::Choice(left(&text, CHOICE), Page::Node(slot))
     }));
+    rows.extend(rolling::progress(facts));
+    rows.extend([Row::Text(String::new()), rolling::entry(facts)]);
     rows
 }
 

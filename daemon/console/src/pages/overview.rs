@@ -7,7 +7,7 @@ use cluster::words::{Role, Supply};
 
 use crate::facts::Facts;
 use crate::page::{Row, WIDTH, no_status};
-use crate::pages::alarms;
+use crate::pages::{alarms, rolling};
 use crate::text::{left, list, wrap};
 
 /// The column of a node's links.
@@ -35,7 +35,7 @@ pub(crate) fn rows(facts: &Facts) -> Vec<Row> {
         lines.push(String::new());
         lines.extend(status.upses.iter().flat_map(|ups| wrap(&of_ups(ups), WIDTH, 12)));
     }
-    lines.into_iter().map(Row::Text).chain(alarms::rows(facts)).collect()
+    lines.into_iter().map(Row::Text).chain(rolling::progress(facts)).chain(alarms::rows(facts)).collect()
 }
 
 /// How many VMs there are in which phase.

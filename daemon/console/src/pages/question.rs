@@ -7,7 +7,7 @@ mod effect;
 
 use cluster::event::Request;
 
-use super::{leaving, node};
+use super::{leaving, node, rolling};
 use crate::facts::{Asked, Facts, Reply, same};
 use crate::page::{Row, no_status, paragraph};
 use crate::progress::{carried, since};
@@ -68,7 +68,8 @@ fn stage(facts: &Facts, request: &Request) -> Stage {
             | Request::Migrate { .. }
             | Request::Drill { .. }
             | Request::AddNode { .. }
-            | Request::RemoveNode { .. } => Stage::Open,
+            | Request::RemoveNode { .. }
+            | Request::Rolling { .. } => Stage::Open,
         },
     }
 }
@@ -95,6 +96,9 @@ pub(crate) fn title(facts: &Facts, request: &Request) -> String {
         Request::Drill { node } => format!("Test the fencing of {}", facts.name(*node)),
         Request::AddNode { .. } => "Add a node".to_owned(),
         Request::RemoveNode { node, .. } => format!("Remove {} from the cluster", facts.name(*node)),
+        Request::Rolling { on } => {
+            turn(*on, "Restart all nodes, one after another", "Stop the restart of all nodes").to_owned()
+        }
         Request::ConfirmOff { node, .. } => format!("Confirm that {} is off", facts.name(*node)),
     }
 }
@@ -175,6 +179,7 @@ fn progress(facts: &Facts, request: &Request) -> Vec<Row> {
         Request::Drill { node } => {
             format!("{}\n\nThe event log says whether the test has passed.", node_is(*node))
         }
+        Request::Rolling { .. } => return rolling::progress(facts),
         Request::Standby { .. }
         | Request::Maintenance { .. }
         | Request::Disarm { .. }
@@ -197,6 +202,7 @@ pub(crate) fn keys(facts: &Facts, request: &Request) -> Option<&'static str> {
         | Request::Stop { .. }
         | Request::Migrate { .. }
         | Request::Drill { .. }
-        | Request::AddNode { .. } => "y: yes   n, Esc, q: no, back   Ctrl-L: draw again",
+        | Request::AddNode { .. }
+        | Request::Rolling { .. } => "y: yes   n, Esc, q: no, back   Ctrl-L: draw again",
     })
 }

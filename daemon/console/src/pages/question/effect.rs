@@ -6,6 +6,7 @@ use cluster::status::{NodeStatus, VmStatus};
 use cluster::words::{Role, Slot, VmName};
 
 use crate::facts::{Facts, is_down, names};
+use crate::pages::rolling;
 use crate::text::list;
 
 /// A node that was not heard for so many milliseconds is called silent.
@@ -36,6 +37,7 @@ pub(super) fn question(facts: &Facts, request: &Request) -> String {
         Request::Migrate { vm, to } => of_vm(facts, vm, |facts, vm| migrate(facts, vm, *to)),
         Request::Drill { node } => drill(facts, *node),
         Request::AddNode { .. } => "Its votes count from now on, and it joins when it boots.".to_owned(),
+        Request::Rolling { on } => rolling::effect(facts, *on),
         Request::ConfirmOff { node, typed } => return confirm(facts, *node, typed),
         Request::RemoveNode { node, typed } => return remove(facts, *node, typed),
     };
