@@ -37,11 +37,13 @@ const SELF_MARK: &[u8; 16] = b"HOLDFAST SELF  1";
 /// A sector, in bytes.
 const SECTOR: u64 = 512;
 
-/// Writes the gateway's disk.
+/// Writes the gateway's disk; with the tables that it has kept on the disk `keep`, which this one replaces.
 ///
 /// # Errors
-/// The configuration is one that the daemon would refuse; or something was not built, or cannot be written.
-pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path) -> Result<()> {
+/// The configuration is one that the daemon would refuse; or `keep` is no such disk; or something was not built, or cannot be
+/// written.
+pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, keep: Option<&Path>, out: &Path) -> Result<()> {
+    let state = kept(keep, TABLES_MARK)?;
     let gateway = site(cluster, &[("secrets.toml", secret_text(secrets)?, 0o600)])?;
     let work = Work::begin(out)?;
     let pxe = work.0.join("pxe");
@@ -51,17 +53,19 @@ pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path)
     // What travels over TFTP and HTTP is for everybody to see.
     put_system(places, &pxe, &["initramfs"], &nodes_site(places, cluster, secrets)?)?;
     put_system(places, &work.0, &["initramfs", "gateway.cpio"], &gateway)?;
-    assemble(places, &work.0, TABLES_MARK, out)
+    assemble(places, &work.0, &state, out)
 }
 
-/// Writes the disk that a node boots from, instead of from the network: one for all of a cluster's nodes.
+/// Writes the disk that a node boots from, instead of from the network: one for all of a cluster's nodes; or for one of them, with
+/// the identity that it has on the disk `keep`.
 ///
 /// # Errors
 /// As for the gateway's.
-pub fn node_disk(places: &Places, cluster: &Path, secrets: &Path, out: &Path) -> Result<()> {
+pub fn node_disk(places: &Places, cluster: &Path, secrets: &Path, keep: Option<&Path>, out: &Path) -> Result<()> {
+    let state = kept(keep, SELF_MARK)?;
     let work = Work::begin(out)?;
     put_system(places, &work.0, &["initramfs"], &nodes_site(places, cluster, secrets)?)?;
-    assemble(places, &work.0, SELF_MARK, out)
+    assemble(places, &work.0, &state, out)
 }
 
 /// A directory beside a disk, with the files that it is to hold; gone when this is dropped.
@@ -161,8 +165,27 @@ fn write_secret(file: &Path, bytes: &[u8]) -> Result<()> {
     Ok(file.write_all(bytes)?)
 }
 
-/// Makes a disk of the files in a directory, to which the boot loader's are added.
-fn assemble(places: &Places, work: &Path, mark: &[u8; 16], out: &Path) -> Result<()> {
+/// What the daemon has kept on the disk that is replaced, if there is one; otherwise only the mark by which it finds its place.
+fn kept(disk: Option<&Path>, mark: &[u8; 16]) -> Result<Vec<u8>> {
+    let Some(disk) = disk else { return Ok(mark.to_vec()) };
+    let name = || disk.display().to_string();
+    let file = File::open(disk).with_context(name)?;
+    // Where the second partition begins is what its entry says.
+    let mut first = [0; 4];
+    let mut kept = vec![0; usize::try_from(STATE)?];
+    let place = |first| u64::from(u32::from_le_bytes(first)) * SECTOR;
+    let read = file.read_exact_at(&mut first, 470).and_then(|()| file.read_exact_at(&mut kept, place(first)));
+    if read.is_err() || !kept.starts_with(mark) {
+        bail!("{}: there is nothing on it to be kept: it is not the disk that this one replaces", name());
+    }
+    Ok(kept)
+}
+
+/// Makes a disk of the files in a directory, to which the boot loader's are added; `state` is what the daemon's partition begins with.
+fn assemble(places: &Places, work: &Path, state: &[u8], out: &Path) -> Result<()> {
+    if fs::metadata(out).is_ok_and(|there| !there.is_file()) {
+        bail!("{}: this is no file; write one, then copy it to the disk", out.display());
+    }
     copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;
     copy(&places.out.join("BOOTX64.EFI"), &work.join("EFI/BOOT/BOOTX64.EFI"))?;
     let mut sums = Command::new("sha256sum");
@@ -174,7 +197,7 @@ fn assemble(places: &Places, work: &Path, mark: &[u8; 16], out: &Path) -> Result
     drop(fs::remove_file(out));
     let disk = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(out)?;
     disk.set_len(PARTITION + size + STATE)?;
-    disk.write_all_at(mark, PARTITION + size)?;
+    disk.write_all_at(state, PARTITION + size)?;
     let offset = PARTITION / SECTOR;
     let mut format = Command::new("mkfs.vfat");
     format.args(["-F", "32", "-n", "HOLDFAST", "-i", "484f4c44", "--offset", &offset.to_string()]);
@@ -228,5 +251,24 @@ mod tests {
         assert!(!has(b"secrets.toml"));
         fs::write(&cluster, "nonsense").unwrap();
         assert!(site(&cluster, &[]).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_is_taken_from_the_disk_that_is_replaced_and_from_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("disk");
+        let disk = File::create_new(&file).unwrap();
+        let refused = || kept(Some(&file), TABLES_MARK).unwrap_err().to_string().contains("nothing on it to be kept");
+        assert!(refused(), "an empty one");
+        disk.set_len(8 << 20).unwrap();
+        assert!(refused(), "a blank one");
+        disk.write_all_at(&(5_u32 << 11).to_le_bytes(), 446 + 16 + 8).unwrap();
+        disk.write_all_at(SELF_MARK, 5 << 20).unwrap();
+        assert!(refused(), "a node's");
+        disk.write_all_at(TABLES_MARK, 5 << 20).unwrap();
+        disk.write_all_at(b"claims", (5 << 20) + 4096).unwrap();
+        let tables = kept(Some(&file), TABLES_MARK).unwrap();
+        assert_eq!((tables.len(), tables.get(4096..4102)), (2 << 20, Some(&b"claims"[..])));
+        assert_eq!(kept(None, TABLES_MARK).unwrap(), TABLES_MARK);
     }
 }

@@ -147,8 +147,12 @@ impl Storage {
 
     /// Has what is new served.
     fn serve_new(&self, name: &str) -> Result<(), String> {
-        let end = Instant::now() + PATIENCE;
         self.publish()?;
+        self.await_served(name)
+    }
+
+    fn await_served(&self, name: &str) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
         loop {
             match self.negotiate(name) {
                 Ok(_) => return Ok(()),
@@ -158,19 +162,34 @@ impl Storage {
         }
     }
 
-    /// Tells nbd-server what there is. It adds what is new to what it serves; what is gone it cannot open any more; how
-    /// large a disk is, it looks at when somebody connects.
+    /// Tells nbd-server what there is. It adds what is new to what it serves: one export at a time, the last one, for it spoils a
+    /// new one that others follow (3.24). What is gone it cannot open any more; how large a disk is, it looks at when somebody
+    /// connects.
     fn publish(&self) -> Result<(), String> {
-        let (configuration, pid) = &self.shelf.nbd;
+        let told = fs::read_to_string(&self.shelf.nbd.0).map_err(untold)?;
+        let is_known = |export: &Export| told.lines().any(|line| line == format!("[{}]", export.name));
         let all = volumes::served(&self.exports, &self.shelf.directory);
+        let (mut all, new): (Vec<Export>, Vec<Export>) = all.into_iter().partition(is_known);
+        self.configure(&all)?;
+        for export in new {
+            let name = export.name.clone();
+            all.push(export);
+            self.configure(&all)?;
+            self.await_served(&name)?;
+        }
+        Ok(())
+    }
+
+    fn configure(&self, exports: &[Export]) -> Result<(), String> {
+        let (configuration, pid) = &self.shelf.nbd;
         let new = configuration.with_extension("new");
-        let written = fs::write(&new, init::nbd_configuration(&all)).and_then(|()| fs::rename(&new, configuration));
+        let written = fs::write(&new, init::nbd_configuration(exports)).and_then(|()| fs::rename(&new, configuration));
         let told = written.and_then(|()| {
             let pid = fs::read_to_string(pid)?;
             let pid = pid.trim().parse().ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
             Ok(kill_process(pid, Signal::HUP)?)
         });
-        told.map_err(|error| format!("nbd-server cannot be told: {error}"))
+        told.map_err(untold)
     }
 
     /// Whether no VM that has claimed a disk can be running.
@@ -231,6 +250,10 @@ impl Storage {
         told.claims = claims.map(|claimant| format!("VM {} on {}", claimant.vm, claimant.boot.node)).collect();
         told
     }
+}
+
+fn untold(error: io::Error) -> String {
+    format!("nbd-server cannot be told: {error}")
 }
 
 /// How much was read from a device and written to it, in MiB (Linux' Documentation/block/stat.rst: the third and the seventh

@@ -44,6 +44,10 @@ struct Site {
     /// The secrets.toml; of it a node's disk has the gateway's public key only.
     #[arg(long)]
     secrets: PathBuf,
+    /// The disk that this one replaces, or a copy of it: what the machine has kept there (the gateway its claims and whom it has let
+    /// in, a node who it is) is taken along.
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// The disk image to write.
     #[arg(long)]
     out: PathBuf,
@@ -66,8 +70,12 @@ fn main() -> Result<()> {
             check::same(&places.out, &again.out)?;
             Ok(std::fs::remove_dir_all(&again.out)?)
         }
-        Order::GatewayDisk(Site { cluster, secrets, out }) => media::gateway_disk(&places, &cluster, &secrets, &out),
-        Order::NodeDisk(Site { cluster, secrets, out }) => media::node_disk(&places, &cluster, &secrets, &out),
+        Order::GatewayDisk(site) => {
+            media::gateway_disk(&places, &site.cluster, &site.secrets, site.keep.as_deref(), &site.out)
+        }
+        Order::NodeDisk(site) => {
+            media::node_disk(&places, &site.cluster, &site.secrets, site.keep.as_deref(), &site.out)
+        }
         Order::Shared { directory, out } => media::shared(&directory, &out),
     }
 }

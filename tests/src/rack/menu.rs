@@ -100,18 +100,21 @@ impl Menu {
         self.within(limit, words, |screen| prose(screen).contains(words).then_some(()))
     }
 
-    /// Lets the machine with this card in, which asks to join: types its code, and behind it which node it is to be.
+    /// Lets the machine with this card in, which asks to join: types its code, and behind it which node it is to be; again, as
+    /// anybody would, when the cluster did not agree in time.
     ///
     /// # Errors
     /// It does not ask, or is refused; the text shows the screen.
     pub fn let_in(&self, card: &str, typed: &str) -> Result<()> {
-        let key = self.entry(JOINING)?;
-        self.press(&key)?;
-        let key = self.shown(card)?;
-        self.press(&key)?;
-        self.says(PATIENCE, "Type the code and press Enter:")?;
-        self.press(&format!("{typed}\r"))?;
-        self.agreed()
+        again(|| {
+            let key = self.entry(JOINING)?;
+            self.press(&key)?;
+            let key = self.shown(card)?;
+            self.press(&key)?;
+            self.says(PATIENCE, "Type the code and press Enter:")?;
+            self.press(&format!("{typed}\r"))?;
+            self.agreed()
+        })
     }
 
     /// Waits until the gateway has told who asks to join: it answers this node over a stream that is begun for it. A menu on which
@@ -158,22 +161,14 @@ impl Menu {
     /// # Errors
     /// There is no such node, or it is not off, or the cluster refuses; the text shows the screen.
     pub fn remove(&self, node: &str) -> Result<()> {
-        for _ in 1..TRIES {
-            match self.removal(node) {
-                Err(refused) if refused.to_string().contains("did not agree in time") => {}
-                answer => return answer,
-            }
-        }
-        self.removal(node)
-    }
-
-    fn removal(&self, node: &str) -> Result<()> {
-        self.open_node(node)?;
-        let key = self.shown(REMOVE)?;
-        self.press(&key)?;
-        self.says(PATIENCE, "Type its name and press Enter:")?;
-        self.press(&format!("{node}\r"))?;
-        self.agreed()
+        again(|| {
+            self.open_node(node)?;
+            let key = self.shown(REMOVE)?;
+            self.press(&key)?;
+            self.says(PATIENCE, "Type its name and press Enter:")?;
+            self.press(&format!("{node}\r"))?;
+            self.agreed()
+        })
     }
 
     fn open_node(&self, node: &str) -> Result<()> {
@@ -241,6 +236,17 @@ impl Menu {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// Asks, and asks again as long as the cluster does not agree in time.
+fn again(ask: impl Fn() -> Result<()>) -> Result<()> {
+    for _ in 1..TRIES {
+        match ask() {
+            Err(refused) if refused.to_string().contains("did not agree in time") => {}
+            answer => return answer,
+        }
+    }
+    ask()
 }
 
 /// A screen's words without its frame, in one line.

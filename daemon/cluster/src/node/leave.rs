@@ -1,7 +1,8 @@
 //! On the way out: when this node may go, and when it powers off.
 //!
 //! Somebody asked it to (its operator, or the cluster for want of power), the others agree that it runs nothing any more,
-//! and it powers off; or boots anew, if it is its turn in a rolling restart. Where nobody is left to agree, as when the whole cluster goes down, it does so by itself. Whoever
+//! and it powers off; or boots anew, if it is its turn in a rolling restart. Where nobody is left to agree, as when the whole
+//! cluster goes down, it does so by itself. Whoever
 //! goes last has the UPSes cut their load first and give power again with mains: otherwise mains that came back in the
 //! meantime would find everybody switched off, and nothing would ever switch them on.
 

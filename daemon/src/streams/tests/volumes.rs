@@ -159,6 +159,21 @@ fn an_export_is_served_as_soon_as_it_is_made_and_deleted_only_when_nobody_can_ne
     assert_eq!(lab.connect(&second).unwrap().1.size, 8 << 20);
 }
 
+/// nbd-server spoils what is new if something follows it, and ours are in the order of their names.
+#[test]
+fn an_export_is_served_whatever_its_name_is() {
+    let lab = Lab::start();
+    lab.take();
+    for name in ["web", "mail"] {
+        lab.create(name, 8).unwrap();
+        for made in lab.ask(&VolumeRequest::List).unwrap().exports.iter().filter(|export| export.volume) {
+            assert_eq!((made.mib, made.problem.as_deref()), (8, None), "{} after {name}", made.name);
+        }
+    }
+    lab.claim(&who("node1", 1)).unwrap();
+    assert_eq!(lab.connect(&who("node1", 1)).unwrap().1.size, 8 << 20);
+}
+
 #[test]
 fn what_has_grown_is_seen_by_who_connects_anew() {
     let lab = Lab::start();
