@@ -43,7 +43,7 @@ const SECTOR: u64 = 512;
 /// The configuration is one that the daemon would refuse; or `keep` is no such disk; or something was not built, or cannot be
 /// written.
 pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, keep: Option<&Path>, out: &Path) -> Result<()> {
-    let state = kept(keep, TABLES_MARK)?;
+    let state = kept(keep, TABLES_MARK, out)?;
     let gateway = site(cluster, &[("secrets.toml", secret_text(secrets)?, 0o600)])?;
     let work = Work::begin(out)?;
     let pxe = work.0.join("pxe");
@@ -62,7 +62,7 @@ pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, keep: Optio
 /// # Errors
 /// As for the gateway's.
 pub fn node_disk(places: &Places, cluster: &Path, secrets: &Path, keep: Option<&Path>, out: &Path) -> Result<()> {
-    let state = kept(keep, SELF_MARK)?;
+    let state = kept(keep, SELF_MARK, out)?;
     let work = Work::begin(out)?;
     put_system(places, &work.0, &["initramfs"], &nodes_site(places, cluster, secrets)?)?;
     assemble(places, &work.0, &state, out)
@@ -166,10 +166,13 @@ fn write_secret(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// What the daemon has kept on the disk that is replaced, if there is one; otherwise only the mark by which it finds its place.
-fn kept(disk: Option<&Path>, mark: &[u8; 16]) -> Result<Vec<u8>> {
+fn kept(disk: Option<&Path>, mark: &[u8; 16], out: &Path) -> Result<Vec<u8>> {
     let Some(disk) = disk else { return Ok(mark.to_vec()) };
     let name = || disk.display().to_string();
     let file = File::open(disk).with_context(name)?;
+    if fs::canonicalize(out).is_ok_and(|out| fs::canonicalize(disk).is_ok_and(|disk| disk == out)) {
+        bail!("{}: write the new disk to another file: what is kept would be lost if that failed", name());
+    }
     // Where the second partition begins is what its entry says.
     let mut first = [0; 4];
     let mut kept = vec![0; usize::try_from(STATE)?];
@@ -258,7 +261,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("disk");
         let disk = File::create_new(&file).unwrap();
-        let refused = || kept(Some(&file), TABLES_MARK).unwrap_err().to_string().contains("nothing on it to be kept");
+        let out = directory.path().join("new");
+        let refused =
+            || kept(Some(&file), TABLES_MARK, &out).unwrap_err().to_string().contains("nothing on it to be kept");
         assert!(refused(), "an empty one");
         disk.set_len(8 << 20).unwrap();
         assert!(refused(), "a blank one");
@@ -267,8 +272,10 @@ mod tests {
         assert!(refused(), "a node's");
         disk.write_all_at(TABLES_MARK, 5 << 20).unwrap();
         disk.write_all_at(b"claims", (5 << 20) + 4096).unwrap();
-        let tables = kept(Some(&file), TABLES_MARK).unwrap();
+        let tables = kept(Some(&file), TABLES_MARK, &out).unwrap();
         assert_eq!((tables.len(), tables.get(4096..4102)), (2 << 20, Some(&b"claims"[..])));
-        assert_eq!(kept(None, TABLES_MARK).unwrap(), TABLES_MARK);
+        assert_eq!(kept(None, TABLES_MARK, &out).unwrap(), TABLES_MARK);
+        let onto_itself = kept(Some(&file), TABLES_MARK, &file).unwrap_err().to_string();
+        assert!(onto_itself.contains("to another file"), "{onto_itself}");
     }
 }
