@@ -37,6 +37,8 @@ const DIRECTORY: &str = "/dev/gnbd";
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two attempts to start a process that ends at once.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks at what carries disks if nothing tells that it has changed: every process is asked for its command line.
+const CARRIERS: Duration = Duration::from_secs(5);
 
 /// All of this machine's network disks.
 #[derive(Debug)]
@@ -68,6 +70,10 @@ struct Hands {
     said: BTreeMap<String, Condition>,
     /// When a carrier may be started again in place of one that was ended by force.
     revive: Instant,
+    /// The devices that were in use when the carriers were looked at last.
+    used: BTreeSet<String>,
+    /// When they are looked at again, if nothing changes.
+    look: Instant,
 }
 
 /// What is new about the disks.
@@ -90,12 +96,27 @@ impl Drop for Held {
     fn drop(&mut self) {
         let mut hands = self.disks.hands();
         hands.settled = now();
+        hands.look = Instant::ZERO;
         for name in &self.names {
             if let Some(count) = hands.held.get_mut(name) {
                 *count = count.saturating_sub(1);
             }
         }
         hands.held.retain(|_, count| *count > 0);
+    }
+}
+
+impl Hands {
+    /// Whether the carriers are to be looked at: it is time to, or one of our own has ended, or other devices are in use.
+    fn are_to_look(&mut self, began: Instant, used: &BTreeSet<String>) -> bool {
+        let before = self.children.len();
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        let changed = self.children.len() < before || self.used != *used;
+        if changed {
+            self.look = Instant::ZERO;
+        }
+        // What was read before an operation let go does not count.
+        began > self.settled && began >= self.look
     }
 }
 
@@ -170,25 +191,30 @@ impl Disks {
     /// nothing else holds.
     pub(super) fn keep(&self, began: Instant, used: &BTreeSet<String>) {
         let mut hands = self.hands();
-        hands.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        if began <= hands.settled {
+        if !hands.are_to_look(began, used) {
             return;
         }
         let carried = carriers(Path::new("/proc"));
-        for (name, Carrier { pid, .. }) in &carried {
+        let let_go = |(name, _): &(&String, &Carrier)| {
             let device = format!("{DIRECTORY}/{name}");
-            if name != SHARED && !hands.held.contains_key(name) && !used.contains(&device) {
-                // It is gone already, or will be looked at again.
-                let _ = kill_process(*pid, Signal::TERM);
-            }
+            *name != SHARED && !hands.held.contains_key(*name) && !used.contains(&device)
+        };
+        let ending: Vec<Pid> = carried.iter().filter(let_go).map(|(_, carrier)| carrier.pid).collect();
+        for pid in &ending {
+            // It is gone already, or will be looked at again.
+            let _ = kill_process(*pid, Signal::TERM);
         }
-        if began >= hands.revive {
+        let orphans = orphans(&names(used), &carried);
+        if !orphans.is_empty() && began >= hands.revive {
             hands.revive = now() + AGAIN;
-            for (name, title) in orphans(&names(used), &carried) {
+            for (name, title) in &orphans {
                 // It is looked at again.
-                let _ = self.start(&mut hands, &name, title.as_ref());
+                let _ = self.start(&mut hands, name, title.as_ref());
             }
         }
+        let settled = ending.is_empty() && orphans.is_empty();
+        hands.look = began + if settled { CARRIERS } else { AGAIN };
+        hands.used.clone_from(used);
     }
 
     /// What has changed about the disks that domains use, and about that of the shared file system.
@@ -351,6 +377,31 @@ mod tests {
         let carrier = |pid, title| Carrier { pid: Pid::from_raw(pid).unwrap(), title };
         let expected = [("x0".to_owned(), carrier(12, None)), ("x2".to_owned(), carrier(16, Some(title)))];
         assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn carriers_are_looked_at_when_something_has_changed() {
+        let at = |ms: u64| Instant::from_millis(60_000 + ms);
+        let used = BTreeSet::from(["/dev/gnbd/x0".to_owned()]);
+        let mut hands = Hands::default();
+        let look = |hands: &mut Hands, ms, used: &BTreeSet<String>| {
+            let looks = hands.are_to_look(at(ms), used);
+            if looks {
+                (hands.look, hands.used) = (at(ms) + CARRIERS, used.clone());
+            }
+            looks
+        };
+        assert!(look(&mut hands, 0, &used), "never looked at");
+        assert!(!look(&mut hands, 500, &used));
+        assert!(look(&mut hands, 1_000, &BTreeSet::new()), "a domain has let its disk go");
+        assert!(!look(&mut hands, 1_500, &BTreeSet::new()));
+        hands.children.push(Command::new("true").spawn().unwrap());
+        hands.children.iter_mut().for_each(|child| drop(child.wait()));
+        (hands.settled, hands.look) = (at(2_000), at(9_000));
+        assert!(!look(&mut hands, 1_999, &BTreeSet::new()), "what was read before an operation let go");
+        assert!(look(&mut hands, 2_500, &BTreeSet::new()), "one has ended, and is looked at by what was read after it");
+        assert!(!look(&mut hands, 7_499, &BTreeSet::new()));
+        assert!(look(&mut hands, 7_500, &BTreeSet::new()), "others may have ended unseen");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The only program of the rack's guests: their init, their services, and the writer of their journal.
 //!
 //! It answers pings (the kernel does), UDP and TCP echo on port 7, and HTTP on port 80 with its boot id and how far its
-//! journal is; it appends a record to the journal on /dev/xvda every 100 ms. Called as `poweroff`, it powers off.
+//! journal is; it appends a record to the journal on /dev/xvda every 250 ms. Called as `poweroff`, it powers off.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 
 /// Between two records.
-const PERIOD: Duration = Duration::from_millis(100);
+const PERIOD: Duration = Duration::from_millis(250);
 /// Between two looks for a device that the kernel is still finding.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -34,6 +34,8 @@ pub const PDU_LOGIN: (&str, &str) = ("apc", "apc");
 pub const PDU_CABLE: (&str, &str) = (GATEWAY, "ttyS2");
 /// The serial line between two nodes: its name, whose it is, and the line at each.
 pub const NULL_MODEM: (&str, [&str; 2], &str) = ("null-modem", ["node1", "node2"], "ttyS2");
+/// The monitor line as each machine knows it: `hvc0` is Xen's, and the next is the virtio console.
+const MONITOR_LINE: &str = "hvc1";
 /// The port of upsd, which has the PDU's address.
 pub const NUT_PORT: u16 = 3493;
 /// As whom the nodes log in at upsd.
@@ -206,7 +208,7 @@ impl Layout {
     pub fn cluster_toml(&self) -> String {
         let mut t = String::from(concat!(
             "# Written by the rack from its layout.\n",
-            "[cluster]\nname = \"rack\"\nkeepalive = \"500ms\"\nwarntime = \"3s\"\ndeadtime = \"10s\"\ninitdead = \"240s\"\n",
+            "[cluster]\nname = \"rack\"\nkeepalive = \"1s\"\nwarntime = \"4s\"\ndeadtime = \"10s\"\ninitdead = \"240s\"\n",
             "lease = \"40s\"\nself_fence = true\nevacuation = \"600s\"\n\n",
             "[network.cluster]\nsubnet = \"10.77.0.0/24\"\n[network.public]\nbridge = \"xenbr0\"\n\n",
             "[gateway]\npxe = true\n",
@@ -233,7 +235,7 @@ impl Layout {
                 put(format_args!("fencing = [\"snmp\", \"serial\"]\n"));
             }
             put(format_args!(
-                "outlets = [{{ pdu = \"{PDU_NAME}\", outlet = {}, name = \"{}\" }}]\nmonitor = \"ttyS1\"\n",
+                "outlets = [{{ pdu = \"{PDU_NAME}\", outlet = {}, name = \"{}\" }}]\nmonitor = \"{MONITOR_LINE}\"\n",
                 machine.outlet, machine.name
             ));
             put(format_args!("nics = [\n"));

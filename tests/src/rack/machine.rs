@@ -1,8 +1,8 @@
 //! One machine: its QEMU command line, and what QEMU says of it over QMP.
 //!
-//! A machine has two serial lines (`com1`: Xen's and dom0's console; `com2`: the monitor line), a card on the cluster
+//! A machine has a serial line (`com1`: Xen's and dom0's console), a virtio console (the monitor line), a card on the cluster
 //! network, and, unless it is the gateway, one on the public network. The one that holds the cable of the PDU's console, and the
-//! two at the ends of the null modem, have a third line (`com3`). A node that boots by PXE has one disk, which is blank at
+//! two at the ends of the null modem, have another serial line (`com3`). A node that boots by PXE has one disk, which is blank at
 //! first, and keeps who it is; one that boots from a stick has only that.
 
 use std::fs::File;
@@ -36,7 +36,12 @@ pub struct Disk {
     pub read_only: bool,
 }
 
-/// The name of a machine's third serial line.
+/// The name of a machine's console, Xen's and dom0's, and QEMU's for its character device.
+pub const CONSOLE: &str = "com1";
+/// The name of a machine's monitor line. It is no UART: emulated, each byte of one costs the machine tens of microseconds, and
+/// a status every second was half of all that an idle machine did.
+pub const MONITOR: &str = "monitor";
+/// The name of a machine's other serial line, its third.
 pub const THIRD: &str = "com3";
 
 /// The name of one of a machine's sockets in the rack's namespace.
@@ -80,10 +85,11 @@ fn arguments(machine: &Machine, accel: &Accel, disks: &[Disk], cable: Option<&st
     if machine.medium == Medium::Stick {
         put("-device", "qemu-xhci".into());
     }
-    for which in ["com1", "com2"] {
-        put("-chardev", Line::chardev(which, &socket(&machine.name, which)));
-        put("-serial", format!("chardev:{which}"));
-    }
+    put("-chardev", Line::chardev(CONSOLE, &socket(&machine.name, CONSOLE)));
+    put("-serial", format!("chardev:{CONSOLE}"));
+    put("-chardev", Line::chardev(MONITOR, &socket(&machine.name, MONITOR)));
+    put("-device", "virtio-serial-pci,max_ports=1".into());
+    put("-device", format!("virtconsole,chardev={MONITOR}"));
     if let Some(chardev) = cable {
         put("-chardev", chardev.into());
         // Its usual interrupt is com1's, which Xen keeps for itself.

@@ -365,7 +365,7 @@ fn furnish(mut room: Room) -> Result<(Furniture, power::Owner)> {
         let log = room.dir.join(format!("{}.console.log", machine.name));
         let console = Line::open(&machine::socket(&machine.name, "com1"), Some(&log))?;
         consoles.insert(machine.name.clone(), console);
-        let line = Line::open(&machine::socket(&machine.name, "com2"), None)?;
+        let line = Line::open(&machine::socket(&machine.name, machine::MONITOR), None)?;
         monitor.follow(&machine.name, line, vms.clone())?;
     }
     let probe = |vm: &layout::Vm| Ok((vm.name.clone(), Probe::start(vm, Arc::clone(&room.log))?));
