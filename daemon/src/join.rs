@@ -149,7 +149,8 @@ pub(crate) fn public_key(arguments: &[String]) -> Result<String, String> {
     let read = |path: &String| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
     let config = Config::parse(&read(cluster)?).map_err(|error| error.to_string())?;
     let secrets = Secrets::parse(&Zeroizing::new(read(secrets)?), &config)?;
-    let identity = Identity::of(&join_key(&secrets.cluster_key)).map_err(|error| error.to_string())?;
+    let root = secrets.keys.root().ok_or("this is what a node was given: the gateway's own secrets.toml is wanted")?;
+    let identity = Identity::of(&join_key(root)).map_err(|error| error.to_string())?;
     Ok(format!("{identity}\n"))
 }
 

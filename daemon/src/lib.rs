@@ -16,6 +16,7 @@ mod gfs2;
 mod hotplug;
 mod init;
 mod join;
+mod keys;
 mod menu;
 mod migrate;
 mod nbd;

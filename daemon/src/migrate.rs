@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use crate::carried::{Counted, Counter};
-use crate::stream::{PORT, Service, Stream};
+use crate::stream::Service;
 use crate::streams::{self, Member};
 use crate::sys;
 
@@ -95,9 +95,9 @@ pub(crate) fn pull(arguments: &[String]) -> ExitCode {
 }
 
 fn receive(vm: String, generation: u64, address: Ipv4Addr) -> io::Result<()> {
-    let Member { site, secrets, .. } = Member::read().map_err(io::Error::other)?;
-    let service = Service::Pull { vm, generation, by: site.slot.0 };
-    let stream = Stream::connect((address, PORT), &secrets.cluster_key, &site.config.name, &service)?;
+    let member = Member::read().map_err(io::Error::other)?;
+    let service = Service::Pull { vm, generation, by: member.site.slot.0 };
+    let stream = member.connect(address, &service)?;
     let (ours, theirs) = UnixStream::pair()?;
     let mut xl = Command::new(XL)
         .arg("migrate-receive")

@@ -28,7 +28,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use cluster::words::{Claim, Generation, VmName};
 
 use crate::carried::Counter;
-use crate::stream::{PORT, Service, Stream};
+use crate::stream::{Service, Stream};
 use crate::streams::claims::{Boot, Claimant, Refusal};
 use crate::streams::storage::Wanted;
 use crate::streams::{self, Member};
@@ -122,9 +122,7 @@ struct Way {
 
 impl Way {
     fn connect(&self) -> io::Result<(Stream, Export)> {
-        let Member { site, secrets, .. } = &self.member;
-        let service = Service::Disk(self.wanted.clone());
-        let mut stream = Stream::connect((self.gateway, PORT), &secrets.cluster_key, &site.config.name, &service)?;
+        let mut stream = self.member.connect(self.gateway, &Service::Disk(self.wanted.clone()))?;
         let export = stream.hear()?;
         Ok((stream, export))
     }

@@ -86,6 +86,12 @@ pub(crate) fn newer(place: &Path, file: &Config) -> Result<Option<String>, Strin
         return Ok(None);
     }
     let kept = Config::parse(&text).map_err(|error| error.to_string())?;
+    if kept.edition.number < file.edition.number && file.key < kept.key {
+        let (number, key) = (file.edition.number, kept.key);
+        return Err(format!(
+            "edition {number} has an old key, which a removed node may hold: write key = {key} below its edition"
+        ));
+    }
     Ok((kept.edition.number >= file.edition.number).then_some(text))
 }
 
@@ -165,7 +171,10 @@ mod tests {
             "name = \"node3\"\noutlets = [{ pdu = \"pdu1\", outlet = 4 }]\n\
              nics = [{ mac = \"52:54:00:77:00:13\", network = \"cluster\", address = \"10.77.0.13\" }]",
         );
-        assert_eq!(newer(&place, &third.unwrap()), Ok(None), "the operator has written a newer one");
+        let third = third.unwrap();
+        assert_eq!(newer(&place, &third), Ok(None), "the operator has written a newer one");
+        let forgets = Config::parse(&third.text.replacen("key = 2\n", "", 1)).unwrap();
+        assert!(newer(&place, &forgets).unwrap_err().contains("write key = 2"), "a removed node holds key 1");
     }
 
     #[test]

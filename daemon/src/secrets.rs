@@ -1,7 +1,8 @@
 //! `secrets.toml`: the cluster's key, and what the power switches want to hear.
 //!
 //! ```toml
-//! cluster_key = "64 hexadecimal digits"
+//! cluster_key = "64 hexadecimal digits"   # the root of all keys; in what a node is given, a key of that number:
+//! key = 1                    # never in the operator's file
 //! [pdu.pdu1]                 # one for each power switch of cluster.toml
 //! community = "private"      # SNMP v1: one that may write
 //! v3_user = "holdfast"       # instead, where cluster.toml says snmp = "v3": a user that authenticates and encrypts
@@ -18,7 +19,8 @@
 //! Which device answers for a power switch of version 3 is no secret: `engine` in `cluster.toml`, or whichever has answered first.
 //!
 //! The file lies beside `cluster.toml` in `/etc/holdfast` of the gateway, where `cargo image gateway-disk --secrets FILE` puts it.
-//! A node is given it when it joins (`join.rs`), and keeps it in `/run` only: in memory.
+//! A node is given it when it joins (`join.rs`), with a key that was derived of the gateway's (`keys.rs`), and keeps it in `/run`
+//! only: in memory.
 //! No error names a secret, nothing prints one, and the memory that held one is overwritten.
 
 use std::collections::BTreeMap;
@@ -35,6 +37,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Deserialize;
 use toml::Spanned;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::keys::Ring;
 
 /// Where the file is, and where a machine that has joined has it.
 pub(crate) const PLACES: [&str; 2] = ["/etc/holdfast/secrets.toml", "/run/holdfast/secrets.toml"];
@@ -119,8 +123,8 @@ impl Pin {
 /// Everything secret.
 #[derive(Debug)]
 pub(crate) struct Secrets {
-    /// What every member of the cluster holds, and nobody else.
-    pub(crate) cluster_key: Key,
+    /// What every member of the cluster holds, and nobody else; without the key that is about to be forgotten.
+    pub(crate) keys: Ring,
     /// What is to be typed at a machine before its menu does anything, if anything.
     pub(crate) pin: Option<Pin>,
     snmp: BTreeMap<String, Access>,
@@ -131,7 +135,8 @@ pub(crate) struct Secrets {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    cluster_key: Zeroizing<String>,
+    key: Option<u32>,
+    cluster_key: Spanned<Zeroizing<String>>,
     #[serde(default)]
     pdu: BTreeMap<String, Spanned<Pdu>>,
     #[serde(default)]
@@ -188,19 +193,11 @@ impl Secrets {
     /// # Errors
     /// What is wrong and what to write instead; never a secret.
     pub(crate) fn parse(text: &str, config: &Config) -> Result<Self, String> {
-        // The parser's own messages could quote the line that they speak of.
-        let file: File = toml::from_str(text).map_err(|error| {
-            let line = line(text, error.span().map_or(0, |span| span.start));
-            format!(
-                "secrets.toml, line {line}: write cluster_key = \"64 hexadecimal digits\" and, for each [pdu.NAME], \
-                 community = \"...\", or v3_user, auth_password and priv_password; a [console] has pin = \"...\""
-            )
-        })?;
-        let cluster_key = parse_key(&file.cluster_key)
-            .ok_or("secrets.toml: cluster_key must be 64 hexadecimal digits that are not all the same")?;
+        let file = File::parse(text)?;
+        let keys = file.ring(config.key)?;
         let pin = file.console.map(|Console { pin }| {
             let fits = (4..=PIN_CHARACTERS).contains(&pin.len()) && pin.bytes().all(|byte| byte.is_ascii_graphic());
-            fits.then(|| Pin::new(&cluster_key, &pin)).ok_or_else(|| {
+            fits.then(|| Pin::new(&keys.newest().1, &pin)).ok_or_else(|| {
                 format!(
                     "secrets.toml: the pin of [console] must be 4 to {PIN_CHARACTERS} letters, digits and signs that every \
                      keyboard has, without blanks"
@@ -233,7 +230,7 @@ impl Secrets {
                 ));
             }
         }
-        Ok(Self { cluster_key, pin, snmp, pdus: file.pdu, upses: file.ups })
+        Ok(Self { keys, pin, snmp, pdus: file.pdu, upses: file.ups })
     }
 
     /// As whom a power switch of `cluster.toml` lets us write over SNMP.
@@ -252,6 +249,63 @@ impl Secrets {
         let password = self.upses.get(ups)?.password.to_string();
         Some(Credentials { user: user.to_owned(), password })
     }
+}
+
+impl File {
+    fn parse(text: &str) -> Result<Self, String> {
+        // The parser's own messages could quote the line that they speak of.
+        toml::from_str(text).map_err(|error| {
+            let line = line(text, error.span().map_or(0, |span| span.start));
+            format!(
+                "secrets.toml, line {line}: write cluster_key = \"64 hexadecimal digits\" and, for each [pdu.NAME], \
+                 community = \"...\", or v3_user, auth_password and priv_password; a [console] has pin = \"...\""
+            )
+        })
+    }
+
+    fn ring(&self, agreed: u32) -> Result<Ring, String> {
+        let key = parse_key(self.cluster_key.get_ref())
+            .ok_or("secrets.toml: cluster_key must be 64 hexadecimal digits that are not all the same")?;
+        Ok(Ring::new(key, self.key, agreed))
+    }
+}
+
+/// The keys alone of a text, where members are to hold key `agreed`.
+///
+/// # Errors
+/// As [`Secrets::parse`].
+pub(crate) fn ring(text: &str, agreed: u32) -> Result<Ring, String> {
+    File::parse(text)?.ring(agreed)
+}
+
+/// What a member is given of the gateway's text: all of it, but for the root, in whose place is the key of that number.
+///
+/// # Errors
+/// As [`Secrets::parse`]; or it has no root.
+pub(crate) fn for_member(text: &str, number: u32) -> Result<Zeroizing<String>, String> {
+    let file = File::parse(text)?;
+    let ring = file.ring(number)?;
+    if ring.root().is_none() {
+        return Err(
+            "secrets.toml: take key = ... out, and write the cluster_key that the gateway has had from the first"
+                .to_owned(),
+        );
+    }
+    let (above, below) = text.split_at(file.cluster_key.span().start);
+    let below = below.get(file.cluster_key.span().len()..).unwrap_or_default();
+    let (line, key) = (format!("key = {number}\n"), quoted(&ring.newest().1));
+    Ok(Zeroizing::new([&line, above, &key, below].concat()))
+}
+
+/// A key as it stands in the file.
+pub(crate) fn quoted(key: &Key) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(68));
+    text.push('"');
+    for byte in key.bytes() {
+        *text += &format!("{byte:02x}");
+    }
+    text.push('"');
+    text
 }
 
 impl Pdu {
@@ -328,9 +382,23 @@ mod tests {
         let text = format!("cluster_key = \"{KEY}\"\n[pdu.pdu1]\ncommunity = \"private\"\n");
         let secrets = Secrets::parse(&text, &config()).unwrap();
         assert!(matches!(secrets.snmp("pdu1"), Some(Access::V1(community)) if community.as_str() == "private"));
-        assert_ne!(secrets.cluster_key.derive("a").bytes(), secrets.cluster_key.derive("b").bytes());
+        let root = secrets.keys.root().unwrap();
+        assert_ne!(root.derive("a").bytes(), root.derive("b").bytes());
         assert!(!format!("{secrets:?}").contains("private"), "nothing prints a secret");
         assert!(secrets.console("pdu1").is_none());
+    }
+
+    #[test]
+    fn a_member_is_given_everything_but_the_root() {
+        let text = format!("# ours\ncluster_key   = \"{KEY}\" # the root\n[pdu.pdu1]\ncommunity = \"private\"\n");
+        let given = for_member(&text, 7).unwrap();
+        assert!(!given.contains(KEY) && given.starts_with("key = 7\n# ours\ncluster_key   = \""), "{}", *given);
+        assert!(given.ends_with("\" # the root\n[pdu.pdu1]\ncommunity = \"private\"\n"), "{}", *given);
+        let (root, node) = (ring(&text, 7).unwrap(), Secrets::parse(&given, &config()).unwrap().keys);
+        assert_eq!((node.newest().0, node.newest().1.bytes()), (7, root.newest().1.bytes()));
+        assert_ne!(ring(&text, 8).unwrap().newest().1.bytes(), node.newest().1.bytes());
+        assert!(node.root().is_none(), "it can derive no other");
+        assert!(for_member(&given, 8).unwrap_err().contains("take key"));
     }
 
     #[test]

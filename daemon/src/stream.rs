@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use snow::{Builder, HandshakeState, StatelessTransportState};
 use zeroize::Zeroizing;
 
+use crate::keys::Ring;
 use crate::secrets::Key;
 use crate::streams::claims::Refusal;
 use crate::streams::storage::{Claiming, Wanted};
@@ -101,14 +102,25 @@ impl Stream {
     ///
     /// # Errors
     /// It cannot be reached, does not hold the key, or refuses: then with its reason.
-    pub(crate) fn connect(address: (Ipv4Addr, u16), key: &Key, cluster: &str, service: &Service) -> io::Result<Self> {
+    pub(crate) fn connect(address: (Ipv4Addr, u16), keys: &Ring, cluster: &str, service: &Service) -> io::Result<Self> {
+        // Whoever has not been given the newest one yet takes the one before.
+        let mut refused = Ok(());
+        for (_, key) in keys.all() {
+            match Self::connect_by(address, key, cluster, service) {
+                Err(error) if is_refusal(&error) => refused = Err(error),
+                other => return other,
+            }
+        }
+        refused.and_then(|()| Err(invalid(REFUSED)))
+    }
+
+    fn connect_by(address: (Ipv4Addr, u16), key: &Key, cluster: &str, service: &Service) -> io::Result<Self> {
         let mut tcp = TcpStream::connect_timeout(&address.into(), PATIENCE)?;
         prepare(&tcp)?;
         let key = key.derive("holdfast stream 1");
         let mut noise = builder(&key, cluster.as_bytes())?.build_initiator().map_err(io::Error::other)?;
         say(&mut tcp, &mut noise)?;
-        hear(&mut tcp, &mut noise)
-            .map_err(|error| if hung_up(&error) { invalid("it refuses this cluster's key") } else { error })?;
+        hear(&mut tcp, &mut noise).map_err(|error| if hung_up(&error) { invalid(REFUSED) } else { error })?;
         let mut stream = Self::new(tcp, noise)?;
         stream.tell(service)?;
         stream.hear::<Result<(), Refusal>>()?.map_err(io::Error::other)?;
@@ -120,10 +132,10 @@ impl Stream {
     ///
     /// # Errors
     /// It does not hold the key, or does not speak in time.
-    pub(crate) fn accept(mut tcp: TcpStream, key: &Key, cluster: &str) -> io::Result<(Self, Service)> {
+    pub(crate) fn accept(mut tcp: TcpStream, keys: &Ring, cluster: &str) -> io::Result<(Self, Service)> {
         prepare(&tcp)?;
         let message = listen(&mut tcp)?;
-        Self::member(tcp, first(&message, key, cluster)?)
+        Self::member(tcp, first(&message, keys, cluster)?.0)
     }
 
     /// Goes on with a member whose first message was good.
@@ -320,12 +332,22 @@ fn read(noise: &mut HandshakeState, message: &[u8]) -> io::Result<()> {
     read.map(drop).map_err(|_| invalid("the other end does not hold this cluster's key"))
 }
 
-/// The handshake with a client whose first message was a member's.
-fn first(message: &[u8], key: &Key, cluster: &str) -> io::Result<HandshakeState> {
-    let key = key.derive("holdfast stream 1");
-    let mut noise = builder(&key, cluster.as_bytes())?.build_responder().map_err(io::Error::other)?;
-    read(&mut noise, message)?;
-    Ok(noise)
+/// The handshake with a client whose first message was a member's, and the number of its key.
+fn first(message: &[u8], keys: &Ring, cluster: &str) -> io::Result<(HandshakeState, u32)> {
+    let by = |key: &Key| {
+        let key = key.derive("holdfast stream 1");
+        let mut noise = builder(&key, cluster.as_bytes())?.build_responder().map_err(io::Error::other)?;
+        read(&mut noise, message).map(|()| noise)
+    };
+    let mut all = keys.all().map(|(number, key)| by(key).map(|noise| (noise, *number)));
+    all.find(Result::is_ok).unwrap_or_else(|| Err(invalid("the other end does not hold this cluster's key")))
+}
+
+/// What a listener does not say that hangs up.
+const REFUSED: &str = "it refuses this cluster's key";
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.to_string() == REFUSED)
 }
 
 /// Whether the other end has hung up.

@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cluster::config::Config;
 use cluster::words::{Incarnation, Role};
 
 use crate::carried::{Counted, Counter};
@@ -24,8 +25,9 @@ use crate::gfs2;
 use crate::init::{self, Site};
 use crate::join::desk::{ASKING, Admission, Decision, Desk, Waiting};
 use crate::join::{self, Hello, Told};
+use crate::keys::Ring;
 use crate::roster::{self, Current};
-use crate::secrets::{self, Key, Secrets};
+use crate::secrets;
 use crate::stream::joiner::{Accepted, Binding, Identity};
 use crate::stream::{PORT, STACK, Service, Stream};
 use claims::{Boot, Refusal};
@@ -60,9 +62,32 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between two looks whether this machine has joined, and whether a machine that waits to join is still there.
 const PRESENCE: Duration = Duration::from_millis(500);
 
+/// The cluster's keys, for whoever needs them again and again.
+enum Keys {
+    /// Those of this boot, as they are now; the number that holds is that of the configuration.
+    Held(Arc<Current>),
+    #[cfg(test)]
+    These(Ring),
+}
+
+impl Keys {
+    /// Those of this machine.
+    fn new(site: &Site) -> Result<Self, String> {
+        Ring::read(site.config.key).map(|_| Self::Held(Current::new(site.config.clone())))
+    }
+
+    fn get(&self) -> io::Result<Ring> {
+        match self {
+            Self::Held(current) => Ring::read(current.get().key).map_err(io::Error::other),
+            #[cfg(test)]
+            Self::These(keys) => Ok(keys.clone()),
+        }
+    }
+}
+
 /// What every connection needs.
 struct Server {
-    key: Key,
+    keys: Keys,
     cluster: String,
     places: Arc<Places>,
     /// Of the gateway only.
@@ -88,8 +113,6 @@ pub(crate) fn run() -> ExitCode {
 pub(crate) struct Member {
     /// Its place in the configuration.
     pub(crate) site: Site,
-    /// The cluster's key.
-    pub(crate) secrets: Secrets,
     /// Which boot this is.
     pub(crate) incarnation: Incarnation,
 }
@@ -100,9 +123,17 @@ impl Member {
     /// # Errors
     /// What is wrong, in words for the operator.
     pub(crate) fn read() -> Result<Self, String> {
-        let site = Site::find()?;
-        let secrets = Secrets::read(&site.config)?;
-        Ok(Self { site, secrets, incarnation: init::incarnation()? })
+        Ok(Self { site: Site::find()?, incarnation: init::incarnation()? })
+    }
+
+    /// Connects to another member, by the keys that are held now, and asks for a service.
+    ///
+    /// # Errors
+    /// As [`Stream::connect`].
+    pub(crate) fn connect(&self, address: Ipv4Addr, service: &Service) -> io::Result<Stream> {
+        let config = &self.site.config;
+        let keys = Ring::read(config.key).map_err(io::Error::other)?;
+        Stream::connect((address, PORT), &keys, &config.name, service)
     }
 
     /// This boot of this node.
@@ -117,14 +148,14 @@ fn serve() -> Result<(), String> {
         thread::sleep(PRESENCE);
     }
     places::raise_files().map_err(|error| format!("so many open files: {error}"))?;
-    let Member { site, secrets, .. } = Member::read()?;
+    let Member { site, .. } = Member::read()?;
     let own = site.config.node(site.slot);
     let address = own.address;
     let is_gateway = own.role == Role::Gateway;
     let storage = if is_gateway { Some(open_storage(&site)?) } else { None };
     let desk = if is_gateway { Some(open_desk(&site)?) } else { None };
     let server = Arc::new(Server {
-        key: secrets.cluster_key,
+        keys: Keys::new(&site)?,
         cluster: site.config.name.clone(),
         places: Places::new(places::CONNECTIONS),
         storage,
@@ -205,11 +236,15 @@ impl Server {
     fn connection(&self, tcp: TcpStream, place: &mut Place) -> io::Result<()> {
         match &self.desk {
             None => {
-                let (stream, service) = Stream::accept(tcp, &self.key, &self.cluster)?;
+                let (stream, service) = Stream::accept(tcp, &self.keys.get()?, &self.cluster)?;
                 self.proven(stream, &service, place)
             }
-            Some(desk) => match Stream::accept_any(tcp, &self.key, &self.cluster)? {
-                Accepted::Member(stream, service) => self.proven(stream, &service, place),
+            Some(desk) => match Stream::accept_any(tcp, &self.keys.get()?, &self.cluster)? {
+                // While the key changes, one who was removed may still hold the old one: it lets nobody in.
+                Accepted::Member(mut stream, Service::Join(_), false) => stream.answer(&Err(Refusal::Other(
+                    "the cluster's key is being changed: ask again in a moment".to_owned(),
+                ))),
+                Accepted::Member(stream, service, _) => self.proven(stream, &service, place),
                 Accepted::Joiner(stream, identity, binding) => joiner(desk, stream, identity, &binding),
             },
         }
@@ -283,8 +318,11 @@ fn joiner(desk: &Desk, mut stream: Stream, identity: Identity, binding: &Binding
     };
     let told = match decision {
         Decision::In => {
-            stream.tell(&Told::Configuration(roster::text().map_err(io::Error::other)?))?;
-            Told::Secrets(secrets::text().map_err(io::Error::other)?)
+            let text = roster::text().map_err(io::Error::other)?;
+            let key = Config::parse(&text).map_err(|error| io::Error::other(error.to_string()))?.key;
+            stream.tell(&Told::Configuration(text))?;
+            let secrets = secrets::text().and_then(|text| secrets::for_member(&text, key));
+            Told::Secrets(secrets.map_err(io::Error::other)?)
         }
         Decision::Out(reason) => Told::Refused(reason),
     };

@@ -100,15 +100,33 @@ fn unmoved(before: &Status, after: &Status, absent: &str) -> Result<()> {
 
 /// Heartbeats that the nodes really sent, again and again. Returns what was in them.
 fn replays(caught: &Path) -> Result<Vec<Vec<u8>>> {
+    let payloads = catch(caught)?;
+    play(caught)?;
+    Ok(payloads)
+}
+
+/// Catches heartbeats into a file. Returns what was in them.
+///
+/// # Errors
+/// They were not caught.
+pub fn catch(caught: &Path) -> Result<Vec<Vec<u8>>> {
     let file = caught.display().to_string();
     let count = CAUGHT.to_string();
     run("tcpdump", &["-q", "-U", "-i", CLUSTER_BRIDGE, "-c", &count, "-w", &file, "udp", "port", &PORT.to_string()])?;
-    let (times, pace) = (format!("--loop={TIMES}"), format!("--pps={PACE}"));
-    run("tcpreplay", &["-q", &format!("--intf1={CLUSTER_BRIDGE}"), &times, &pace, &file])?;
     let capture = fs::read(caught)?;
     let payloads = payloads(&capture).context("tcpdump wrote something that is no capture")?;
     ensure!(payloads.len() == CAUGHT, "{} heartbeats were caught", payloads.len());
     Ok(payloads)
+}
+
+/// Plays again what [`catch`] has caught.
+///
+/// # Errors
+/// It cannot be sent.
+pub fn play(caught: &Path) -> Result<()> {
+    let file = caught.display().to_string();
+    let (times, pace) = (format!("--loop={TIMES}"), format!("--pps={PACE}"));
+    run("tcpreplay", &["-q", &format!("--intf1={CLUSTER_BRIDGE}"), &times, &pace, &file])
 }
 
 /// The UDP payloads of a capture: the format of libpcap, in this machine's byte order, of Ethernet frames.

@@ -1,8 +1,11 @@
 //! The drill of a cluster that grows while it runs, and shrinks again: machines that no file names become nodes, and go for good.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 
 use crate::drill::{self, BOOT, PATIENCE};
+use crate::drill_attacks;
 use crate::rack::events::{Event, Mark, What};
 use crate::rack::layout::{GATEWAY, Machine, PDU_NAME};
 use crate::rack::status::Status;
@@ -65,6 +68,8 @@ pub fn shrinks(rack: &Rack) -> Result<()> {
             rack.wait(mark, PATIENCE, &silent, said)?;
         }
     }
+    let caught = rack.dir().join("old-key.pcap");
+    rack.inside(|| drill_attacks::catch(&caught).map(drop))?;
     let mut nodes = before.nodes.len();
     for Machine { name, .. } in &rack.layout.spares {
         rack.menu(GATEWAY)?.remove(name)?;
@@ -75,6 +80,7 @@ pub fn shrinks(rack: &Rack) -> Result<()> {
             rack.power(name, Push::On)?;
         }
     }
+    old_key_opens_nothing(rack, mark, &caught)?;
     let first = rack.layout.spares.first().context("there is no spare machine")?;
     let refusal = format!("The gateway refuses it: {} was removed from the cluster", first.name);
     rack.menu(&first.name)?.says(BOOT, &refusal)?;
@@ -98,6 +104,27 @@ fn changed(rack: &Rack, mark: Mark, (node, what): (&str, &str), nodes: usize) ->
     let line = |event: &Event| matches!(&event.what, What::Said(text) if text.starts_with(&begins));
     let event = rack.wait(mark, PATIENCE, &begins, line)?;
     ensure!(matches!(&event.what, What::Said(text) if text.ends_with(&ends)), "not of {votes} votes: {event}");
+    Ok(())
+}
+
+/// Every member holds the key of the last removal, and no older one; and of what was said by the first one, nobody takes anything.
+fn old_key_opens_nothing(rack: &Rack, mark: Mark, caught: &Path) -> Result<()> {
+    let key = 1 + rack.layout.spares.len();
+    for begins in
+        [format!("holds key {key} of the cluster"), format!("opens what is sealed with key {key} of the cluster, ")]
+    {
+        for Machine { name, .. } in &rack.layout.machines {
+            let said = |e: &Event| e.who == *name && matches!(&e.what, What::Said(text) if text.starts_with(&begins));
+            rack.wait(mark, PATIENCE, &format!("{name} {begins}"), said)?;
+        }
+    }
+    let mark = rack.log.mark();
+    rack.inside(|| drill_attacks::play(caught))?;
+    for Machine { name, .. } in &rack.layout.machines {
+        let refused = "datagrams with a bad seal so far";
+        let said = |e: &Event| e.who == *name && matches!(&e.what, What::Said(text) if text.contains(refused));
+        rack.wait(mark, PATIENCE, &format!("{name} {refused}"), said)?;
+    }
     Ok(())
 }
 

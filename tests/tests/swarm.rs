@@ -152,6 +152,11 @@ fn canary_one_roster() {
 }
 
 #[test]
+fn canary_an_old_key_opens_nothing() {
+    canary("an old key opens nothing: node1", 0, |world| world.pretend_old_key(1));
+}
+
+#[test]
 fn canary_memory_is_never_oversubscribed() {
     canary("memory is never oversubscribed: ", 1, |world| {
         let host = world.host_of("x0").unwrap();

@@ -285,6 +285,8 @@ pub struct Config {
     pub text: String,
     /// Which edition of it this is.
     pub edition: Edition,
+    /// Which of the cluster's keys its members are to hold: what the gateway derives with this number.
+    pub key: u32,
     /// The cluster's name.
     pub name: String,
     /// The time limits.

@@ -76,6 +76,7 @@ impl Dc {
             if let Some(member) = desk.state.members.get(&slot)
                 && ours
                 && goes_by(desk, peer)
+                && can_be_heard(desk, peer)
                 && (kept || agreement.has_seat(slot))
                 && member.identity != peer.identity
                 && !dead(member)
@@ -169,6 +170,12 @@ impl Dc {
 fn goes_by(desk: &Desk<'_>, peer: &Peer) -> bool {
     let edition = desk.state.roster.edition;
     peer.beat.edition.map_or(edition.number <= 1, |told| told == edition)
+}
+
+/// Whether a newcomer holds what all seal with: it waits until a change of the cluster's key is over.
+fn can_be_heard(desk: &Desk<'_>, peer: &Peer) -> bool {
+    let key = desk.config.key;
+    peer.beat.keys.is_none_or(|told| told.holds >= key && desk.keys.told.seals >= key)
 }
 
 /// Whether the present members that keep it for their next boot are a majority of the votes, and the gateway is one of them:

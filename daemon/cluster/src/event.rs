@@ -88,6 +88,11 @@ pub enum Event {
         /// Which.
         edition: Edition,
     },
+    /// When the shell has been given a key of the cluster ([`Action::AskForKey`]), and opens what is sealed with it too.
+    Keyed {
+        /// Its number.
+        key: u32,
+    },
     /// When the operator asks for something.
     Asked {
         /// The shell's name for the question. The same name is the same question, however often it comes.
@@ -273,6 +278,11 @@ pub enum Request {
         /// Which.
         node: Slot,
     },
+    /// The cluster goes by another key.
+    ChangeKey {
+        /// Its number: the next one.
+        key: u32,
+    },
     /// Every node leaves in good order, boots anew and comes back, one after another; or no other does.
     Rolling {
         /// Whether it is to go on.
@@ -383,6 +393,15 @@ pub enum Action {
     },
     /// Power this machine off: it runs nothing any more and has left.
     PowerOff,
+    /// Have the gateway asked, as when this machine joined, for the key that members are to hold now; then [`Event::Keyed`].
+    AskForKey,
+    /// Other keys than before, until that is said again.
+    Keys {
+        /// The number of the one to seal with.
+        seal: u32,
+        /// The oldest to open with: older ones are forgotten.
+        least: u32,
+    },
     /// Boot this machine anew: it runs nothing any more and has left, to come back.
     Restart,
 }

@@ -46,6 +46,18 @@ pub(crate) struct Heartbeat {
     /// The edition of `cluster.toml` that it goes by; `None` if it was said in a version that tells none.
     #[serde(skip)]
     pub(crate) edition: Option<Edition>,
+    /// Its keys; `None` likewise.
+    #[serde(skip)]
+    pub(crate) keys: Option<KeysTold>,
+}
+
+/// What a node says of its keys. Neither number ever falls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeysTold {
+    /// The newest that it holds.
+    pub(crate) holds: u32,
+    /// The one that it seals with.
+    pub(crate) seals: u32,
 }
 
 /// A node that is heard.

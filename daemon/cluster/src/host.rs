@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Config, Decisions, FileSystem};
 use crate::event::{Action, Actions, Domain, Machine, StreamId, Transfer, VmFile, Work};
+use crate::keys::Keys;
 use crate::limits;
 use crate::ops::{Ops, vm_of, vm_of_domain};
 use crate::state::{Command, Ending, Phase, Standing, State, Stop, Vm};
@@ -25,6 +26,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) version: u8,
     /// Whether this node keeps the edition of `cluster.toml` that holds.
     pub(crate) kept: bool,
+    pub(crate) keys: Keys,
     pub(crate) config: &'a Config,
     pub(crate) state: &'a State,
     pub(crate) ops: &'a mut Ops,

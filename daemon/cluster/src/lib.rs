@@ -16,7 +16,7 @@
 //! policy:        placement
 //! transition:    state
 //! bytes:         wire
-//! node:          ops, generation, host, shared, fencer, ups, scene, rolling, operator, mover, drill, dc, node
+//! node:          ops, keys, generation, host, shared, fencer, ups, scene, rolling, operator, mover, drill, dc, node
 //! ```
 //!
 //! Fencing has a layer of its own: everything above may use a proof, nothing below can fake one.
@@ -38,6 +38,7 @@ mod fencer;
 mod generation;
 mod hearing;
 mod host;
+mod keys;
 mod mover;
 mod operator;
 mod ops;

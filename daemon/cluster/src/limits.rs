@@ -90,6 +90,8 @@ pub const SETTLED: Duration = Duration::from_secs(600);
 pub const GROUPS: usize = 2;
 /// Answers to operators that are remembered, so that a request that comes twice is answered alike.
 pub const ANSWERS: usize = 32;
+/// Between two questions to the gateway for the cluster's key.
+pub const ASK_FOR_KEY: Duration = Duration::from_secs(5);
 /// How long a request may take to be agreed by a cluster whose DC lives.
 pub const AGREE: Duration = Duration::from_secs(10);
 /// A hypervisor's watchdog that is not petted for this long resets its machine.

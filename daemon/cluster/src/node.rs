@@ -16,6 +16,7 @@ use crate::fencer::Fencer;
 use crate::generation::{self, Belonging, Seeking};
 use crate::hearing::{Hearing, Heartbeat, News};
 use crate::host::{Desk, Host};
+use crate::keys::Keys;
 use crate::limits;
 use crate::operator::Operator;
 use crate::ops::Ops;
@@ -32,6 +33,7 @@ use crate::words::{
 mod leave;
 mod roster;
 mod view;
+mod watchdog;
 
 pub use crate::wire::VERSION;
 
@@ -52,6 +54,8 @@ pub struct Boot {
     pub watchdog: bool,
     /// The lease of an earlier life of this supervisor, if that was ever quorate ([`Action::Pet`]).
     pub lease: Option<Instant>,
+    /// The oldest and the newest of the cluster's keys that its shell holds.
+    pub keys: (u32, u32),
     /// The version of the wire format that it speaks at best: [`VERSION`]. Another is an older or a newer program's, which
     /// the simulator has.
     pub version: u8,
@@ -96,6 +100,7 @@ pub struct Node {
     self_fencing: bool,
     /// Why this node is about to die. It does not lead any more, so that another can become DC.
     failing: Option<(Failing, Instant)>,
+    keys: Keys,
     /// The last edition of `cluster.toml` that is kept here: the one that it has booted with, and those that it was told since.
     kept: Edition,
     /// Whether its slot is not its own any more: it takes no part, and says nothing to the others.
@@ -107,7 +112,7 @@ pub struct Node {
 impl Node {
     /// A node that has just begun.
     pub fn new(boot: Boot, now: Instant, actions: &mut Actions) -> Self {
-        let Boot { config, slot, incarnation, start, seed, watchdog, lease, version } = boot;
+        let Boot { config, slot, incarnation, start, seed, watchdog, lease, keys, version } = boot;
         assert!(config.has(slot), "a node is a slot of its configuration");
         let me = Identity { slot, incarnation, life: Life { start, abandoned: 0 } };
         let (links, kept) = (config.shared_links(slot), config.edition);
@@ -142,6 +147,7 @@ impl Node {
             lease,
             self_fencing: false,
             failing: None,
+            keys: Keys::new(now, keys),
             kept,
             removed: false,
             shunned: BTreeMap::new(),
@@ -179,8 +185,9 @@ impl Node {
                 }
             }
             // What is kept of an earlier one came too late.
-            Event::Kept { edition } if edition == self.config.edition => self.kept = edition,
+            Event::Kept { edition } if edition == self.config.edition => self.keeps(edition, actions),
             Event::Kept { .. } => {}
+            Event::Keyed { key } => self.keys.given(key, actions),
             Event::Asked { id, request } => {
                 self.operator.asked(now, id, request, &self.config, actions);
                 if self.operator.wants_to_leave(&self.config, actions) {
@@ -339,8 +346,9 @@ impl Node {
             }
             let (ops, config) = (&mut self.ops, &*self.config);
             let (me, version) = (self.me, self.version);
-            let kept = self.kept == config.edition;
-            let mut desk = Desk { now, me, version, kept, config, state, ops, actions, proposals: &mut proposals };
+            let (kept, keys) = (self.kept == config.edition, self.keys);
+            let mut desk =
+                Desk { now, me, version, kept, keys, config, state, ops, actions, proposals: &mut proposals };
             self.fencer.done(&mut desk, op, &work, outcome);
         }
         self.propose(now, proposals);
@@ -475,11 +483,11 @@ impl Node {
             return;
         };
         let may_act = belonging.may_act(self.me);
-        let kept = self.kept == self.config.edition;
+        let (kept, keys) = (self.kept == self.config.edition, self.keys);
         let mut proposals = Vec::new();
         let (ops, config) = (&mut self.ops, &*self.config);
         let (me, version) = (self.me, self.version);
-        let mut desk = Desk { now, me, version, kept, config, state, ops, actions, proposals: &mut proposals };
+        let mut desk = Desk { now, me, version, kept, keys, config, state, ops, actions, proposals: &mut proposals };
         self.fencer.review(&mut desk, &self.hearing, may_act && self.dc.is_some());
         self.ups.review(&mut desk, may_act && self.dc.is_some());
         self.shared.review(&mut desk, goes);
@@ -522,6 +530,7 @@ impl Node {
         if self.removed {
             return;
         }
+        self.review_keys(now, actions);
         let belonging = self.belonging.as_ref().ok();
         let state = belonging.and_then(|belonging| belonging.state.as_ref());
         let mut hears = self.hearing.named(now, deadtime);
@@ -547,6 +556,7 @@ impl Node {
             part: self.telling.next(|| self.host.vms()),
             failing: self.failing.map(|(reason, _)| reason).or(self.self_fencing.then_some(Failing::Watchdog)),
             edition: Some(if belonging.is_some() { self.kept } else { self.config.edition }),
+            keys: Some(self.keys.told),
         };
         let form = belonging.and_then(|belonging| belonging.form.clone().filter(|_| !belonging.is_quorate()));
         self.send(To::All, Body::Heartbeat(beat), actions);
@@ -554,37 +564,6 @@ impl Node {
             self.send(To::All, Body::Form(form), actions);
         }
         self.tell_edition(now, actions);
-    }
-
-    /// Pets the watchdog, unless this boot was quorate or has VMs, and the majority has been gone for the whole lease; or
-    /// this node has been failing for as long and nobody has fenced it. The others are told before the machine is reset.
-    fn pet(&mut self, now: Instant, actions: &mut Actions) {
-        let belonging = self.belonging.as_ref().ok();
-        let state = belonging.and_then(|belonging| belonging.state.as_ref());
-        let fresh = now + self.config.timing.lease;
-        let spared = !self.config.self_fence
-            || self.config.node(self.me.slot).role == Role::Gateway
-            || state.is_some_and(|state| state.is_disarmed(self.me.slot));
-        if belonging.is_some_and(|belonging| belonging.was_fenced(self.me)) && !spared {
-            if !core::mem::replace(&mut self.self_fencing, true) {
-                actions.push(Action::Trace(Trace::FencedAlive));
-            }
-            return;
-        }
-        let begins = self.lease.is_none() && !(self.host.vms().is_empty() && self.ops.is_empty());
-        if begins || spared || belonging.is_some_and(|belonging| belonging.is_quorate()) {
-            self.lease = Some(fresh);
-        }
-        let lease = self.lease.unwrap_or(fresh);
-        let past_help = self.failing.filter(|(_, since)| !spared && now.since(*since) >= self.config.timing.lease);
-        if now < lease && past_help.is_none() {
-            self.self_fencing = false;
-            actions.push(Action::Pet { lease: self.lease });
-        } else if !core::mem::replace(&mut self.self_fencing, true) {
-            let silence = now.since(lease) + self.config.timing.lease;
-            let trace = past_help.map_or(Trace::SelfFencing { silence }, |(reason, _)| Trace::PastHelp { reason });
-            actions.push(Action::Trace(trace));
-        }
     }
 
     fn send(&mut self, to: To, body: Body, actions: &mut Actions) {

@@ -83,12 +83,15 @@ impl Operator {
 
     /// Refuses what was not agreed in time.
     pub(crate) fn expire(&mut self, now: Instant, config: &Config, actions: &mut Actions) {
-        let late = |open: &Open| now.since(open.since) >= config.timing.agree();
+        // A key may be waited for: members ask the gateway for it, one after the other.
+        let rekeys = |open: &Open| matches!(open.request, Request::RemoveNode { .. } | Request::ChangeKey { .. });
+        let late = |open: &Open| now.since(open.since) >= config.timing.agree() * if rekeys(open) { 3 } else { 1 };
         while let Some(at) = self.open.iter().position(late) {
             let open = self.open.remove(at);
             let reason = match &open.request {
-                Request::AddNode { .. } | Request::RemoveNode { .. } => {
-                    "the cluster did not agree in time; is this node quorate, and has the gateway kept the last change?"
+                Request::AddNode { .. } | Request::RemoveNode { .. } | Request::ChangeKey { .. } => {
+                    "the cluster did not agree in time; is this node quorate, and has the gateway kept the last change, and given \
+                     every member the key?"
                 }
                 Request::ShutDown
                 | Request::Standby { .. }
@@ -156,6 +159,7 @@ fn judge(desk: &Desk<'_>, hearing: &Hearing, host: &Host, agreement: &Agreement,
         Request::Drill { node } => drill(desk, hearing, agreement.leader(), *node),
         Request::AddNode { table } => add(desk, hearing, agreement, table),
         Request::RemoveNode { node, typed } => remove(desk, hearing, agreement, *node, typed),
+        Request::ChangeKey { key } => change_key(desk, hearing, agreement, *key),
         Request::Rolling { on } => rolling(desk, hearing, host, *on),
     }
 }
@@ -256,9 +260,18 @@ fn remove(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, node: Slot,
     change(desk, hearing, agreement, &next)
 }
 
+fn change_key(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, key: u32) -> Judgement {
+    if desk.config.key >= key {
+        return Agreed;
+    }
+    let next = desk.config.with_next_key();
+    next.map_or_else(|error| Refuse(error.text), |next| change(desk, hearing, agreement, &next))
+}
+
 /// The next edition of `cluster.toml`.
 fn change(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, next: &Config) -> Judgement {
-    if desk.version < wire::EDITIONS {
+    let rekeys = next.key != desk.config.key;
+    if desk.version < if rekeys { wire::KEYS } else { wire::EDITIONS } {
         return older();
     }
     if let Some(reason) = desk.state.no_change(desk.config, next) {
@@ -271,7 +284,9 @@ fn change(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, next: &Conf
         return Refuse(format!("{} is silent, and keeps cluster.toml: wait until it is heard", desk.name(gateway)));
     }
     // Only then does the next edition begin: so two that are agreed in a row are all that a majority can boot by.
-    if agreement.is_seated(desk.config) && dc::is_kept(desk, hearing) {
+    // And of keys no member ever holds more than two.
+    let settled = !rekeys || desk.keys.are_settled(desk.config);
+    if settled && agreement.is_seated(desk.config) && dc::is_kept(desk, hearing) {
         Propose(Command::Configure(next.text.clone()))
     } else {
         Wait
@@ -354,6 +369,7 @@ fn in_words(config: &Config, request: &Request) -> String {
         Request::Drill { node } => format!("test the fencing of {}", name(node)),
         Request::AddNode { table } => format!("add {}", config::name_of(table).unwrap_or_else(|| "a node".to_owned())),
         Request::RemoveNode { node, .. } => format!("remove {}", config.node_name(*node)),
+        Request::ChangeKey { key } => format!("change the cluster's key to key {key}"),
         Request::Rolling { on } => way(on, "restart all nodes, one after another", "stop the rolling restart"),
     }
 }

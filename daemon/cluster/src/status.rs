@@ -12,6 +12,12 @@ pub struct Status {
     /// The edition of `cluster.toml` that this node goes by.
     #[serde(default)]
     pub edition: u32,
+    /// The number of the key that the cluster has agreed to hold.
+    #[serde(default)]
+    pub key: u32,
+    /// The oldest that this node still opens: where it is another, the change is under way.
+    #[serde(default)]
+    pub oldest_key: u32,
     /// This node's name.
     pub node: String,
     /// This boot, in hexadecimal.

@@ -43,6 +43,10 @@ pub enum Trace {
     Configured { edition: Edition },
     Shunned { node: String, incarnation: Incarnation },
     WasRemoved { edition: Edition },
+    Rekeyed { key: u32, edition: Edition },
+    KeyHeld { key: u32 },
+    KeyAwaited { key: u32 },
+    KeyAlone { key: u32 },
     Absent { node: String },
     Suspected { node: String, silence: Duration },
     SuspectedFailing { node: String },
@@ -170,6 +174,16 @@ impl fmt::Display for Trace {
                     f,
                     "{node} is removed by edition {edition} of cluster.toml: {majority} of {votes} votes are a quorum"
                 )
+            }
+            Self::Rekeyed { key, edition } => {
+                write!(f, "key {key} becomes the cluster's key, by edition {edition} of cluster.toml")
+            }
+            Self::KeyHeld { key } => write!(f, "holds key {key} of the cluster"),
+            Self::KeyAwaited { key } => {
+                write!(f, "has not been given key {key} of the cluster: the gateway is asked again")
+            }
+            Self::KeyAlone { key } => {
+                write!(f, "opens what is sealed with key {key} of the cluster, and nothing older")
             }
             Self::Configured { edition } => write!(f, "goes by edition {edition} of cluster.toml, as the others do"),
             Self::Shunned { node, incarnation } => {

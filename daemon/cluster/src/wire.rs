@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::hearing::Heartbeat;
+use crate::hearing::{Heartbeat, KeysTold};
 use crate::limits;
 use crate::words::{ClusterGeneration, Edition, Identity};
 
@@ -21,6 +21,9 @@ pub(crate) const EDITIONS: u8 = 3;
 pub(crate) const DECISIONS: u8 = 3;
 /// The first that knows of rolling restarts.
 pub(crate) const ROLLING: u8 = 4;
+
+/// The first that knows of several keys of a cluster, by which a removal changes the key.
+pub(crate) const KEYS: u8 = 4;
 
 /// The version to speak, at `best`, with peers that speak these at best.
 pub(crate) fn common(best: u8, peers: impl Iterator<Item = u8>) -> u8 {
@@ -67,6 +70,11 @@ impl Body {
             Self::Agreement { .. } | Self::Configuration(_) => None,
         }
     }
+
+    /// Where it tells of keys: what version 4 has added behind that.
+    fn keys(&mut self) -> Option<&mut Option<KeysTold>> {
+        if let Self::Heartbeat(beat) = self { Some(&mut beat.keys) } else { None }
+    }
 }
 
 /// A generation that is to be formed.
@@ -88,8 +96,8 @@ pub(crate) struct Form {
 pub(crate) fn encode(mut frame: Frame, version: u8) -> Vec<u8> {
     let mut bytes = vec![version];
     let edition = frame.body.edition().and_then(|edition| *edition).filter(|_| version >= EDITIONS);
-    let encoded =
-        [postcard::to_allocvec(&frame), edition.map_or(Ok(Vec::new()), |edition| postcard::to_allocvec(&edition))];
+    let keys = frame.body.keys().and_then(|keys| *keys).filter(|_| version >= KEYS);
+    let encoded = [postcard::to_allocvec(&frame), added(edition), added(keys)];
     for part in encoded {
         match part {
             Ok(part) => bytes.extend(part),
@@ -98,6 +106,11 @@ pub(crate) fn encode(mut frame: Frame, version: u8) -> Vec<u8> {
     }
     assert!(fits(&frame, bytes.len()), "a heartbeat of {} bytes", bytes.len());
     bytes
+}
+
+/// What a newer version says behind the frame.
+fn added<T: Serialize>(what: Option<T>) -> postcard::Result<Vec<u8>> {
+    what.map_or(Ok(Vec::new()), |what| postcard::to_allocvec(&what))
 }
 
 /// A heartbeat is one Ethernet frame.
@@ -129,6 +142,10 @@ pub(crate) fn decode(bytes: &[u8], best: u8) -> Result<Frame, &'static str> {
         let (told, rest) = postcard::take_from_bytes(after).map_err(|_| "not a frame")?;
         (*edition, after) = (Some(told), rest);
     }
+    if let Some(keys) = frame.body.keys().filter(|_| version >= KEYS && best >= KEYS) {
+        let (told, rest) = postcard::take_from_bytes(after).map_err(|_| "not a frame")?;
+        (*keys, after) = (Some(told), rest);
+    }
     if after.is_empty() || version > best { Ok(frame) } else { Err("bytes after its end") }
 }
 
@@ -155,6 +172,7 @@ mod tests {
             free: Some(Mebibytes(u32::MAX)),
             failing: Some(Failing::Watchdog),
             edition: Some(Edition { number: u32::MAX, sum: u32::MAX }),
+            keys: Some(KeysTold { holds: u32::MAX, seals: u32::MAX }),
             part: telling.next(|| (0..limits::VMS).map(|n| (name(n), true)).collect()),
         };
         Frame { from, sequence: u64::MAX, body: Body::Heartbeat(beat) }
@@ -195,11 +213,15 @@ mod tests {
     #[test]
     fn version_2_tells_no_edition_and_understands_what_version_3_says() {
         let mut untold = heartbeat(0);
+        *untold.body.keys().unwrap() = None;
+        let third = untold.clone();
         *untold.body.edition().unwrap() = None;
         let old = encode(heartbeat(0), 2);
         assert_eq!(decode(&old, 2), Ok(untold.clone()));
         assert_eq!(decode(&old, 3), Ok(untold.clone()));
         assert_eq!(decode(&encode(heartbeat(0), 3), 2), Ok(untold));
+        assert_eq!(decode(&encode(heartbeat(0), 3), 4), Ok(third.clone()), "version 3 tells no keys");
+        assert_eq!(decode(&encode(heartbeat(0), 4), 3), Ok(third));
         let text = Frame { body: Body::Configuration("[cluster]".to_owned()), ..heartbeat(0) };
         assert_eq!(decode(&encode(text.clone(), 3), 3), Ok(text));
     }

@@ -162,6 +162,7 @@ impl Facts {
             | Request::Stop { .. }
             | Request::Migrate { .. }
             | Request::ConfirmOff { .. }
+            | Request::ChangeKey { .. }
             | Request::Drill { .. }
             | Request::AddNode { .. }
             | Request::RemoveNode { .. }

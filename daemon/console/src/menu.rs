@@ -412,6 +412,7 @@ fn confirms(key: Key, request: &Request) -> bool {
         | Request::Start { .. }
         | Request::Stop { .. }
         | Request::Migrate { .. }
+        | Request::ChangeKey { .. }
         | Request::Drill { .. }
         | Request::AddNode { .. }
         | Request::Rolling { .. } => matches!(key, Key::Char('y' | 'Y')),

@@ -243,6 +243,8 @@ impl<'a> Words<'a> {
     fn status(&self) -> Status {
         Status {
             edition: 1,
+            key: 1,
+            oldest_key: 1,
             cluster: "rack".to_owned(),
             node: self.0.to_owned(),
             incarnation: self.text("incarnation"),

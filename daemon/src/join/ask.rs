@@ -3,10 +3,9 @@
 //! A machine that is no node borrows an address that is nobody's, on one of its cards, for as long as it asks; the next time it
 //! is another address, on the next card. When it is let in, init makes it the node that it has become.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use zeroize::Zeroizing;
 use super::identity::{self, Own};
 use super::{KEY, Told, code, machine, pool};
 use crate::init::Site;
+use crate::keys::{self, Ring};
 use crate::rtnetlink::{Change, Rtnetlink};
 use crate::secrets::{self, Secrets};
 use crate::stream::joiner::Identity;
@@ -70,8 +70,8 @@ struct Joiner<'a> {
     own: Own,
     address: Ipv4Addr,
     gateway: Identity,
-    /// Takes what whoever stands at this machine is to know.
-    say: &'a dyn Fn(String),
+    /// Takes what whoever stands at this machine is to know; nobody does when a member asks for another key.
+    say: Option<&'a dyn Fn(String)>,
 }
 
 /// Asks until the secrets are here. What `say` is given is for whoever stands at this machine, and replaces what it was given before.
@@ -79,14 +79,8 @@ struct Joiner<'a> {
 /// # Errors
 /// This machine cannot ask at all, in words for the operator.
 pub(crate) fn run(say: &dyn Fn(String)) -> Result<(), String> {
-    let config = Site::configuration()?;
-    let node = Site::find().ok().map(|site| site.config.node(site.slot).name.clone());
-    let address = config.gateway().map(|(_, node)| node.address).ok_or("cluster.toml names no gateway to join at")?;
-    let key = fs::read_to_string(KEY).map_err(|error| format!("{KEY}: {error}"))?;
-    let gateway = Identity::parse(&key).ok_or_else(|| format!("{KEY} is not a key of 64 hexadecimal digits"))?;
-    let own =
-        identity::own(Path::new("/sys/block"), Path::new("/dev")).map_err(|error| format!("identity: {error}"))?;
-    let joiner = Joiner { config, node, own, address, gateway, say };
+    let joiner = Joiner::new(Some(say))?;
+    let address = joiner.address;
     let (mut pause, mut turn) = (PAUSE_MIN, 0_usize);
     loop {
         turn = turn.wrapping_add(1);
@@ -107,6 +101,18 @@ pub(crate) fn run(say: &dyn Fn(String)) -> Result<(), String> {
     }
 }
 
+/// As a member: asks the gateway once for the key that members are to hold now.
+///
+/// # Errors
+/// Why it was not given, in words for the operator.
+pub(crate) fn again() -> Result<(), String> {
+    match Joiner::new(None)?.ask(0) {
+        Ok(Given::Secrets | Given::Both) => Ok(()),
+        Err(End::Refused(reason)) => Err(reason),
+        Err(End::Cut(error)) => Err(error.to_string()),
+    }
+}
+
 /// Has init go by what was given, and waits until this machine has its node's address.
 fn settle() -> Result<(), String> {
     kill(Pid::from_raw(1), Signal::SIGHUP).map_err(|error| format!("init: {error}"))?;
@@ -118,6 +124,17 @@ fn settle() -> Result<(), String> {
             return Err(format!("this machine does not get its address {address}"));
         }
         thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Keeps what has another key than before, and the key from before beside it.
+fn keep_key(text: &str, number: u32, agreed: u32) -> io::Result<()> {
+    let held = Ring::read(agreed).map_err(io::Error::other)?;
+    if number > held.newest().0 {
+        keys::keep(held.newest())?;
+        let [_, place] = secrets::PLACES;
+        keys::write(Path::new(place), text)?;
     }
     Ok(())
 }
@@ -152,7 +169,18 @@ impl Drop for Borrowed {
     }
 }
 
-impl Joiner<'_> {
+impl<'a> Joiner<'a> {
+    fn new(say: Option<&'a dyn Fn(String)>) -> Result<Self, String> {
+        let config = Site::configuration()?;
+        let node = Site::find().ok().map(|site| site.config.node(site.slot).name.clone());
+        let address =
+            config.gateway().map(|(_, node)| node.address).ok_or("cluster.toml names no gateway to join at")?;
+        let key = fs::read_to_string(KEY).map_err(|error| format!("{KEY}: {error}"))?;
+        let gateway = Identity::parse(&key).ok_or_else(|| format!("{KEY} is not a key of 64 hexadecimal digits"))?;
+        let own = identity::of_this_boot(Path::new("/sys/block"), Path::new("/dev"), Path::new(identity::IN_MEMORY));
+        Ok(Self { config, node, own: own.map_err(|error| format!("identity: {error}"))?, address, gateway, say })
+    }
+
     fn ask(&self, turn: usize) -> Result<Given, End> {
         let cards = netsetup::cards();
         let card = cards.get(turn.checked_rem(cards.len()).unwrap_or(0)).filter(|_| self.node.is_none());
@@ -161,12 +189,17 @@ impl Joiner<'_> {
             Stream::join((self.address, PORT), &self.own.key, &self.gateway, &self.config.name)?;
         let hello = machine::hello(self.node.as_deref().unwrap_or_default(), card.map(|(mac, _)| *mac));
         stream.send(&hello.bytes()?)?;
-        // The operator may take his time.
-        stream.wait_for_ever()?;
+        if self.say.is_some() {
+            // The operator may take his time.
+            stream.wait_for_ever()?;
+        }
         let mut configuration = None;
         loop {
             match stream.hear()? {
                 Told::Configuration(text) => configuration = Some(text),
+                Told::Wait { .. } if self.say.is_none() => {
+                    return Err(End::Refused("this machine is not approved any more: let it in at Joining".to_owned()));
+                }
                 Told::Wait { salt, note } => {
                     let note = if note.is_empty() { note } else { format!("\nThe gateway remarks: {note}.") };
                     self.tell(&format!(
@@ -185,21 +218,21 @@ impl Joiner<'_> {
         let told = configuration.map(Config::parse).transpose().map_err(|error| {
             End::Refused(format!("this machine does not understand the gateway's cluster.toml ({error})"))
         })?;
-        Secrets::parse(text, told.as_ref().unwrap_or(&self.config)).map_err(|error| {
+        let secrets = Secrets::parse(text, told.as_ref().unwrap_or(&self.config)).map_err(|error| {
             End::Refused(format!("its secrets do not go with the configuration that this machine has booted ({error})"))
         })?;
+        if self.say.is_none() {
+            // The edition is the cluster's to tell, which this machine is a part of.
+            keep_key(text, secrets.keys.newest().0, self.config.key)?;
+            return Ok(Given::Secrets);
+        }
         let mut given = Given::Secrets;
         if let Some(told) = told.filter(|told| *told != self.config) {
             roster::hold(&told.text).map_err(io::Error::other)?;
             given = Given::Both;
         }
         let [_, place] = secrets::PLACES;
-        let fresh = Path::new(place).with_extension("new");
-        // What a life before this one has left.
-        let _ = fs::remove_file(&fresh);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        fs::rename(&fresh, place)?;
+        keys::write(Path::new(place), text)?;
         Ok(given)
     }
 
@@ -209,6 +242,7 @@ impl Joiner<'_> {
             Ok(_) => String::new(),
             Err(reason) => format!("\nIt must be let in at every boot, for its identity is kept on no disk: {reason}."),
         };
-        (self.say)(format!("This machine asks to join the cluster {} as {who}. {text}{lasts}", self.config.name));
+        let say = self.say.unwrap_or(&|_| ());
+        say(format!("This machine asks to join the cluster {} as {who}. {text}{lasts}", self.config.name));
     }
 }

@@ -147,7 +147,10 @@ impl Desk {
         let place = place(&config, &hello);
         let mut books = self.books();
         if let Some(machine) = books.table.of(identity) {
-            if place.0.is_none() && !machine.revoked && hello.cards.contains(&machine.card) {
+            // Which cards it has it says itself: what counts is whether the one that it was approved with is still a node's.
+            let is_node = config.find(&[Mac(machine.card)]).is_some();
+            let has_card = hello.cards.contains(&machine.card);
+            if !is_node && !machine.revoked && has_card {
                 let node = machine.node.clone();
                 // Where that cannot be kept it is found again the next time.
                 let _ = books.change(|table| table.revoke(identity).then_some(()).ok_or_else(String::new));
@@ -160,7 +163,7 @@ impl Desk {
                     "its approval was taken back, or given to another machine with its card".to_owned(),
                 );
             }
-            if place.0.is_some() && hello.cards.contains(&machine.card) {
+            if is_node && has_card {
                 return Admission::In;
             }
         }

@@ -11,8 +11,8 @@
 //! Without either, the identity lasts as long as this boot, and the machine must be let in at every boot.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,6 +40,26 @@ pub(super) struct Own {
     pub(super) key: Key,
     /// Whether it outlives this boot; if not, why.
     pub(super) kept: Result<PathBuf, String>,
+}
+
+/// Where it is for the rest of this boot: a member asks for the cluster's next key as who it was let in.
+pub(super) const IN_MEMORY: &str = "/run/holdfast/identity";
+
+/// [`own`], or what that was the first time in this boot: it is kept in memory too.
+///
+/// # Errors
+/// As [`own`]; or it cannot be kept.
+pub(super) fn of_this_boot(sys: &Path, dev: &Path, memory: &Path) -> io::Result<Own> {
+    let drawn = fs::read(memory).map(Zeroizing::new).ok().and_then(|sector| parse(&sector).flatten());
+    if let Some(key) = drawn {
+        return Ok(Own { key, kept: Err("it was drawn in this boot".to_owned()) });
+    }
+    let own = own(sys, dev)?;
+    if own.kept.is_err() {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(memory)?;
+        file.write_all(&sector(&own.key))?;
+    }
+    Ok(own)
 }
 
 /// This machine's identity: what is kept on the disks that `sys` (as `/sys/block`) lists and `dev` has, or a fresh one.
@@ -126,11 +146,16 @@ fn checksum(key: &[u8; 32]) -> [u8; 32] {
 }
 
 fn write(disk: &Path, key: &Key) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(disk)?;
+    file.write_all_at(&sector(key), 0)?;
+    file.sync_all()
+}
+
+/// A key as [`parse`] reads it.
+fn sector(key: &Key) -> Zeroizing<Vec<u8>> {
     let mut sector = Zeroizing::new([&MARK[..], key.bytes(), &checksum(key.bytes())].concat());
     sector.resize(SECTOR, 0);
-    let file = OpenOptions::new().write(true).open(disk)?;
-    file.write_all_at(&sector, 0)?;
-    file.sync_all()
+    sector
 }
 
 /// Whether there is nothing at a disk's either end.
@@ -232,6 +257,21 @@ mod tests {
         let partition = machine.with_partition("sda", "sda1", &BLANK);
         assert!(machine.own().kept.is_err());
         assert_eq!(fs::read(partition).unwrap(), BLANK);
+    }
+
+    #[test]
+    fn in_one_boot_it_is_drawn_once_even_without_a_disk() {
+        let machine = Machine::new();
+        let memory = machine.0.path().join("identity");
+        let own = || of_this_boot(&machine.0.path().join("block"), &machine.dev(), &memory).unwrap();
+        let first = own();
+        assert!(first.kept.is_err());
+        assert_eq!(own().key.bytes(), first.key.bytes());
+        fs::remove_file(&memory).unwrap();
+        let disk = machine.with("sda", &BLANK);
+        let kept = own();
+        assert_eq!(kept.kept.as_ref(), Ok(&disk));
+        assert!(!memory.exists() && own().key.bytes() == kept.key.bytes());
     }
 
     #[test]

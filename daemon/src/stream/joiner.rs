@@ -13,6 +13,7 @@ use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::{Builder, HandshakeState};
 
 use super::{PATIENCE, Service, Stream, first, hear, hung_up, invalid, listen, prepare, read, say};
+use crate::keys::Ring;
 use crate::secrets::Key;
 
 const PATTERN: &str = "Noise_XK_25519_ChaChaPoly_BLAKE2s";
@@ -56,15 +57,15 @@ pub(crate) type Binding = [u8; 32];
 /// Who has connected.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    /// A member, and what it asks for.
-    Member(Stream, Service),
+    /// A member, what it asks for, and whether it holds the newest key.
+    Member(Stream, Service, bool),
     /// Whoever holds that identity.
     Joiner(Stream, Identity, Binding),
 }
 
-/// The gateway's key for machines that join. Every member could derive it: members trust each other.
-pub(crate) fn join_key(cluster_key: &Key) -> Key {
-    cluster_key.derive("holdfast join 1")
+/// The gateway's key for machines that join, from the root that it alone has.
+pub(crate) fn join_key(root: &Key) -> Key {
+    root.derive("holdfast join 1")
 }
 
 fn prologue(cluster: &str) -> Vec<u8> {
@@ -110,13 +111,15 @@ impl Stream {
     ///
     /// # Errors
     /// It does neither, or does not speak in time.
-    pub(crate) fn accept_any(mut tcp: TcpStream, key: &Key, cluster: &str) -> io::Result<Accepted> {
+    pub(crate) fn accept_any(mut tcp: TcpStream, keys: &Ring, cluster: &str) -> io::Result<Accepted> {
         prepare(&tcp)?;
         let message = listen(&mut tcp)?;
-        if let Ok(noise) = first(&message, key, cluster) {
-            return Self::member(tcp, noise).map(|(stream, service)| Accepted::Member(stream, service));
+        if let Ok((noise, number)) = first(&message, keys, cluster) {
+            let newest = number == keys.newest().0;
+            return Self::member(tcp, noise).map(|(stream, service)| Accepted::Member(stream, service, newest));
         }
-        let (own, prologue) = (join_key(key), prologue(cluster));
+        let root = keys.root().ok_or_else(|| invalid("nobody joins here"))?;
+        let (own, prologue) = (join_key(root), prologue(cluster));
         let mut noise = builder(&own, &prologue)?.build_responder().map_err(io::Error::other)?;
         read(&mut noise, &message)?;
         say(&mut tcp, &mut noise)?;

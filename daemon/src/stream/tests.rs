@@ -3,7 +3,8 @@ use std::os::unix::net::UnixStream;
 
 use super::*;
 use crate::carried::Counter;
-use crate::secrets::tests_key;
+use crate::keys::{Ring, tests_ring};
+use crate::secrets;
 use crate::streams;
 
 fn listen() -> (TcpListener, (Ipv4Addr, u16)) {
@@ -19,19 +20,54 @@ fn pull() -> Service {
 
 fn pair() -> (Stream, Stream) {
     let (listener, address) = listen();
-    let client = thread::spawn(move || Stream::connect(address, &tests_key(1), "lab", &pull()).unwrap());
-    let (mut server, service) = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab").unwrap();
+    let client = thread::spawn(move || Stream::connect(address, &tests_ring(1), "lab", &pull()).unwrap());
+    let (mut server, service) = Stream::accept(listener.accept().unwrap().0, &tests_ring(1), "lab").unwrap();
     assert_eq!(service, pull());
     server.answer(&Ok(())).unwrap();
     (client.join().unwrap(), server)
+}
+
+/// While the key changes a listener takes either, and whoever connects takes what the listener takes; then the old one opens nothing.
+#[test]
+fn during_a_change_both_keys_are_taken_and_afterwards_only_the_new_one() {
+    let old = Ring::new(tests_ring(1).newest().1.clone(), Some(1), 1);
+    let new = Ring::new(secrets::tests_key(1), None, 2);
+    let mut changing = new.clone();
+    changing.recall(tests_ring(1).newest().clone());
+    let rows = [
+        (&old, &changing, true),
+        (&changing, &old, true),
+        (&new, &changing, true),
+        (&changing, &new, true),
+        (&old, &new, false),
+    ];
+    for (at, (client, server, taken)) in rows.into_iter().enumerate() {
+        let (listener, address) = listen();
+        let (client, server) = (client.clone(), server.clone());
+        let client = thread::spawn(move || Stream::connect(address, &client, "lab", &pull()));
+        // One that is refused tries its other key.
+        let accepted = listener
+            .incoming()
+            .flatten()
+            .take(if at == 1 { 2 } else { 1 })
+            .map(|tcp| Stream::accept(tcp, &server, "lab"));
+        let mut accepted: Vec<_> = accepted.filter_map(Result::ok).collect();
+        assert_eq!(accepted.len(), usize::from(taken), "{at}");
+        accepted.iter_mut().for_each(|(stream, _)| stream.answer(&Ok(())).unwrap());
+        let connected = client.join().unwrap();
+        assert_eq!(
+            connected.map(drop).map_err(|error| error.to_string()),
+            if taken { Ok(()) } else { Err(REFUSED.to_owned()) }
+        );
+    }
 }
 
 #[test]
 fn members_are_served_and_nobody_else() {
     for (key, cluster) in [(2, "lab"), (1, "other")] {
         let (listener, address) = listen();
-        let client = thread::spawn(move || Stream::connect(address, &tests_key(key), cluster, &pull()));
-        let refused = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab");
+        let client = thread::spawn(move || Stream::connect(address, &tests_ring(key), cluster, &pull()));
+        let refused = Stream::accept(listener.accept().unwrap().0, &tests_ring(1), "lab");
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidData);
         assert!(client.join().unwrap().is_err());
     }
@@ -42,8 +78,8 @@ fn a_refusal_arrives_with_its_reason() {
     let (listener, address) = listen();
     let service = pull();
     let asked = service.clone();
-    let client = thread::spawn(move || Stream::connect(address, &tests_key(1), "lab", &asked));
-    let (mut server, heard) = Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab").unwrap();
+    let client = thread::spawn(move || Stream::connect(address, &tests_ring(1), "lab", &asked));
+    let (mut server, heard) = Stream::accept(listener.accept().unwrap().0, &tests_ring(1), "lab").unwrap();
     assert_eq!(heard, service);
     server.answer(&Err(Refusal::Other("no such migration".to_owned()))).unwrap();
     assert_eq!(client.join().unwrap().unwrap_err().to_string(), "no such migration");
@@ -56,7 +92,7 @@ fn garbage_and_silence_are_no_handshake() {
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(garbage).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        assert!(Stream::accept(listener.accept().unwrap().0, &tests_key(1), "lab").is_err());
+        assert!(Stream::accept(listener.accept().unwrap().0, &tests_ring(1), "lab").is_err());
     }
 }
 

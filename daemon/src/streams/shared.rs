@@ -18,7 +18,7 @@ use super::claims::Boot;
 use super::storage::Storage;
 use super::volumes::status;
 use crate::gfs2;
-use crate::stream::{PORT, Service, Stream};
+use crate::stream::Service;
 
 /// A node that was heard so many milliseconds ago, or later, is on.
 const HEARD_MS: u64 = 60_000;
@@ -66,12 +66,12 @@ impl Storage {
         if clients.is_empty() {
             return Err("no node has it mounted, and journals can be added only to a file system that is".to_owned());
         }
-        let Member { site, secrets, .. } = Member::read()?;
+        let member = Member::read()?;
         let mut refused = Vec::new();
         for client in clients {
-            let Some(node) = site.config.nodes.iter().find(|node| node.name == client) else { continue };
+            let Some(node) = member.site.config.nodes.iter().find(|node| node.name == client) else { continue };
             let service = Service::Journals(count);
-            match Stream::connect((node.address, PORT), &secrets.cluster_key, &site.config.name, &service) {
+            match member.connect(node.address, &service) {
                 Err(error) => refused.push(format!("{client}: {error}")),
                 // It has begun, and no other one is asked: that would add them once more.
                 Ok(mut stream) => {

@@ -13,9 +13,9 @@ use super::claims::Claimant;
 use super::left_over::{LeftOver, serving};
 use super::storage::{Claiming, Wanted};
 use super::*;
+use crate::keys::tests_ring;
 use crate::nbd::negotiate::Export;
 use crate::nbd::tests_server::{self, BYTE, SIZE, until};
-use crate::secrets::tests_key;
 use crate::supervise::menu_link::ToMenu;
 use crate::volumes::tests_bench;
 
@@ -71,7 +71,7 @@ impl Gateway {
     }
 
     fn ask(&self, service: &Service) -> io::Result<Stream> {
-        Stream::connect((Ipv4Addr::LOCALHOST, self.port), &tests_key(1), "lab", service)
+        Stream::connect((Ipv4Addr::LOCALHOST, self.port), &tests_ring(1), "lab", service)
     }
 
     fn claim(&self, who: &Claimant, from: Option<&str>) -> Result<(), Refusal> {
@@ -111,8 +111,8 @@ fn serve(storage: Storage) -> (Arc<Server>, u16) {
 
 fn serve_at_most(storage: Storage, places: usize) -> (Arc<Server>, u16) {
     places::raise_files().unwrap();
-    let (key, cluster) = (tests_key(1), "lab".to_owned());
-    let server = Arc::new(Server { key, cluster, places: Places::new(places), storage: Some(storage), desk: None });
+    let (keys, cluster) = (Keys::These(tests_ring(1)), "lab".to_owned());
+    let server = Arc::new(Server { keys, cluster, places: Places::new(places), storage: Some(storage), desk: None });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = Arc::clone(&server);
@@ -391,7 +391,7 @@ fn what_is_wrong_is_said_plainly() {
     assert_eq!(error("x0", Some(&who("node2", 1))), "disk x0 wants a claim", "one claims for oneself");
     let stranger = Stream::connect(
         (Ipv4Addr::LOCALHOST, gateway.port),
-        &tests_key(2),
+        &tests_ring(2),
         "lab",
         &Service::Disk(Wanted { disk: "x0".to_owned(), boot: boot("node1", 1), claimant: None }),
     );

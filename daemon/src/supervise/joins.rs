@@ -6,7 +6,7 @@ use console::{JoinAnswer, JoinRequest, Joining};
 use super::mailbox::{Post, Told};
 use super::menu_link::MenuId;
 use super::run::servant;
-use crate::stream::{PORT, Service, Stream};
+use crate::stream::Service;
 use crate::streams::Member;
 
 /// Asks the gateway; the answer comes by `post`.
@@ -22,10 +22,10 @@ pub(super) fn ask(menu: MenuId, request: JoinRequest, post: Post) {
 }
 
 fn at_gateway(request: &JoinRequest) -> Result<Joining, String> {
-    let Member { site, secrets, .. } = Member::read()?;
-    let (_, gateway) = site.config.gateway().ok_or("there is no gateway to ask")?;
+    let member = Member::read()?;
+    let (_, gateway) = member.site.config.gateway().ok_or("there is no gateway to ask")?;
     let service = Service::Join(request.clone());
-    let stream = Stream::connect((gateway.address, PORT), &secrets.cluster_key, &site.config.name, &service);
+    let stream = member.connect(gateway.address, &service);
     let said = stream.and_then(|mut stream| stream.hear());
     said.map_err(|error| error.to_string())
 }

@@ -80,6 +80,11 @@ impl Lines {
         Self { lines: config.lines.iter().filter_map(line).collect(), seal, forged: 0 }
     }
 
+    /// Other keys than before.
+    pub(super) fn reseal(&mut self, seal: Seal) {
+        self.seal = seal;
+    }
+
     /// Opens what is closed and due, and writes what can be written. What comes back is for the event log.
     pub(super) fn serve(&mut self, now: Instant) -> Vec<String> {
         self.lines.iter_mut().filter_map(|line| line.serve(now)).collect()
@@ -116,7 +121,7 @@ impl Lines {
         for line in &mut self.lines {
             for sealed in line.take() {
                 match self.seal.open(&sealed) {
-                    Some(plain) => taken.push((line.link, plain)),
+                    Some((_, plain)) => taken.push((line.link, plain)),
                     None => self.forged = self.forged.saturating_add(1),
                 }
             }

@@ -20,6 +20,7 @@ pub(crate) mod events;
 mod files;
 mod import;
 mod joins;
+mod keys;
 mod lines;
 mod lockspace;
 mod mailbox;

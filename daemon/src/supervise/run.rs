@@ -8,6 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use cluster::config::Config;
 use cluster::event::{Action, Actions, Answer, Event, Outcome, Request, RequestId, Work};
 use cluster::node::{Boot, Node};
 use cluster::status::Status;
@@ -19,6 +20,7 @@ use nix::unistd::Pid;
 
 use super::clock::{self, now};
 use super::events::{self, EventLog, NOTED, OWN};
+use super::keys::Keys;
 use super::lines::Lines;
 use super::mailbox::{Mailbox, Told};
 use super::menu_link::{FromMenu, MenuId, Menus, ToMenu};
@@ -34,8 +36,8 @@ use super::syslog::Remote;
 use super::udp::Udp;
 use super::{bundle, files, joins, roster, ups, volumes, watch, xen};
 use crate::carried;
+use crate::keys::Ring;
 use crate::roster::Current;
-use crate::seal::Seal;
 use crate::streams::PULL_SOCKET;
 use crate::watchdog::Watchdog;
 
@@ -54,6 +56,8 @@ pub(super) struct Supervisor {
     node: Node,
     role: Role,
     current: Arc<Current>,
+    keys: Keys,
+    shared: Option<Arc<Shared>>,
     udp: Udp,
     lines: Lines,
     mailbox: Mailbox,
@@ -93,10 +97,10 @@ impl Supervisor {
     /// What this machine lacks, in words for the operator.
     pub(super) fn new(mut site: Site) -> Result<Self, String> {
         let me = site.me().clone();
-        let seal = || Seal::new(&site.secrets.cluster_key);
         let config = site.config();
-        let (udp, problems) = Udp::bind(&config, site.slot, seal())?;
-        let lines = Lines::new(&config, site.slot, seal());
+        let keys = Keys::new(Ring::read(config.key)?);
+        let (udp, problems) = Udp::bind(&config, site.slot, keys.seal())?;
+        let lines = Lines::new(&config, site.slot, keys.seal());
         let mailbox = Mailbox::new().map_err(|error| format!("mailbox: {error}"))?;
         let menus = Menus::open().map_err(|error| format!("the menus' socket: {error}"))?;
         let pulls = Pulls::listen(Path::new(PULL_SOCKET)).map_err(|error| format!("{PULL_SOCKET}: {error}"))?;
@@ -114,7 +118,7 @@ impl Supervisor {
         if me.role == Role::Gateway {
             roster::catch_up(&site.current, mailbox.post())?;
         }
-        let shared = Shared::start(&site, mailbox.post(), Arc::clone(&disks))?;
+        let shared = Shared::start(&site, keys.sealing().clone(), mailbox.post(), Arc::clone(&disks))?;
         let ups_lines = ups::read_all(&site, &mailbox.post())?;
         let mut actions = Actions::new();
         let boot = Boot {
@@ -125,6 +129,7 @@ impl Supervisor {
             seed: super::seed()?,
             watchdog: watchdog.as_ref().is_some_and(Watchdog::is_xens),
             lease: site::lease(),
+            keys: keys.numbers(),
             version: cluster::node::VERSION,
         };
         let node = Node::new(boot, now(), &mut actions);
@@ -132,6 +137,7 @@ impl Supervisor {
             node,
             role: me.role,
             current: Arc::clone(&site.current),
+            keys,
             udp,
             lines,
             menus,
@@ -140,6 +146,7 @@ impl Supervisor {
             monitor,
             courses: Courses::default(),
             log,
+            shared: shared.clone(),
             ops: Ops::new(site, mailbox.post(), disks, ups_lines, shared),
             mailbox,
             watchdog,
@@ -188,6 +195,12 @@ impl Supervisor {
         for (link, datagram) in self.udp.take().into_iter().chain(self.lines.take()) {
             self.handle(Event::Heard { link, datagram });
         }
+        if self.role == Role::Gateway && self.udp.heard_by() > self.keys.numbers().1 {
+            // Its own cluster.toml is of long ago.
+            let key = self.udp.heard_by();
+            self.advance(key);
+            self.handle(Event::Keyed { key });
+        }
         let forged = self.udp.forged().saturating_add(self.lines.forged());
         if forged > self.forged_said && self.next_forged <= now() {
             self.forged_said = forged;
@@ -203,6 +216,13 @@ impl Supervisor {
                 Told::Event(event) => {
                     if let Event::Done { outcome: Outcome::Read(readings), .. } = &event {
                         self.menus.read(now(), readings);
+                    }
+                    if matches!(event, Event::Keyed { .. }) {
+                        if let Err(error) = self.keys.read() {
+                            self.say(error);
+                            continue;
+                        }
+                        self.reseal();
                     }
                     if matches!(event, Event::Done { .. }) {
                         self.settled = now();
@@ -300,6 +320,17 @@ impl Supervisor {
                 Action::Pet { lease } => self.pet(lease),
                 Action::Answer { id, answer } => self.answer(id, &answer),
                 Action::Configured { edition, text } => self.configured(edition, text),
+                Action::AskForKey => self.keys.ask(self.mailbox.post()),
+                Action::Keys { seal, least } => {
+                    if let Err(error) = self.keys.turn(seal, least) {
+                        self.say(format!("the cluster's old key is not forgotten: {error}"));
+                    }
+                    self.reseal();
+                    // All seal by it: their tunnels change now as well.
+                    if let Some(shared) = self.shared.as_ref().filter(|_| seal == least) {
+                        shared.rekey(self.keys.sealing());
+                    }
+                }
                 // Init is asked, and ends us with the rest. Where it cannot be asked there is nobody left to ask.
                 Action::PowerOff => drop(kill(Pid::from_raw(1), Signal::SIGUSR2)),
                 Action::Restart => drop(kill(Pid::from_raw(1), Signal::SIGTERM)),
@@ -334,7 +365,26 @@ impl Supervisor {
         id
     }
 
+    /// As the gateway: holds the key of that number too.
+    fn advance(&mut self, key: u32) {
+        match self.keys.advance(key) {
+            Ok(true) => self.reseal(),
+            Ok(false) => {}
+            Err(error) => self.say(format!("key {key} of the cluster cannot be held: {error}")),
+        }
+    }
+
+    /// Seals and opens by other keys from now on.
+    fn reseal(&mut self) {
+        self.udp.reseal(self.keys.seal());
+        self.lines.reseal(self.keys.seal());
+    }
+
     fn configured(&mut self, edition: Edition, text: String) {
+        if let Ok(config) = Config::parse(&text) {
+            // Before any process can find the edition, it finds the key that was before.
+            self.advance(config.key);
+        }
         let kept = roster::keep(edition, text, self.role, &self.current, self.mailbox.post());
         self.udp.configured(&self.current.get());
         if let Err(error) = kept {

@@ -43,7 +43,8 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     current: Arc<Current>,
     own: Slot,
-    cluster_key: Key,
+    /// The cluster's key, of which the tunnels' are derived.
+    key: Mutex<Key>,
     kernel: Lockspace,
     post: Post,
     disks: Arc<Disks>,
@@ -103,14 +104,14 @@ impl Shared {
     ///
     /// # Errors
     /// No thread can be started.
-    pub(super) fn start(site: &Site, post: Post, disks: Arc<Disks>) -> Result<Option<Arc<Self>>, String> {
+    pub(super) fn start(site: &Site, key: Key, post: Post, disks: Arc<Disks>) -> Result<Option<Arc<Self>>, String> {
         if site.config().shared != FileSystem::Gfs2 || site.me().role != Role::Node {
             return Ok(None);
         }
         let shared = Arc::new(Self {
             current: Arc::clone(&site.current),
             own: site.slot,
-            cluster_key: site.secrets.cluster_key.clone(),
+            key: Mutex::new(key),
             kernel: Lockspace::new(),
             post,
             disks,
@@ -185,9 +186,7 @@ impl Shared {
             self.write(&Record { epoch, running: true, left: false, ..record })?;
             let config = self.current.get();
             if desk.tunnels != Some(config.edition) {
-                wireguard::set_up(&config, self.own, &self.cluster_key)
-                    .map_err(|error| format!("{}: {error}", wireguard::INTERFACE))?;
-                desk.tunnels = Some(config.edition);
+                self.dig(&mut desk)?;
             }
             self.prepare(members)?;
         }
@@ -213,6 +212,27 @@ impl Shared {
             "the lockspace has recovered, but the mount is not done: it reads the journals, or waits for the disk";
         let done = |desk: &Desk| !mount || !matches!(desk.mounting, Mounting::Waits) && is_mounted();
         self.step(ticket, deadline, late, done)
+    }
+
+    /// Makes the tunnels, to the nodes that there are now and by the key of now.
+    fn dig(&self, desk: &mut Desk) -> Result<(), String> {
+        let (config, key) = (self.current.get(), self.key.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        wireguard::set_up(&config, self.own, &key).map_err(|error| format!("{}: {error}", wireguard::INTERFACE))?;
+        desk.tunnels = Some(config.edition);
+        Ok(())
+    }
+
+    /// The members speak by another key: tunnels that are there change theirs. What is on its way through them is sent again.
+    pub(super) fn rekey(self: &Arc<Self>, key: &Key) {
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key.clone();
+        let shared = Arc::clone(self);
+        // An order may be under way, which the loop does not wait for.
+        let digs = servant("tunnels", move || {
+            let mut desk = shared.desk();
+            let dug = if desk.tunnels.is_some() { shared.dig(&mut desk) } else { Ok(()) };
+            dug.unwrap_or_else(|error| shared.post.tell(Told::Said(error)));
+        });
+        digs.unwrap_or_else(|error| self.post.tell(Told::Said(error)));
     }
 
     /// Everything that must be so before the lockspace starts.
@@ -425,7 +445,7 @@ mod tests {
         let config = Config::parse(include_str!("../../cluster/src/config/good.toml")).unwrap();
         let shared = Shared {
             own: Slot(1),
-            cluster_key: Key::of([7; 32]),
+            key: Mutex::new(Key::of([7; 32])),
             kernel: Lockspace::at(directory),
             post: Mailbox::new().unwrap().post(),
             disks: Arc::new(Disks::new(&config)),

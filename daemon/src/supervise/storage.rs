@@ -25,7 +25,7 @@ use super::clock::now;
 use crate::init::HOLDFAST;
 use crate::nbd::condition::{Bulletin, Condition};
 use crate::nbd::{self, Title};
-use crate::stream::{PORT, Service, Stream};
+use crate::stream::Service;
 use crate::streams::Member;
 use crate::streams::claims::Refusal;
 use crate::streams::storage::Claiming;
@@ -173,9 +173,7 @@ impl Disks {
         let claimant = title.claimant(member.boot());
         let service = Service::Claim(Claiming { disks, claimant, from: from.map(str::to_owned) });
         loop {
-            let Member { site, secrets, .. } = &member;
-            let key = &secrets.cluster_key;
-            let Err(error) = Stream::connect((gateway, PORT), key, &site.config.name, &service) else {
+            let Err(error) = member.connect(gateway, &service) else {
                 return Ok(());
             };
             let refusal = error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>());

@@ -30,6 +30,8 @@ pub(super) struct Udp {
     seal: Seal,
     buffer: Vec<u8>,
     forged: u64,
+    /// The newest key by which anything was sealed that came.
+    heard_by: u32,
 }
 
 /// One network.
@@ -62,7 +64,7 @@ impl Udp {
         if ways.is_empty() {
             return Err(problems.join("; "));
         }
-        Ok((Self { ways, seal, buffer: vec![0; LARGEST], forged: 0 }, problems))
+        Ok((Self { ways, seal, buffer: vec![0; LARGEST], forged: 0, heard_by: 0 }, problems))
     }
 
     /// Other nodes than before: their addresses.
@@ -70,6 +72,16 @@ impl Udp {
         for way in &mut self.ways {
             way.nodes = nodes(config, way.link);
         }
+    }
+
+    /// Other keys than before.
+    pub(super) fn reseal(&mut self, seal: Seal) {
+        self.seal = seal;
+    }
+
+    /// The newest key by which anything was sealed that came.
+    pub(super) fn heard_by(&self) -> u32 {
+        self.heard_by
     }
 
     /// What is worth waking up for.
@@ -104,7 +116,10 @@ impl Udp {
             for socket in [&way.own, &way.all] {
                 for sealed in received(socket, way.address, &mut self.buffer) {
                     match self.seal.open(&sealed) {
-                        Some(plain) => taken.push((way.link, plain)),
+                        Some((key, plain)) => {
+                            self.heard_by = self.heard_by.max(key);
+                            taken.push((way.link, plain));
+                        }
                         None => self.forged = self.forged.saturating_add(1),
                     }
                 }
@@ -175,8 +190,8 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
+    use crate::keys::tests_ring;
     use crate::rtnetlink::{Change, Rtnetlink};
-    use crate::secrets::tests_key;
 
     const TWO_NETWORKS: &str = r#"
 [cluster]
@@ -226,7 +241,7 @@ nics = [
                 kernel.change(bridge, Change::Up(true)).unwrap();
             }
             let config = Config::parse(TWO_NETWORKS).unwrap();
-            let (mut udp, problems) = Udp::bind(&config, Slot(0), Seal::new(&tests_key(1))).unwrap();
+            let (mut udp, problems) = Udp::bind(&config, Slot(0), Seal::new(&tests_ring(1), 1)).unwrap();
             assert_eq!(problems, ["network three, UDP 694: Cannot assign requested address (os error 99)"]);
             udp.send(To::All, b"alive");
             assert_eq!(udp.take(), [], "what is our own goes no further");

@@ -4,7 +4,7 @@
 use super::mailbox::{Post, Told};
 use super::menu_link::MenuId;
 use super::run::servant;
-use crate::stream::{Opaque, PORT, Service, Stream};
+use crate::stream::{Opaque, Service};
 use crate::streams::Member;
 
 /// Asks the gateway; the answer comes by `post`, when it is done.
@@ -20,10 +20,10 @@ pub(super) fn ask(menu: MenuId, request: Opaque, post: Post) {
 }
 
 fn at_gateway(request: &Opaque) -> Result<Opaque, String> {
-    let Member { site, secrets, .. } = Member::read()?;
-    let (_, gateway) = site.config.gateway().ok_or("there is no gateway to ask")?;
+    let member = Member::read()?;
+    let (_, gateway) = member.site.config.gateway().ok_or("there is no gateway to ask")?;
     let service = Service::Volume(request.clone());
-    let stream = Stream::connect((gateway.address, PORT), &secrets.cluster_key, &site.config.name, &service);
+    let stream = member.connect(gateway.address, &service);
     let said = stream.and_then(|mut stream| stream.hear::<Result<Opaque, String>>());
     said.map_err(|error| error.to_string())?
 }

@@ -24,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
         seed: 7,
         watchdog: true,
         lease: None,
+        keys: (1, 1),
         version: VERSION,
     };
     let mut actions = Actions::new();

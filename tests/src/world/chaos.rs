@@ -56,6 +56,9 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
     let spares = if spare > 0 { format!(" {spare} spare") } else { String::new() };
     let (removals, weighted) = (u64::from(nodes >= 3), !votes.is_empty());
     let medium = Chance::new(seed ^ 0x00f1_11ed_0d15_c000);
+    // Likewise.
+    let mut keys = Chance::new(seed ^ 0x5ea1_ed0f_f1ce);
+    let rekeys = keys.happens(20);
     let mut changes = Changes { roster, medium, nodes, spare, removals, weighted };
     let mut faults = Faults { dice, power, shared, upses, nodes, vms: vms.max(1), links };
     let world = format!("world {nodes} nodes {vms} vms {links} links{spares} seed {seed}");
@@ -79,6 +82,9 @@ pub fn script(seed: u64, nodes: Option<u64>) -> String {
         }
         lines.push(format!("run {}ms", 1 + faults.dice.below(15_000)));
         changes.draw(&mut lines);
+        if rekeys && keys.happens(30) {
+            lines.push("change the key".to_owned());
+        }
     }
     let come_right = ["heal".to_owned(), format!("settle {PATIENCE}")];
     lines.extend(come_right.clone());

@@ -48,6 +48,8 @@ pub(super) struct History {
     /// Which edition of `cluster.toml` went with each step of a generation's agreement, and who was last seen at which.
     rosters: BTreeMap<(ClusterGeneration, u64), Edition>,
     at_step: BTreeMap<usize, (ClusterGeneration, u64)>,
+    /// The oldest key that any member opens since the last change was over, and since when.
+    pub(super) key_over: (u32, Instant),
     /// Who restarts because it was its turn, and has not been quorate since.
     restarting: BTreeSet<usize>,
 }

@@ -10,6 +10,7 @@ use cluster::node::{Boot, Node, VERSION};
 use cluster::words::{ClusterGeneration, Failing, Incarnation, Instant, LinkId};
 
 use super::clock::Clock;
+use super::keys::Ring;
 use super::lockspace::Kernel;
 use super::{Happening, World};
 
@@ -63,6 +64,8 @@ pub(super) struct Machine {
     pub(super) start: u8,
     pub(super) node: Option<Node>,
     pub(super) domains: BTreeMap<String, Domain>,
+    /// The cluster's keys that its shell holds.
+    pub(super) ring: Ring,
     /// The shared file system in its kernel.
     pub(super) kernel: Kernel,
     pub(super) petted: Instant,
@@ -101,6 +104,7 @@ impl Machine {
             start: 0,
             node: None,
             domains: BTreeMap::new(),
+            ring: Ring::default(),
             kernel: Kernel::default(),
             petted: Instant::ZERO,
             lease: None,
@@ -303,6 +307,10 @@ impl World {
             // It says so on its screen, until somebody has added it.
             return self.plan(BOOT, Happening::Start { at, boot });
         };
+        let fresh = !self.machine(at).up;
+        let Some(keys) = self.keys_at_start(at, config.key, fresh) else {
+            return self.plan(BOOT, Happening::Start { at, boot });
+        };
         let reads = self.reads();
         let machine = self.machine(at);
         if !core::mem::replace(&mut machine.up, true) && machine.watchdog {
@@ -312,7 +320,7 @@ impl World {
         machine.config = Arc::clone(&config);
         let mut actions = Vec::new();
         let Machine { incarnation, start, lease, watchdog, version, .. } = *machine;
-        let told = Boot { config, slot, incarnation, start, seed, watchdog, lease, version };
+        let told = Boot { config, slot, incarnation, start, seed, watchdog, lease, keys, version };
         machine.node = Some(Node::new(told, machine.clock.shows(now), &mut actions));
         machine.petted = now;
         let life = machine.life;

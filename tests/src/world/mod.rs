@@ -21,6 +21,7 @@ pub mod chaos;
 mod clock;
 mod decisions;
 mod invariants;
+mod keys;
 mod lockspace;
 mod machine;
 mod network;
@@ -63,7 +64,7 @@ enum Happening {
     /// A supervisor starts, if the machine is still in that boot.
     Start { at: usize, boot: u64 },
     /// A datagram arrives.
-    Arrive { at: usize, link: LinkId, datagram: Vec<u8> },
+    Arrive { at: usize, link: LinkId, key: u32, datagram: Vec<u8> },
     /// A supervisor is told something, if it still lives.
     Tell { at: usize, life: u64, event: Event },
     /// A supervisor's deadline.
@@ -102,6 +103,8 @@ enum Happening {
     Barred { at: usize, boot: u64 },
     /// A shell reads every UPS.
     ReadUpses { at: usize, life: u64 },
+    /// The gateway answers a shell that has asked for the cluster's key.
+    KeyGiven { at: usize, life: u64 },
 }
 
 /// A world.
@@ -285,7 +288,8 @@ impl World {
             | Happening::Look { at, .. }
             | Happening::TellShared { at, .. }
             | Happening::Barred { at, .. }
-            | Happening::ReadUpses { at, .. } => self.machine(*at).stalled_until.since(self.now),
+            | Happening::ReadUpses { at, .. }
+            | Happening::KeyGiven { at, .. } => self.machine(*at).stalled_until.since(self.now),
             Happening::Start { .. }
             | Happening::Watchdog { .. }
             | Happening::Deschedule { .. }
@@ -306,7 +310,9 @@ impl World {
         }
         match happening {
             Happening::Start { at, boot } => self.start(at, boot),
-            Happening::Arrive { at, link, datagram } => self.tell(at, Event::Heard { link, datagram }),
+            Happening::Arrive { at, link, key, datagram } if self.opens(at, key) => {
+                self.tell(at, Event::Heard { link, datagram });
+            }
             Happening::Tell { at, life, event } if self.lives(at, life) => self.tell(at, event),
             Happening::Wake { at, life } if self.lives(at, life) => self.wake(at, life),
             Happening::Look { at, life } if self.lives(at, life) => self.look(at, life),
@@ -326,7 +332,10 @@ impl World {
             Happening::ReadUpses { at, life } if self.lives(at, life) => self.read_upses(at, life),
             Happening::TellShared { at, life } if self.lives(at, life) => self.tell_shared(at, Duration::ZERO),
             Happening::Barred { at, boot } => self.notice_barred(at, boot),
-            Happening::Tell { .. }
+            Happening::KeyGiven { at, life } if self.lives(at, life) => self.key_given(at),
+            Happening::Arrive { .. }
+            | Happening::KeyGiven { .. }
+            | Happening::Tell { .. }
             | Happening::Wake { .. }
             | Happening::Look { .. }
             | Happening::TellShared { .. }
@@ -368,6 +377,7 @@ impl World {
             }
             let is_dc = status.dc.as_ref() == Some(&machine.name);
             self.one_roster_everywhere(at, agreed, is_dc)?;
+            self.one_key_everywhere(at, agreed.key)?;
             let here =
                 status.nodes.get(usize::from(self.slot(at).0)).map(|node| node.state.clone()).unwrap_or_default();
             if here != "member" {

@@ -39,7 +39,7 @@ pub(super) struct Network {
     /// Ways that carry nothing, from and to. A machine's cable is both ways to everybody.
     cuts: BTreeSet<(usize, usize)>,
     /// Datagrams of the past, with the machine they were for: somebody could send them again.
-    past: Vec<(usize, LinkId, Vec<u8>)>,
+    past: Vec<(usize, LinkId, u32, Vec<u8>)>,
     sent: usize,
 }
 
@@ -118,9 +118,9 @@ impl World {
         for _ in 0..count {
             let bound = u64::try_from(self.network.past.len()).unwrap_or(0);
             let chosen = usize::try_from(self.chance.below(bound.max(1))).unwrap_or(0);
-            let Some((at, link, datagram)) = self.network.past.get(chosen).cloned() else { return };
+            let Some((at, link, key, datagram)) = self.network.past.get(chosen).cloned() else { return };
             let delay = Duration::from_millis(1 + self.network_delay());
-            self.plan(delay, Happening::Arrive { at, link, datagram });
+            self.plan(delay, Happening::Arrive { at, link, key, datagram });
         }
     }
 
@@ -142,6 +142,7 @@ impl World {
     }
 
     fn carry(&mut self, from: usize, at: usize, link: LinkId, datagram: &[u8]) {
+        let key = self.machine(from).ring.seal;
         let is_line = link.0 >= self.links;
         let is_too_long = is_line && datagram.len() > LINE_BYTES;
         if !self.carries(from, at, link) || is_too_long || self.chance.happens(self.weather.loss) {
@@ -158,19 +159,19 @@ impl World {
         let copies = if self.chance.happens(self.weather.doubling) { 2 } else { 1 };
         for _ in 0..copies {
             let delay = Duration::from_millis(1 + slow + self.network_delay());
-            self.plan(delay, Happening::Arrive { at, link, datagram: datagram.clone() });
+            self.plan(delay, Happening::Arrive { at, link, key, datagram: datagram.clone() });
         }
-        self.remember(at, link, &datagram);
+        self.remember(at, link, key, &datagram);
     }
 
     /// Keeps one datagram of a hundred.
-    fn remember(&mut self, at: usize, link: LinkId, datagram: &[u8]) {
+    fn remember(&mut self, at: usize, link: LinkId, key: u32, datagram: &[u8]) {
         self.network.sent += 1;
         if self.network.sent.is_multiple_of(101) {
             if self.network.past.len() >= REMEMBERED {
                 self.network.past.remove(0);
             }
-            self.network.past.push((at, link, datagram.to_vec()));
+            self.network.past.push((at, link, key, datagram.to_vec()));
         }
     }
 }

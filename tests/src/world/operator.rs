@@ -46,6 +46,7 @@ pub(super) fn requests(world: &World, words: &[&str]) -> Result<Option<Vec<Reque
         ["add", name, "votes", votes] => {
             Ok(Some(vec![world.addition(script::machine(world, name)?, Some(votes.parse()?))]))
         }
+        ["change", "the", "key"] => Ok(Some(vec![world.key_change()])),
         ["restart", "the", "nodes", "one", "by", "one"] => Ok(Some(vec![Request::Rolling { on: true }])),
         ["stop", "restarting", "the", "nodes"] => Ok(Some(vec![Request::Rolling { on: false }])),
         ["remove", name] => Ok(Some(vec![world.removal(script::machine(world, name)?)])),

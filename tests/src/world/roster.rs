@@ -47,7 +47,11 @@ impl World {
     /// A machine's shell is told of another edition, and keeps it unless the medium has a newer one.
     pub(super) fn configured(&mut self, at: usize, text: &str) {
         let Ok(config) = Config::parse(text) else { return };
+        let key = config.key;
         self.machine(at).config = Arc::new(config);
+        if at == 0 {
+            self.hold(at, key);
+        }
         self.keep(at);
     }
 

@@ -23,7 +23,7 @@
 //! kill VM x0               start VM x0         stop VM x0          migrate VM x0 to NODE      the operator's, from here on
 //! put NODE into standby    take NODE out of standby                (or maintenance)           take NODE for off
 //! file x0 priority = 90                        in the words of its .ha.toml; two of them: a = 1; b = 2
-//! test the fencing of NODE
+//! test the fencing of NODE                     change the key
 //! restart the nodes one by one                 stop restarting the nodes
 //! disarm NODE              arm NODE            disarm the cluster  arm the cluster
 //! run 30s                  heal                settle 240s         until all is well, at most

@@ -74,6 +74,8 @@ impl World {
                 }
                 Action::Answer { id, answer } => drop(self.answers.insert(id, answer)),
                 Action::Configured { text, .. } => self.configured(at, &text),
+                Action::AskForKey => self.ask_for_key(at),
+                Action::Keys { seal, least } => self.keys(at, seal, least),
                 Action::PowerOff => {
                     self.note_power_off(at);
                     self.lose(at);

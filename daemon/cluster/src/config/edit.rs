@@ -21,6 +21,7 @@ struct Places {
 struct Cluster {
     name: Spanned<String>,
     edition: Option<Spanned<u32>>,
+    key: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +77,7 @@ impl Config {
     /// # Errors
     /// What is wrong with it; its line is that of the table.
     pub fn with_node(&self, table: &str) -> Result<Self, ConfigError> {
-        let mut text = self.next(None)?;
+        let mut text = self.next(None, self.key)?;
         text += if text.ends_with('\n') { "\n" } else { "\n\n" };
         let above = text.lines().count();
         text += &with_head(table);
@@ -99,7 +100,7 @@ impl Config {
     }
 
     /// The next edition, without the node in `slot`. Its table stays, with a word that says so: so the slots of the others
-    /// stay as well.
+    /// stay as well. The cluster's key is the next one: what that node holds opens nothing any more.
     ///
     /// # Errors
     /// Why the others cannot do without it.
@@ -107,26 +108,43 @@ impl Config {
         if !self.has(slot) {
             return Err(refuse("there is no such [[node]]"));
         }
-        Self::parse(&self.next(Some(slot))?)
+        Self::parse(&self.next(Some(slot), self.key.saturating_add(1))?)
     }
 
-    /// The text of the next edition, in which that node is removed.
-    fn next(&self, removed: Option<Slot>) -> Result<String, ConfigError> {
+    /// The next edition, in which nothing but the cluster's key is another.
+    ///
+    /// # Errors
+    /// The file is too long for it.
+    pub fn with_next_key(&self) -> Result<Self, ConfigError> {
+        Self::parse(&self.next(None, self.key.saturating_add(1))?)
+    }
+
+    /// The text of the next edition, in which that node is removed and this is the key.
+    fn next(&self, removed: Option<Slot>, key: u32) -> Result<String, ConfigError> {
         let places: Places = toml::from_str(&self.text).map_err(|error| refuse(error.message()))?;
         let number = self.edition.number.saturating_add(1);
         let line_end =
             |at: usize| self.text.get(at..).and_then(|rest| rest.find('\n')).map_or(self.text.len(), |end| at + end);
-        let after = |name: &Spanned<String>, line: String| {
-            let end = line_end(name.span().end);
+        let after = |above: usize, line: String| {
+            let end = line_end(above);
             (end..end, format!("\n{line}"))
         };
         let edition = match &places.cluster.edition {
             Some(written) => (written.span(), number.to_string()),
-            None => after(&places.cluster.name, format!("edition = {number}")),
+            None => after(places.cluster.name.span().end, format!("edition = {number}")),
         };
         let node = removed.and_then(|slot| places.node.get(usize::from(slot.0)));
-        let mut changes = vec![edition];
-        changes.extend(node.map(|node| after(&node.name, "removed = true".to_owned())));
+        let mut changes = Vec::new();
+        if key != self.key {
+            let above =
+                || places.cluster.edition.as_ref().map_or(places.cluster.name.span().end, |edition| edition.span().end);
+            changes.push(match &places.cluster.key {
+                Some(written) => (written.span(), key.to_string()),
+                None => after(above(), format!("key = {key}")),
+            });
+        }
+        changes.push(edition);
+        changes.extend(node.map(|node| after(node.name.span().end, "removed = true".to_owned())));
         // The last one first, so that what stands before stays where it is.
         changes.sort_by_key(|(range, _)| core::cmp::Reverse(range.start));
         let mut text = self.text.clone();
@@ -265,6 +283,11 @@ mod tests {
         assert_eq!(next.edition.number, 42);
         assert!(next.text.contains("name = \"rack\" # ours\nedition = 42 # so far\n"), "{}", next.text);
         assert!(next.text.contains("name = \"node2\"\nremoved = true\noutlets"), "{}", next.text);
+        assert!(next.text.contains("# so far\nkey = 2\n"), "{}", next.text);
+        let third = next.with_next_key().unwrap();
+        assert_eq!((third.edition.number, third.key, third.nodes), (43, 3, next.nodes));
+        assert!(good().with_next_key().unwrap().text.contains("name = \"rack\"\nedition = 2\nkey = 2\n"));
+        assert!(Config::parse(&third.text.replacen("key = 3", "key = 0", 1)).unwrap_err().text.contains("from 1"));
         let zero = text.replacen("41", "0", 1);
         assert!(Config::parse(&zero).unwrap_err().text.contains("from 1"));
     }

@@ -51,6 +51,7 @@ struct File {
 struct ClusterTable {
     name: Spanned<String>,
     edition: Option<Spanned<u32>>,
+    key: Option<Spanned<u32>>,
     keepalive: Option<Spanned<String>>,
     warntime: Option<Spanned<String>>,
     deadtime: Option<Spanned<String>>,
@@ -174,9 +175,14 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     if let Some(written) = file.cluster.edition.filter(|_| edition == 0) {
         return Err(source.refuse(written.span(), "edition counts the changes of this file, from 1"));
     }
+    let key = file.cluster.key.as_ref().map_or(1, |key| *key.get_ref());
+    if let Some(written) = file.cluster.key.filter(|_| key == 0) {
+        return Err(source.refuse(written.span(), "key counts the changes of the cluster's key, from 1"));
+    }
     let mut config = Config {
         text: text.to_owned(),
         edition: Edition::of(edition, text),
+        key,
         name: name.into_inner(),
         patience: source.patience(&file.storage, &timing)?,
         timing,

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::state::State;
 use crate::trace::Trace;
 use crate::wire::{self, Body, Frame};
-use crate::words::{Edition, Identity, Instant, Slot};
+use crate::words::{Edition, Identity, Instant, Role, Slot};
 
 /// One committed step, applied to the state, and to the configuration that follows from it. What is not understood changes
 /// nothing, on every node alike.
@@ -58,6 +58,26 @@ impl Node {
         slots.sort();
         slots.dedup();
         slots
+    }
+
+    /// An edition is kept. The gateway, which derives the cluster's keys, holds a new one then: not before its next boot would.
+    pub(super) fn keeps(&mut self, edition: Edition, actions: &mut Actions) {
+        self.kept = edition;
+        if self.config.node(self.me.slot).role == Role::Gateway {
+            self.keys.given(self.config.key, actions);
+        }
+    }
+
+    /// Looks at the cluster's keys, once a heartbeat.
+    pub(super) fn review_keys(&mut self, now: Instant, actions: &mut Actions) {
+        let belonging = self.belonging.as_ref().ok();
+        let quorate = belonging.is_some_and(|belonging| belonging.is_quorate());
+        let state = belonging.and_then(|belonging| belonging.state.as_ref());
+        let present = |state: &State| {
+            state.members.iter().filter(|(_, member)| member.is_present()).map(|(slot, _)| *slot).collect::<Vec<_>>()
+        };
+        let members = state.map(present);
+        self.keys.review((now, self.me.slot), &self.config, (quorate, members.as_deref()), &self.hearing, actions);
     }
 
     /// Goes by this configuration from now on.

@@ -69,6 +69,8 @@ impl Node {
         Status {
             cluster: self.config.name.clone(),
             edition: self.config.edition.number,
+            key: self.config.key,
+            oldest_key: self.keys.least,
             node: name(self.me.slot),
             incarnation: self.me.incarnation.to_string(),
             generation: belonging.map(|belonging| belonging.generation.to_string()),

@@ -36,6 +36,8 @@ impl Roster {
 enum Change {
     Added(Slot),
     Removed(Slot),
+    /// Nothing but the key.
+    Key,
 }
 
 impl State {
@@ -60,7 +62,7 @@ impl State {
         Some(Self { roster, recalled, rolling, ..state })
     }
 
-    /// What `next` changes, if it is one node.
+    /// What `next` changes, if it is one thing.
     fn change(&self, next: &Config) -> Option<Change> {
         let mut added = next.slots().map(|(slot, _)| slot).filter(|slot| !self.members.contains_key(slot));
         let mut removed = self.members.keys().copied().filter(|slot| !next.has(*slot));
@@ -69,6 +71,7 @@ impl State {
                 Some(Change::Added(slot))
             }
             (None, Some(slot)) if removed.next().is_none() && next.has_removed(slot) => Some(Change::Removed(slot)),
+            (None, None) => Some(Change::Key),
             _ => None,
         }
     }
@@ -81,7 +84,8 @@ impl State {
         }
         let without = match self.change(next) {
             None => return Some("one node is added or removed at a time".to_owned()),
-            Some(Change::Added(_)) => None,
+            Some(Change::Key) if next.key <= config.key => return Some("nothing changes".to_owned()),
+            Some(Change::Added(_) | Change::Key) => None,
             Some(Change::Removed(slot)) => Some(slot),
         };
         if let Some(reason) = without.and_then(|slot| self.no_removal(config, next, slot)) {
@@ -96,6 +100,9 @@ impl State {
                 ),
                 None => "a node that is added while the cluster runs has one vote: leave votes out".to_owned(),
             });
+        }
+        if !(config.key..=config.key.saturating_add(1)).contains(&next.key) {
+            return Some("the cluster's key has changed meanwhile".to_owned());
         }
         match next.gateway().and_then(|(slot, _)| self.members.get(&slot)) {
             None => return Some("there is no gateway, which would keep cluster.toml".to_owned()),
@@ -158,6 +165,7 @@ impl State {
                 self.duties.remove(&slot);
                 Trace::Removed { node: next.node_name(slot), edition, majority, votes }
             }
+            Change::Key => Trace::Rekeyed { key: next.key, edition },
         })
     }
 }
@@ -261,6 +269,10 @@ mod tests {
         refuses(&state, &Config::parse(&text).unwrap(), "one node is added or removed at a time");
         let heavy = config.with_node(&format!("{NODE3}\nvotes = 2")).unwrap();
         refuses(&state, &heavy, "leave votes out");
+        let skips = config.with_next_key().unwrap().text.replacen("key = 2", "key = 3", 1);
+        refuses(&state, &Config::parse(&skips).unwrap(), "key has changed");
+        let same = config.with_next_key().unwrap().text.replacen("key = 2", "key = 1", 1);
+        refuses(&state, &Config::parse(&same).unwrap(), "nothing changes");
         let (_, mut away) = formed();
         away.members.get_mut(&Slot(0)).unwrap().standing = Standing::Off;
         refuses(&away, &two, "gateway is no member, and keeps");
@@ -279,6 +291,19 @@ mod tests {
         let mut garbage = state.clone();
         assert_eq!(garbage.apply(&config, Command::Configure("[cluster]".to_owned())), []);
         assert_eq!(garbage, state);
+    }
+
+    #[test]
+    fn the_key_changes_with_a_removal_or_alone() {
+        let (config, mut state) = standing(Standing::Off);
+        let next = config.with_next_key().unwrap();
+        let said = state.apply(&config, Command::Configure(next.text.clone()));
+        assert_eq!(said, [Trace::Rekeyed { key: 2, edition: next.edition }]);
+        assert!(state.fits(&next) && state.members.len() == 3);
+        let third = next.without_node(Slot(2)).unwrap();
+        assert_eq!((third.key, third.with_node(NODE3).unwrap().key), (3, 3));
+        assert_eq!(state.apply(&next, Command::Configure(third.text.clone())).len(), 1);
+        assert_eq!(state.roster, Roster::of(&third));
     }
 
     #[test]

@@ -61,10 +61,11 @@ impl Trace {
                 WasRemoved RollingStopped RollingLost;
             Warning: Quiet LinkQuiet Abandoned Suspected SuspectedFailing Fencing Barring AwaitingWatchdog Spared
                 UpsSilent Supply Withdrawn Sheds Disarmed Refused MakesRoom Ended Stays Destroying DoesWithout Malformed
-                Shunned;
+                Shunned KeyAwaited;
             Notice: Up Back LinkBack Forming Joined BecameDc NoLongerDc Quorate Filled Recalled Fenced DrillPassed UpsHeard Remains
                 Waking CutsLoad Duty Armed Wanted Unwanted Asked PoweringOn PoweredOn Leaving Left PoweringOff
-                Added Removed Configured RollingBegins RollingTurn Restarting RollingReturned RollingEnded;
+                Added Removed Configured Rekeyed KeyHeld KeyAlone
+                RollingBegins RollingTurn Restarting RollingReturned RollingEnded;
             Informational: Decided Speaks Heard Defined Adopted Assigned Creating Resuming Started Moving Pulling Pushing Moved
                 ShuttingDown Suspending Epoch LockspaceHeld LockspaceRuns Mounting Mounted LettingGo LetGo;
         };

@@ -1,5 +1,8 @@
 //! Joining: who asks to join, who was let in, and whether a window is open.
 
+use cluster::event::Request;
+use cluster::status::Status;
+
 use super::join_question;
 use crate::facts::Facts;
 use crate::joining::{Asking, JoinRequest, Joining, Machine};
@@ -10,9 +13,7 @@ use crate::text::{left, wrap};
 const INDENT: usize = 4;
 
 pub(crate) fn rows(facts: &Facts) -> Vec<Row> {
-    if facts.status.is_none() {
-        return no_status(facts);
-    }
+    let Some(status) = &facts.status else { return no_status(facts) };
     let joining = match &facts.joining {
         None => return paragraph("The gateway is asked. It answers within 10 s.").collect(),
         Some(Err(reason)) => return paragraph(&format!("The gateway cannot be asked: {reason}.")).collect(),
@@ -23,6 +24,8 @@ pub(crate) fn rows(facts: &Facts) -> Vec<Row> {
     rows.extend(machines(&joining.machines));
     rows.push(Row::Text(String::new()));
     rows.extend(window(joining));
+    rows.push(Row::Text(String::new()));
+    rows.extend(key(status));
     rows
 }
 
@@ -71,6 +74,14 @@ fn window(joining: &Joining) -> Vec<Row> {
     );
     let close = Row::Choice("Close the window".to_owned(), Page::Join(JoinRequest::Close));
     paragraph(&text).chain([close]).collect()
+}
+
+fn key(status: &Status) -> impl Iterator<Item = Row> + use<> {
+    let Status { key, oldest_key, .. } = *status;
+    let under_way = if oldest_key == key { "" } else { ", and not yet all do" };
+    let change = Page::Ask(Request::ChangeKey { key: key.saturating_add(1) });
+    let change = Row::Choice("Change the cluster's key".to_owned(), change);
+    paragraph(&format!("The members hold key {key} of the cluster{under_way}.")).chain([change])
 }
 
 fn inset(text: &str) -> impl Iterator<Item = Row> + use<> {

@@ -67,6 +67,7 @@ fn stage(facts: &Facts, request: &Request) -> Stage {
             | Request::Stop { .. }
             | Request::Migrate { .. }
             | Request::Drill { .. }
+            | Request::ChangeKey { .. }
             | Request::AddNode { .. }
             | Request::RemoveNode { .. }
             | Request::Rolling { .. } => Stage::Open,
@@ -94,6 +95,7 @@ pub(crate) fn title(facts: &Facts, request: &Request) -> String {
         Request::Stop { vm } => format!("Stop VM {vm}"),
         Request::Migrate { vm, to } => format!("Migrate VM {vm} to {}", facts.name(*to)),
         Request::Drill { node } => format!("Test the fencing of {}", facts.name(*node)),
+        Request::ChangeKey { .. } => "Change the cluster's key".to_owned(),
         Request::AddNode { .. } => "Add a node".to_owned(),
         Request::RemoveNode { node, .. } => format!("Remove {} from the cluster", facts.name(*node)),
         Request::Rolling { on } => {
@@ -183,6 +185,7 @@ fn progress(facts: &Facts, request: &Request) -> Vec<Row> {
         Request::Standby { .. }
         | Request::Maintenance { .. }
         | Request::Disarm { .. }
+        | Request::ChangeKey { .. }
         | Request::AddNode { .. }
         | Request::RemoveNode { .. } => return Vec::new(),
     };
@@ -202,6 +205,7 @@ pub(crate) fn keys(facts: &Facts, request: &Request) -> Option<&'static str> {
         | Request::Stop { .. }
         | Request::Migrate { .. }
         | Request::Drill { .. }
+        | Request::ChangeKey { .. }
         | Request::AddNode { .. }
         | Request::Rolling { .. } => "y: yes   n, Esc, q: no, back   Ctrl-L: draw again",
     })

@@ -224,6 +224,20 @@ fn a_removed_nodes_machine_is_refused_until_its_approval_is_forgotten() {
 }
 
 #[test]
+fn a_removed_nodes_machine_is_refused_whichever_cards_it_names() {
+    let gateway = Gateway::new();
+    let waiting = gateway.waits(2, 0x12);
+    gateway.approve(&waiting, 2).unwrap();
+    assert!(is_in(&waiting));
+    drop(waiting);
+    gateway.configured(&good().without_node(cluster::words::Slot(2)).unwrap());
+    let cards = [0x12, 0x11].map(|card| [0x52, 0x54, 0, 0x77, 0, card]);
+    let hello = Hello { cards: cards.to_vec(), ..Hello::default() };
+    let asked = gateway.desk.ask(Identity([2; 32]), hello, &SALT, &[2; 32], gateway.now);
+    assert!(out(asked).contains("node2 was removed"), "node1's card is not its own");
+}
+
+#[test]
 fn an_identity_that_has_moved_to_another_machine_waits() {
     let gateway = Gateway::new();
     gateway.window(1);

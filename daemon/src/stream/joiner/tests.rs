@@ -3,6 +3,7 @@ use std::net::{Shutdown, TcpListener};
 use std::thread;
 
 use super::*;
+use crate::keys::tests_ring;
 use crate::secrets::tests_key;
 
 /// The gateway's port, and what comes of the next connection to it.
@@ -13,7 +14,7 @@ fn gateway() -> (TcpListener, (Ipv4Addr, u16)) {
 }
 
 fn accept(listener: &TcpListener) -> io::Result<Accepted> {
-    Stream::accept_any(listener.accept().unwrap().0, &tests_key(1), "lab")
+    Stream::accept_any(listener.accept().unwrap().0, &tests_ring(1), "lab")
 }
 
 fn public(cluster_key: u8) -> Identity {
@@ -54,8 +55,8 @@ fn a_member_is_still_a_member_on_that_port() {
     let (listener, address) = gateway();
     let service = Service::Pull { vm: "x0".to_owned(), generation: 7, by: 2 };
     let asked = service.clone();
-    let client = thread::spawn(move || Stream::connect(address, &tests_key(1), "lab", &asked));
-    let Accepted::Member(mut stream, heard) = accept(&listener).unwrap() else { panic!("no member") };
+    let client = thread::spawn(move || Stream::connect(address, &tests_ring(1), "lab", &asked));
+    let Accepted::Member(mut stream, heard, true) = accept(&listener).unwrap() else { panic!("no member") };
     assert_eq!(heard, service);
     stream.answer(&Ok(())).unwrap();
     assert!(client.join().unwrap().is_ok());
@@ -78,7 +79,7 @@ fn a_machine_of_another_cluster_is_told_nothing_and_knows_why() {
 fn whoever_stands_in_for_the_gateway_is_found_out() {
     let (listener, address) = gateway();
     let client = thread::spawn(move || Stream::join(address, &tests_key(9), &public(1), "lab"));
-    let impostor = Stream::accept_any(listener.accept().unwrap().0, &tests_key(2), "lab");
+    let impostor = Stream::accept_any(listener.accept().unwrap().0, &tests_ring(2), "lab");
     assert!(impostor.is_err() && client.join().unwrap().is_err());
 }
 

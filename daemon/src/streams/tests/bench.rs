@@ -164,7 +164,7 @@ fn measure(link: &str) {
     let (_gateway, port) = serve(storage);
     let wanted = Wanted { disk: "shared".to_owned(), boot: boot("node1", 1), claimant: None };
     let service = Service::Disk(wanted);
-    let mut stream = Stream::connect((Ipv4Addr::LOCALHOST, port), &tests_key(1), "lab", &service).unwrap();
+    let mut stream = Stream::connect((Ipv4Addr::LOCALHOST, port), &tests_ring(1), "lab", &service).unwrap();
     let _: Export = stream.hear().unwrap();
     let (mut ours, other_end) = UnixStream::pair().unwrap();
     thread::spawn(move || carry(stream, other_end, Counter::unseen()));

@@ -4,7 +4,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::*;
-use crate::secrets::tests_key;
+use crate::keys::tests_ring;
 
 /// The far end of a line, which never blocks, and the near end's path.
 fn pair() -> (File, PathBuf) {
@@ -20,7 +20,7 @@ fn pair() -> (File, PathBuf) {
 fn line() -> (File, Lines) {
     let (far, path) = pair();
     let line = Line::new(LinkId(1), Slot(1), path);
-    let mut lines = Lines { lines: vec![line], seal: Seal::new(&tests_key(1)), forged: 0 };
+    let mut lines = Lines { lines: vec![line], seal: Seal::new(&tests_ring(1), 1), forged: 0 };
     assert_eq!(lines.serve(Instant::from_millis(1)), Vec::<String>::new());
     (far, lines)
 }
@@ -88,8 +88,11 @@ fn a_heartbeat_gets_its_place_and_what_is_too_long_does_not_go() {
 fn a_line_that_is_not_there_is_told_once_and_used_when_it_comes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ttyS9");
-    let mut lines =
-        Lines { lines: vec![Line::new(LinkId(1), Slot(1), path.clone())], seal: Seal::new(&tests_key(1)), forged: 0 };
+    let mut lines = Lines {
+        lines: vec![Line::new(LinkId(1), Slot(1), path.clone())],
+        seal: Seal::new(&tests_ring(1), 1),
+        forged: 0,
+    };
     let mut at = Instant::from_millis(1);
     let told = lines.serve(at);
     assert_eq!(told, [format!("serial device {} is absent", path.display())]);

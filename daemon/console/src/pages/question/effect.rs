@@ -36,6 +36,11 @@ pub(super) fn question(facts: &Facts, request: &Request) -> String {
         Request::Stop { vm } => of_vm(facts, vm, stop),
         Request::Migrate { vm, to } => of_vm(facts, vm, |facts, vm| migrate(facts, vm, *to)),
         Request::Drill { node } => drill(facts, *node),
+        Request::ChangeKey { key } => format!(
+            "The gateway gives every node key {key}. When all have it, nobody takes any more what is sealed with an older one; whoever \
+             is cut off or asleep until then joins anew. VMs and their connections go on.\n\nWhat secrets.toml names stays: \
+             SNMP communities, passwords, the PIN."
+        ),
         Request::AddNode { .. } => "Its votes count from now on, and it joins when it boots.".to_owned(),
         Request::Rolling { on } => rolling::effect(facts, *on),
         Request::ConfirmOff { node, typed } => return confirm(facts, *node, typed),
@@ -181,8 +186,8 @@ fn remove(facts: &Facts, slot: Slot, typed: &str) -> String {
     let outlets = facts.node(slot).map_or_else(Vec::new, |node| node.outlets.clone());
     format!(
         "It is no node any more: its vote does not count, and nobody watches it. Its address and its outlets are free for another \
-         machine: {}.\n\nIf it boots again it is not taken in, and the gateway does not give it the cluster's secrets. It keeps \
-         those that it has been given: whoever has read them from its memory can use them.\n\nIs {name} to go for good? Type \
+         machine: {}.\n\nThe cluster's key changes with it: the one that it holds opens nothing any more, and the gateway gives it no other. But it has \
+         been given the SNMP communities, passwords and PIN of secrets.toml: change them there and at the devices.\n\nIs {name} to go for good? Type \
          its name and press Enter: {typed}_",
         list(&outlets)
     )
