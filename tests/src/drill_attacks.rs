@@ -32,9 +32,9 @@ const PORT: u16 = 694;
 /// How many heartbeats are caught.
 const CAUGHT: usize = 200;
 /// How often those are played again.
-const TIMES: usize = 20;
+const TIMES: usize = 5;
 /// Frames a second: some twenty times what the cluster says itself.
-const PACE: usize = 1000;
+const PACE: usize = 200;
 /// How many streams are begun and left alone.
 const IDLE: usize = 40;
 /// How many lines the log may have gained for all of it.
@@ -119,14 +119,15 @@ pub fn catch(caught: &Path) -> Result<Vec<Vec<u8>>> {
     Ok(payloads)
 }
 
-/// Plays again what [`catch`] has caught.
+/// Plays again what [`catch`] has caught; with checksums, which a virtual card leaves to the next real one: without them no kernel
+/// would take it.
 ///
 /// # Errors
 /// It cannot be sent.
 pub fn play(caught: &Path) -> Result<()> {
     let file = caught.display().to_string();
     let (times, pace) = (format!("--loop={TIMES}"), format!("--pps={PACE}"));
-    run("tcpreplay", &["-q", &format!("--intf1={CLUSTER_BRIDGE}"), &times, &pace, &file])
+    run("tcpreplay-edit", &["-q", "--fixcsum", &format!("--intf1={CLUSTER_BRIDGE}"), &times, &pace, &file])
 }
 
 /// The UDP payloads of a capture: the format of libpcap, in this machine's byte order, of Ethernet frames.

@@ -45,7 +45,7 @@ const NEEDS: &[Need] = &[
     need("qemu-utils", "/usr/bin/qemu-nbd", "checking the negotiation with an NBD server"),
     need("dnsmasq-base", "/usr/sbin/dnsmasq", "checking the gateway's DHCP configuration"),
     need("tcpdump", "/usr/bin/tcpdump", "attacking the rack's cluster network"),
-    need("tcpreplay", "/usr/bin/tcpreplay", "attacking the rack's cluster network"),
+    need("tcpreplay", "/usr/bin/tcpreplay-edit", "attacking the rack's cluster network"),
     need("snmp", "/usr/bin/snmpget", "checking the emulated power switch"),
     need("snmpd", "/usr/sbin/snmpd", "checking the power switch's driver"),
     need("snmpsim", "/usr/bin/snmpsimd", "checking the power switch's driver"),
