@@ -31,10 +31,11 @@ use dhcp::Rogue;
 const PORT: u16 = 694;
 /// How many heartbeats are caught.
 const CAUGHT: usize = 200;
-/// How often those are played again.
-const TIMES: usize = 5;
-/// Frames a second: some twenty times what the cluster says itself.
-const PACE: usize = 200;
+/// How often those are played again, and how many a second: some twenty times what the cluster says itself. Each is opened, and
+/// true ones must not be late for it.
+const REPLAYS: (usize, usize) = (5, 200);
+/// Spoiled ones a second.
+const PACE: usize = 1000;
 /// How many streams are begun and left alone.
 const IDLE: usize = 40;
 /// How many lines the log may have gained for all of it.
@@ -126,7 +127,7 @@ pub fn catch(caught: &Path) -> Result<Vec<Vec<u8>>> {
 /// It cannot be sent.
 pub fn play(caught: &Path) -> Result<()> {
     let file = caught.display().to_string();
-    let (times, pace) = (format!("--loop={TIMES}"), format!("--pps={PACE}"));
+    let (times, pace) = (format!("--loop={}", REPLAYS.0), format!("--pps={}", REPLAYS.1));
     run("tcpreplay-edit", &["-q", "--fixcsum", &format!("--intf1={CLUSTER_BRIDGE}"), &times, &pace, &file])
 }
 

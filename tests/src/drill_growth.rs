@@ -36,13 +36,15 @@ pub fn grows(rack: &Rack) -> Result<()> {
         changed(rack, mark, (name, "added"), nodes)?;
         let joined = |status: &Status| status.node(name).is_some_and(|node| node.quorate == Some(true));
         rack.until(PATIENCE, &format!("{name} is a member"), joined)?;
-        let mounted = format!("{name} has mounted the shared file system");
-        rack.wait(mark, PATIENCE, &mounted, |event| says(event, &mounted))?;
     }
     let edition = 1 + u64::try_from(rack.layout.spares.len())?;
     rack.until(PATIENCE, "all are members, by the same edition", |status| {
         drill::all_members(status) && status.nodes.iter().all(|node| node.edition == Some(edition))
     })?;
+    for spare in &rack.layout.spares {
+        let mounted = format!("{} has mounted the shared file system", spare.name);
+        rack.wait(mark, PATIENCE, &mounted, |event| says(event, &mounted))?;
+    }
     nobody_suffered(rack, mark, &before)
 }
 
@@ -78,10 +80,10 @@ pub fn shrinks(rack: &Rack) -> Result<()> {
             rack.power(name, Push::On)?;
         }
     }
-    old_key_opens_nothing(rack, mark, &caught)?;
     let first = rack.layout.spares.first().context("there is no spare machine")?;
-    // Once because it was removed, and from then on because its approval was taken back with that.
-    rack.menu(&first.name)?.says(BOOT, "The gateway refuses it: ")?;
+    let refusal = format!("The gateway refuses it: {} was removed from the cluster", first.name);
+    rack.menu(&first.name)?.says(BOOT, &refusal)?;
+    old_key_opens_nothing(rack, mark, &caught)?;
     for spare in &rack.layout.spares {
         rack.power(&spare.name, Push::Off)?;
     }

@@ -39,7 +39,7 @@ pub struct Disk {
 /// The name of a machine's console, Xen's and dom0's, and QEMU's for its character device.
 pub const CONSOLE: &str = "com1";
 /// The name of a machine's monitor line. It is no UART: emulated, each byte of one costs the machine tens of microseconds, and
-/// a status every second was half of all that an idle machine did.
+/// a status every second was a sixth of all that an idle machine did.
 pub const MONITOR: &str = "monitor";
 /// The name of a machine's other serial line, its third.
 pub const THIRD: &str = "com3";
