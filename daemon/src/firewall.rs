@@ -37,6 +37,8 @@ pub(crate) const TFTP_DATA: (u16, u16) = (61_000, 61_255);
 
 /// What begins no connection, as nft writes it.
 const NO_SYN: &str = "tcp flags != syn / fin,syn,rst,ack";
+/// What does not refuse a connection (RFC 9293, 3.10.7.1).
+const NO_REFUSAL: &str = "tcp flags != rst,ack / fin,syn,rst,ack";
 
 /// A protocol above IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,8 +245,11 @@ fn tunnels(chains: &mut Chains, card: &Card<'_>, peers: &str) {
     chains.input.push(format!("iifname \"{interface}\" ip saddr @{peers} ip daddr {address} {tunnel} accept"));
     chains.output.push(format!("oifname \"{interface}\" ip saddr {address} ip daddr @{peers} {tunnel} accept"));
     let locks = dialogue(Protocol::Tcp, OURS, LOCKS);
+    // A newcomer's lock manager listens when it begins to mount, moments after the others have begun to call it. The DLM calls
+    // again at once where it is refused, all the time (Linux 6.1 `fs/dlm/lowcomms.c`); unanswered, TCP does in its own time.
+    let heard = Dialogue { answer: format!("{} {NO_REFUSAL}", locks.answer), ..locks.clone() };
     let (into, out) = (format!("iifname \"{INTERFACE}\""), format!("oifname \"{INTERFACE}\""));
-    chains.ask(&out, &into, &locks);
+    chains.ask(&out, &into, &heard);
     chains.answer(&into, &out, &locks);
 }
 

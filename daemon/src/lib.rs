@@ -17,6 +17,7 @@ mod hotplug;
 mod init;
 mod join;
 mod keys;
+mod kmsg;
 mod menu;
 mod migrate;
 mod nbd;

@@ -3,28 +3,22 @@
 //! Nothing here waits: what may, the shared file system, the supervisor reads. Programs have a deadline.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
-
-use rustix::fs::OFlags;
 
 use super::secret::without_comments;
 use super::{Wanted, disks};
 use crate::init::PROBLEMS;
+use crate::kmsg::{KMSG, RECORD, records};
 use crate::roster::{AGREED, FILE};
 use crate::supervise::{child, clock, events};
 
 /// The most of one piece, in bytes.
 pub(super) const PIECE_BYTES: usize = 512 << 10;
-/// The longest record of the kernel's log, in bytes (`CONSOLE_EXT_LOG_MAX`).
-const RECORD: usize = 8192;
 /// How long Xen's toolstack may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Where the kernel's log is read.
-const KMSG: &str = "/dev/kmsg";
 /// Below these the image's files lie.
 const IMAGE: [&str; 6] = ["bin", "sbin", "usr", "lib", "lib64", "etc"];
 /// The deepest directory of the image that is looked into.
@@ -152,30 +146,8 @@ fn configuration(name: &'static str, place: &Path) -> Piece {
 
 /// The end of the kernel's log, a record a line as the kernel writes it.
 fn kernel_log(place: &Path) -> Piece {
-    let content = records(place).map(Some).map_err(|error| error.to_string());
+    let content = records(place, 4 * PIECE_BYTES).map(Some).map_err(|error| error.to_string());
     Piece { name: "kernel.log", content, keep: Keep::Last }
-}
-
-fn records(place: &Path) -> io::Result<Vec<u8>> {
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    let mut file = OpenOptions::new().read(true).custom_flags(nonblocking).open(place)?;
-    let (mut log, mut record) = (Vec::new(), vec![0; RECORD]);
-    loop {
-        match file.read(&mut record) {
-            Ok(0) => return Ok(log),
-            Ok(length) => {
-                log.extend_from_slice(record.get(..length).unwrap_or_default());
-                if log.len() > 4 * PIECE_BYTES {
-                    log.drain(..2 * PIECE_BYTES);
-                }
-            }
-            // There is no more of it.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(log),
-            // What was to come next is overwritten already: the next one is another.
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Every process as the kernel counts it (`/proc/PID/stat`, proc(5)). Their arguments are left out.

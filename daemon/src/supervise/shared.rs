@@ -25,6 +25,7 @@ use super::run::servant;
 use super::site::Site;
 use super::storage::Disks;
 use crate::gfs2::{self, MOUNT, check_superblock, is_mounted};
+use crate::kmsg::{self, KMSG};
 use crate::roster::Current;
 use crate::secrets::Key;
 use crate::wireguard;
@@ -207,11 +208,13 @@ impl Shared {
 
     /// Waits until the lockspace runs, and the mount is done if it is to be mounted.
     fn finish(&self, ticket: u64, deadline: Instant, mount: bool) -> Result<(), String> {
-        self.step(ticket, deadline, "the lockspace does not recover", |_| self.kernel.has_recovered())?;
-        let late =
-            "the lockspace has recovered, but the mount is not done: it reads the journals, or waits for the disk";
         let done = |desk: &Desk| !mount || !matches!(desk.mounting, Mounting::Waits) && is_mounted();
-        self.step(ticket, deadline, late, done)
+        self.step(ticket, deadline, "the lockspace does not recover", |_| self.kernel.has_recovered())
+            .and_then(|()| self.step(ticket, deadline, "the lockspace has recovered, but the mount is not done", done))
+            .map_err(|reason| match kmsg::last(Path::new(KMSG), &["gfs2: ", "dlm: "]) {
+                Some(word) => format!("{reason}; the kernel's last word on it: {word}"),
+                None => reason,
+            })
     }
 
     /// Makes the tunnels, to the nodes that there are now and by the key of now.
@@ -482,7 +485,7 @@ mod tests {
         let finish = |mount| shared.finish(0, Instant::ZERO, mount);
         let recovery = |status| fs::write(directory.path().join("sysfs/recover_status"), status).unwrap();
         recovery("3f\n");
-        assert_eq!(finish(true).unwrap_err(), "the lockspace does not recover");
+        assert!(finish(true).unwrap_err().starts_with("the lockspace does not recover"));
         recovery("7f\n");
         assert!(finish(true).unwrap_err().starts_with("the lockspace has recovered, but the mount is not done"));
         finish(false).unwrap();

@@ -21,6 +21,7 @@ use super::generated;
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 const TWO_NETWORKS: &str = include_str!("../cases/two-networks.txt");
+const GFS2: &str = include_str!("../cases/node-gfs2.txt");
 const GATEWAY: &str = include_str!("../cases/gateway.txt");
 const SYSLOG_UDP: &str = include_str!("../cases/syslog-udp.txt");
 const SYSLOG_TCP: &str = include_str!("../cases/syslog-tcp.txt");
@@ -396,6 +397,33 @@ fn questions_and_answers_pass_both_ways() {
     let own = gateway.own(true);
     exchange((&gateway.outside, PEER, 2_070), (&gateway.node, own, 61_255), 1_400);
     converse((&gateway.node, own, 80), (&gateway.outside, PEER));
+}
+
+/// Whoever does not listen yet refuses, and is reached as soon as it does, by the same call.
+#[test]
+fn the_lock_manager_hears_no_refusal() {
+    if !kernel_has_nftables() {
+        return;
+    }
+    let site = Site::new(GFS2);
+    let (node, outside) = (&site.node, &site.outside);
+    node.cable("wg-holdfast", outside, "wg");
+    node.ip("address add 100.127.94.2/24 dev wg-holdfast");
+    outside.ip("address add 100.127.94.3/24 dev wg");
+    let there = SocketAddr::from(([100, 127, 94, 3], 21_064));
+    let call = node.run(move || {
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, None);
+        let socket = socket.unwrap();
+        assert_eq!(rustix::net::connect(&socket, &there), Err(rustix::io::Errno::INPROGRESS));
+        TcpStream::from(socket)
+    });
+    let (own, deadline) = (call.local_addr().unwrap(), Instant::now() + PATIENCE);
+    while !ports(&node.list("set inet holdfast refused_in"), "tcp").contains(&own.port()) {
+        assert!(call.take_error().unwrap().is_none(), "the refusal was heard");
+        assert!(Instant::now() < deadline, "nobody has refused");
+    }
+    let caller = outside.run(move || TcpListener::bind(there).unwrap().accept().unwrap().1);
+    assert_eq!(caller, own);
 }
 
 /// The VMs' bridge carries what is not for the node, and nothing that is.
