@@ -11,6 +11,7 @@
 
 use std::fs::{self, Metadata};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,6 +94,11 @@ pub(crate) fn newer(place: &Path, file: &Config) -> Result<Option<String>, Strin
         ));
     }
     Ok((kept.edition.number >= file.edition.number).then_some(text))
+}
+
+/// Whether an address on a cluster network is a node's.
+pub(crate) fn is_a_nodes(config: &Config, address: IpAddr) -> bool {
+    config.slots().flat_map(|(_, node)| &node.links).any(|(_, own)| *own == address)
 }
 
 /// The configuration that holds, for whoever needs it again and again: who asks looks whether there is another.

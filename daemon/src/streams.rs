@@ -45,8 +45,6 @@ pub(crate) mod storage;
 pub(crate) mod store;
 mod volumes;
 
-/// Where the gateway's NBD server answers.
-const NBD_SOCKET: &str = "/run/holdfast/nbd.sock";
 /// Where the gateway's claims are kept where it has a medium for them, which init has found.
 pub(crate) const STATE: &str = "/run/holdfast/state";
 /// Where they are kept where it has none: they survive this process, but not the machine.
@@ -59,7 +57,7 @@ pub(crate) const GO: &str = "go";
 const LEFT_OVER: Duration = Duration::from_secs(30);
 /// Between two looks whether it has.
 const LOOK: Duration = Duration::from_millis(20);
-/// Between two looks whether this machine has joined, and whether a machine that waits to join is still there.
+/// Between two looks whether this machine has joined, whether a machine that waits to join is still there, and who is a node.
 const PRESENCE: Duration = Duration::from_millis(500);
 
 /// The cluster's keys, for whoever needs them again and again.
@@ -71,11 +69,6 @@ enum Keys {
 }
 
 impl Keys {
-    /// Those of this machine.
-    fn new(site: &Site) -> Result<Self, String> {
-        Ring::read(site.config.key).map(|_| Self::Held(Current::new(site.config.clone())))
-    }
-
     fn get(&self) -> io::Result<Ring> {
         match self {
             Self::Held(current) => Ring::read(current.get().key).map_err(io::Error::other),
@@ -154,13 +147,11 @@ fn serve() -> Result<(), String> {
     let is_gateway = own.role == Role::Gateway;
     let storage = if is_gateway { Some(open_storage(&site)?) } else { None };
     let desk = if is_gateway { Some(open_desk(&site)?) } else { None };
-    let server = Arc::new(Server {
-        keys: Keys::new(&site)?,
-        cluster: site.config.name.clone(),
-        places: Places::new(places::CONNECTIONS),
-        storage,
-        desk,
-    });
+    let (places, current) = (Places::new(places::CONNECTIONS), Current::new(site.config.clone()));
+    Ring::read(site.config.key)?;
+    hang_up_on_strangers(&places, &current).map_err(|error| format!("no thread that hangs up: {error}"))?;
+    let server =
+        Arc::new(Server { keys: Keys::Held(current), cluster: site.config.name.clone(), places, storage, desk });
     if is_gateway {
         let orders = orders::listen().map_err(|error| format!("the socket for orders: {error}"))?;
         take_orders(&server, orders).map_err(|error| format!("no thread for orders: {error}"))?;
@@ -168,6 +159,17 @@ fn serve() -> Result<(), String> {
     let listener = TcpListener::bind((address, PORT)).map_err(|error| format!("port {PORT} of {address}: {error}"))?;
     server.listen(&listener);
     Ok(())
+}
+
+/// Whoever is removed loses what it has open, whatever it says: it may have switched itself off in words only.
+fn hang_up_on_strangers(places: &Arc<Places>, current: &Arc<Current>) -> io::Result<()> {
+    let (places, current) = (Arc::clone(places), Arc::clone(current));
+    let watch = move || loop {
+        let config = current.get();
+        places.keep(|from| roster::is_a_nodes(&config, from));
+        thread::sleep(PRESENCE);
+    };
+    thread::Builder::new().stack_size(STACK).spawn(watch).map(drop)
 }
 
 /// Where the gateway keeps its tables.
@@ -194,7 +196,7 @@ fn open_storage(site: &Site) -> Result<Storage, String> {
         }
         thread::sleep(LOOK);
     }
-    let storage = Storage::new(&site.config, PathBuf::from(NBD_SOCKET), storage::DRAIN, kept);
+    let storage = Storage::new(&site.config, PathBuf::from(init::NBD_SOCKET), storage::DRAIN, kept);
     storage.withhold_left_over(proc);
     Ok(storage)
 }
@@ -234,25 +236,26 @@ impl Server {
     }
 
     fn connection(&self, tcp: TcpStream, place: &mut Place) -> io::Result<()> {
+        let line = tcp.try_clone()?;
         match &self.desk {
             None => {
                 let (stream, service) = Stream::accept(tcp, &self.keys.get()?, &self.cluster)?;
-                self.proven(stream, &service, place)
+                self.proven(stream, &service, place, line)
             }
             Some(desk) => match Stream::accept_any(tcp, &self.keys.get()?, &self.cluster)? {
                 // While the key changes, one who was removed may still hold the old one: it lets nobody in.
                 Accepted::Member(mut stream, Service::Join(_), false) => stream.answer(&Err(Refusal::Other(
                     "the cluster's key is being changed: ask again in a moment".to_owned(),
                 ))),
-                Accepted::Member(stream, service, _) => self.proven(stream, &service, place),
+                Accepted::Member(stream, service, _) => self.proven(stream, &service, place, line),
                 Accepted::Joiner(stream, identity, binding) => joiner(desk, stream, identity, &binding),
             },
         }
     }
 
     /// Serves whoever has proven to be a member, if there is a place.
-    fn proven(&self, mut stream: Stream, service: &Service, place: &mut Place) -> io::Result<()> {
-        place.proven();
+    fn proven(&self, mut stream: Stream, service: &Service, place: &mut Place, line: TcpStream) -> io::Result<()> {
+        place.proven(line);
         match place.refusal() {
             Some(reason) => stream.answer(&Err(Refusal::Busy(reason))),
             None => self.member(stream, service),

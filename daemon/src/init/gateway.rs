@@ -25,12 +25,12 @@ use crate::streams::store::MARK;
 use crate::volumes::{self, Group};
 
 const NBD_SERVER: &str = "/bin/nbd-server";
-/// What nbd-server is told; it reads it again when it is sent `SIGHUP`.
+/// What nbd-server is told when it starts.
 pub(crate) const NBD_CONFIGURATION: &str = "/run/holdfast/nbd-server.conf";
 /// Where nbd-server says its process id.
 pub(crate) const NBD_PID: &str = "/run/holdfast/nbd-server.pid";
 /// Where nbd-server answers, and nowhere else: our own stream carries it to the nodes.
-const NBD_SOCKET: &str = "/run/holdfast/nbd.sock";
+pub(crate) const NBD_SOCKET: &str = "/run/holdfast/nbd.sock";
 
 const DNSMASQ: &str = "/usr/sbin/dnsmasq";
 const DNSMASQ_CONFIGURATION: &str = "/run/holdfast/dnsmasq.conf";
@@ -78,7 +78,8 @@ pub(super) fn start_nbd_server(services: &mut Services, exports: &[Export]) -> R
     let is_there = |export: &Export| Path::new(&export.device).exists();
     wait_for(|| exports.iter().all(is_there).then_some(()));
     let served = volumes::served(exports, Path::new(volumes::DIRECTORY));
-    fs::write(NBD_CONFIGURATION, nbd_configuration(&served)).map_err(failed(NBD_CONFIGURATION))?;
+    fs::write(NBD_CONFIGURATION, nbd_configuration(&served, Path::new(NBD_SOCKET)))
+        .map_err(failed(NBD_CONFIGURATION))?;
     services.start(Spec {
         name: "nbd-server".to_owned(),
         program: NBD_SERVER,
@@ -107,10 +108,10 @@ pub(super) fn find_volumes(config: &Config) -> Result<(), String> {
     group.activate(&report)
 }
 
-/// nbd-server's configuration: a unix socket, and one section an export. Without any section it would not run: so there is
+/// nbd-server's configuration: a unix socket at `socket`, and one section an export. Without any section it would not run: so there is
 /// one that no export can be called like.
-pub(crate) fn nbd_configuration(exports: &[Export]) -> String {
-    let mut text = format!("[generic]\n    unixsock = {NBD_SOCKET}\n    allowlist = true\n");
+pub(crate) fn nbd_configuration(exports: &[Export], socket: &Path) -> String {
+    let mut text = format!("[generic]\n    unixsock = {}\n    allowlist = true\n", socket.display());
     text.push_str("[.]\n    exportname = /dev/null\n    readonly = true\n");
     for Export { name, device, read_only } in exports {
         let _ = write!(text, "[{name}]\n    exportname = {device}\n    readonly = {read_only}\n");

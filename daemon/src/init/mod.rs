@@ -31,7 +31,7 @@ use rustix::system::RebootCommand;
 
 use boot::Boot;
 pub(crate) use disks::{link as link_disks, serial};
-pub(crate) use gateway::{NBD_CONFIGURATION, NBD_PID, fat_label, is_media, nbd_configuration};
+pub(crate) use gateway::{NBD_CONFIGURATION, NBD_PID, NBD_SOCKET, fat_label, is_media, nbd_configuration};
 pub(crate) use report::PROBLEMS;
 use services::Services;
 pub(crate) use site::{Site, incarnation};

@@ -20,7 +20,7 @@ use super::offer::Offer;
 use super::table::{Machine, Table};
 use super::{Hello, code};
 use crate::calendar;
-use crate::roster::Current;
+use crate::roster::{self, Current};
 use crate::stream::joiner::{Binding, Identity};
 use crate::streams::store::Store;
 
@@ -131,7 +131,7 @@ impl Desk {
 
     /// Whether that address is a node's.
     pub(crate) fn is_a_nodes(&self, address: IpAddr) -> bool {
-        self.config.get().slots().flat_map(|(_, node)| &node.links).any(|(_, own)| *own == address)
+        roster::is_a_nodes(&self.config.get(), address)
     }
 
     /// A machine asks, over a connection with this binding, with these random bytes in its code.

@@ -3,8 +3,11 @@
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -19,14 +22,26 @@ pub(crate) const BYTE: u8 = 7;
 /// A server that runs for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pid: Pid,
-    directory: tempfile::TempDir,
+    /// All that there were, the present one last.
+    pids: Arc<Mutex<Vec<Pid>>>,
+    directory: Arc<tempfile::TempDir>,
+    /// Whoever starts it again, and whether that is over.
+    keeper: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The processes of its connections are of its group.
-        killpg(self.pid, Signal::SIGKILL).unwrap();
+        if let Some((keeper, over)) = self.keeper.take() {
+            over.store(true, Ordering::Relaxed);
+            keeper.join().unwrap();
+        }
+        for pid in self.pids.lock().unwrap().iter() {
+            // The processes of its connections are of its group, which may be empty by now.
+            match killpg(*pid, Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }
 
@@ -58,22 +73,43 @@ impl Server {
             configuration.push_str(&section);
         }
         fs::write(at("conf"), configuration).unwrap();
-        // It goes into the background: in the foreground it would serve one connection and end.
-        let mut command = Command::new("nbd-server");
-        command.arg("-C").arg(at("conf")).arg("-p").arg(at("pid")).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = command.status().expect("nbd-server is missing: apt-get install nbd-server");
-        assert!(status.success(), "nbd-server: {status}");
-        let pid = until(|| fs::read_to_string(at("pid")).ok()?.trim().parse().ok());
-        Self { pid: Pid::from_raw(pid), directory }
+        let pid = run(directory.path());
+        Self { pids: Arc::new(Mutex::new(vec![pid])), directory: Arc::new(directory), keeper: None }
+    }
+
+    /// Has it started again whenever it ends, as init does.
+    pub(crate) fn keep(&mut self) {
+        let (pids, directory, over) =
+            (Arc::clone(&self.pids), Arc::clone(&self.directory), Arc::<AtomicBool>::default());
+        let stop = Arc::clone(&over);
+        let keeper = thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let pid = *pids.lock().unwrap().last().unwrap();
+                if !runs(pid) {
+                    for leftover in ["pid", "nbd.sock"] {
+                        // It may have ended before it had made it.
+                        let _ = fs::remove_file(directory.path().join(leftover));
+                    }
+                    let fresh = run(directory.path());
+                    pids.lock().unwrap().push(fresh);
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        self.keeper = Some((keeper, over));
+    }
+
+    /// How often it was started.
+    pub(crate) fn starts(&self) -> usize {
+        self.pids.lock().unwrap().len()
     }
 
     /// The processes of its connections.
     pub(crate) fn connections(&self) -> Vec<Pid> {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap();
-        let of_pid =
-            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
-        let pids = children.split_whitespace().map(|pid| pid.parse().unwrap());
-        pids.filter(of_pid).map(Pid::from_raw).collect()
+        let pid = *self.pids.lock().unwrap().last().unwrap();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let pids = children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()));
+        pids.filter(|pid| runs(*pid)).collect()
     }
 
     /// Stops every process of a connection where it stands, or lets it go on.
@@ -108,6 +144,21 @@ impl Server {
     }
 }
 
+/// Runs one by the configuration in `directory`.
+fn run(directory: &Path) -> Pid {
+    let at = |name: &str| directory.join(name);
+    // It goes into the background: in the foreground it would serve one connection and end.
+    let mut command = Command::new("nbd-server");
+    command.arg("-C").arg(at("conf")).arg("-p").arg(at("pid")).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status().expect("nbd-server is missing: apt-get install nbd-server");
+    assert!(status.success(), "nbd-server: {status}");
+    Pid::from_raw(until(|| fs::read_to_string(at("pid")).ok()?.trim().parse().ok()))
+}
+
+fn runs(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
 /// Looks again and again until there is something to see.
 pub(crate) fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -116,6 +167,6 @@ pub(crate) fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
             return seen;
         }
         assert!(Instant::now() < deadline, "it never comes");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -62,7 +62,7 @@ pub(super) struct Storage {
     /// What the file system on it calls its locks.
     pub(super) table: String,
     /// Where the NBD server answers.
-    server: PathBuf,
+    pub(super) server: PathBuf,
     /// How long one waits for another's requests: [`DRAIN`].
     pub(super) drain: Duration,
     pub(super) desk: Mutex<Desk>,

@@ -470,6 +470,16 @@ fn who_works_on_a_disk_is_known_by_its_command_line() {
 }
 
 #[test]
+fn who_is_no_node_any_more_loses_what_it_has_open() {
+    let gateway = Gateway::with_gfs2();
+    let mut disk = gateway.open("shared", &boot("node1", 1), None).unwrap();
+    gateway.server.places.keep(|from| from == Ipv4Addr::LOCALHOST);
+    assert_eq!(disk.read(0).unwrap(), BYTE);
+    gateway.server.places.keep(|from| from != Ipv4Addr::LOCALHOST);
+    assert!(disk.ends_cut());
+}
+
+#[test]
 fn more_disks_are_served_than_there_once_were_connections() {
     let gateway = Gateway::with_gfs2();
     let open = |boots: u64| gateway.open("shared", &boot("node1", boots), None).unwrap();

@@ -1,6 +1,6 @@
 //! The gateway's volumes as exports: what is told of them, and every change of them, one at a time.
 //!
-//! What is made is served when it is said to be done: `nbd-server` has read its configuration again, and answers. What is
+//! What is made is served when it is said to be done: `nbd-server` was started again, and answers. What is
 //! deleted is withheld first, so that nobody claims it or connects to it meanwhile; then it must be unused: nobody is
 //! connected, and no VM that has claimed it runs as far as a quorate cluster knows. Its claims stay in the table, so that an
 //! older one is refused for ever, even on a new export of that name.
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use cluster::config::{Config, Export};
 use cluster::status::Status;
 use console::{Disk, Exported, VolumeRequest, Volumes};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::claims::Claimant;
@@ -132,9 +133,9 @@ impl Storage {
         match request {
             VolumeRequest::List | VolumeRequest::Check { .. } | VolumeRequest::Journals { .. } => Ok(()),
             VolumeRequest::Take { disk, blank, typed } => group.take(report, disk, *blank, typed),
-            VolumeRequest::Create { typed } => self.serve_new(&group.create(report, typed)?),
+            VolumeRequest::Create { typed } => group.create(report, typed).and_then(|_| self.publish()),
             VolumeRequest::Grow { export, typed } => group.grow(report, export, typed),
-            VolumeRequest::Snapshot { export } => self.serve_new(&group.snapshot(report, export)?),
+            VolumeRequest::Snapshot { export } => group.snapshot(report, export).and_then(|_| self.publish()),
             VolumeRequest::Delete { export, typed } => {
                 Group::may_delete(report, export, typed)?;
                 let _withheld = self.withhold(export, "deleted")?;
@@ -143,12 +144,6 @@ impl Storage {
                 self.publish()
             }
         }
-    }
-
-    /// Has what is new served.
-    fn serve_new(&self, name: &str) -> Result<(), String> {
-        self.publish()?;
-        self.await_served(name)
     }
 
     fn await_served(&self, name: &str) -> Result<(), String> {
@@ -162,34 +157,27 @@ impl Storage {
         }
     }
 
-    /// Tells nbd-server what there is. It adds what is new to what it serves: one export at a time, the last one, for it spoils a
-    /// new one that others follow (3.24). What is gone it cannot open any more; how large a disk is, it looks at when somebody
-    /// connects.
+    /// Tells nbd-server what there is. What is gone it cannot open any more; how large a disk is, it looks at when somebody
+    /// connects; for what is new it is started again, which init does with whatever ends. Asked to read its file again it spoils
+    /// some of what is new (3.24: an export that others follow, and the third one). It is ended without being asked, for then its
+    /// connections, each a process of its own, go on.
     fn publish(&self) -> Result<(), String> {
-        let told = fs::read_to_string(&self.shelf.nbd.0).map_err(untold)?;
-        let is_known = |export: &Export| told.lines().any(|line| line == format!("[{}]", export.name));
-        let all = volumes::served(&self.exports, &self.shelf.directory);
-        let (mut all, new): (Vec<Export>, Vec<Export>) = all.into_iter().partition(is_known);
-        self.configure(&all)?;
-        for export in new {
-            let name = export.name.clone();
-            all.push(export);
-            self.configure(&all)?;
-            self.await_served(&name)?;
-        }
-        Ok(())
-    }
-
-    fn configure(&self, exports: &[Export]) -> Result<(), String> {
         let (configuration, pid) = &self.shelf.nbd;
-        let new = configuration.with_extension("new");
-        let written = fs::write(&new, init::nbd_configuration(exports)).and_then(|()| fs::rename(&new, configuration));
-        let told = written.and_then(|()| {
-            let pid = fs::read_to_string(pid)?;
-            let pid = pid.trim().parse().ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-            Ok(kill_process(pid, Signal::HUP)?)
-        });
-        told.map_err(untold)
+        let exports = volumes::served(&self.exports, &self.shelf.directory);
+        let replace = || -> io::Result<Vec<Export>> {
+            let told = fs::read_to_string(configuration)?;
+            let is_new = |export: &Export| !told.lines().any(|line| line == format!("[{}]", export.name));
+            let new = configuration.with_extension("new");
+            fs::write(&new, init::nbd_configuration(&exports, &self.server))?;
+            fs::rename(&new, configuration)?;
+            let fresh: Vec<Export> = exports.into_iter().filter(is_new).collect();
+            if !fresh.is_empty() {
+                end(pid)?;
+            }
+            Ok(fresh)
+        };
+        let fresh = replace().map_err(|error| format!("nbd-server cannot be told: {error}"))?;
+        fresh.iter().try_for_each(|export| self.await_served(&export.name))
     }
 
     /// Whether no VM that has claimed a disk can be running.
@@ -252,8 +240,22 @@ impl Storage {
     }
 }
 
-fn untold(error: io::Error) -> String {
-    format!("nbd-server cannot be told: {error}")
+/// Ends the process that has written its id to `file`, as soon as it has: one that is being started may not read what was written
+/// just now.
+fn end(file: &Path) -> io::Result<()> {
+    let began = Instant::now();
+    let pid = loop {
+        match fs::read_to_string(file).ok().and_then(|text| Pid::from_raw(text.trim().parse().ok()?)) {
+            Some(pid) => break pid,
+            None if began.elapsed() >= PATIENCE => return Err(io::ErrorKind::NotFound.into()),
+            None => thread::sleep(LOOK),
+        }
+    };
+    match kill_process(pid, Signal::KILL) {
+        // It has ended already, and is about to be started again.
+        Err(Errno::SRCH) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// How much was read from a device and written to it, in MiB (Linux' Documentation/block/stat.rst: the third and the seventh

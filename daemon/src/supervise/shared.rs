@@ -145,7 +145,8 @@ impl Shared {
             let _ = ended.send(result);
         })?;
         let result = end.recv_timeout(until(deadline) + GRACE);
-        result.unwrap_or_else(|_| Err("the kernel does not come back".to_owned())).map(|()| String::new())
+        let lost = || Err(with_the_kernels_word("the kernel does not come back"));
+        result.unwrap_or_else(|_| lost()).map(|()| String::new())
     }
 
     fn hold(&self, epoch: LockEpoch, boots: &[(Slot, Incarnation)]) -> Result<(), String> {
@@ -211,10 +212,7 @@ impl Shared {
         let done = |desk: &Desk| !mount || !matches!(desk.mounting, Mounting::Waits) && is_mounted();
         self.step(ticket, deadline, "the lockspace does not recover", |_| self.kernel.has_recovered())
             .and_then(|()| self.step(ticket, deadline, "the lockspace has recovered, but the mount is not done", done))
-            .map_err(|reason| match kmsg::last(Path::new(KMSG), &["gfs2: ", "dlm: "]) {
-                Some(word) => format!("{reason}; the kernel's last word on it: {word}"),
-                None => reason,
-            })
+            .map_err(|reason| with_the_kernels_word(&reason))
     }
 
     /// Makes the tunnels, to the nodes that there are now and by the key of now.
@@ -348,7 +346,7 @@ impl Shared {
             self.tell(&mut desk);
             return Ok(());
         }
-        Err(format!("{MOUNT} cannot be unmounted in time"))
+        Err(with_the_kernels_word(&format!("{MOUNT} cannot be unmounted in time")))
     }
 
     fn unmount(&self, deadline: Instant) -> Result<(), String> {
@@ -416,6 +414,12 @@ impl Shared {
 /// Refuses to go on with an order when there is a newer one.
 fn newest(desk: &Desk, ticket: u64) -> Result<(), String> {
     if desk.ticket == ticket { Ok(()) } else { Err("a newer order has come".to_owned()) }
+}
+
+/// What came of an order, and what the kernel said last of the file system and its locks.
+fn with_the_kernels_word(outcome: &str) -> String {
+    let word = kmsg::last(Path::new(KMSG), &["gfs2: ", "dlm: "]).unwrap_or_else(|| "none".to_owned());
+    format!("{outcome}; the kernel's last word on it: {word}")
 }
 
 /// What GFS2 means by some errors.

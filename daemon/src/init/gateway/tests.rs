@@ -3,7 +3,7 @@ use std::process::Command;
 
 use cluster::config::{Config, Export};
 
-use super::{dnsmasq_configuration, dnsmasq_hosts, fat_label, nbd_configuration};
+use super::{NBD_SOCKET, dnsmasq_configuration, dnsmasq_hosts, fat_label, nbd_configuration};
 
 const SITE: &str = r#"
 [cluster]
@@ -129,7 +129,7 @@ fn every_export_is_a_section() {
     flush = true
     fua = true
 ";
-    assert_eq!(nbd_configuration(&[disk, shared]), expected);
+    assert_eq!(nbd_configuration(&[disk, shared], Path::new(NBD_SOCKET)), expected);
 }
 
 #[test]
