@@ -29,6 +29,8 @@ use crate::words::{Instant, Role, Slot};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys {
     pub(crate) told: KeysTold,
+    /// The older one of the two that the shell may hold.
+    before: u32,
     /// The oldest that it opens.
     pub(crate) least: u32,
     /// When this node was quorate last.
@@ -44,16 +46,24 @@ pub(crate) struct Keys {
 impl Keys {
     /// With these in the shell's hands, the oldest and the newest.
     pub(crate) fn new(now: Instant, (least, holds): (u32, u32)) -> Self {
-        Self { told: KeysTold { holds, seals: least }, least, quorate: now, beats: 0, turn: false, next: now, asked: 0 }
+        let told = KeysTold { holds, seals: least };
+        Self { told, before: least, least, quorate: now, beats: 0, turn: false, next: now, asked: 0 }
     }
 
     /// The shell has a key.
     pub(crate) fn given(&mut self, key: u32, actions: &mut Actions) {
         if key > self.told.holds {
+            self.before = self.told.holds;
             self.told.holds = key;
             self.asked = 0;
             actions.push(Action::Trace(Trace::KeyHeld { key }));
         }
+    }
+
+    /// With which of the two the shell seals. Who has missed a change may not hold what all others do: then it is the next newer one.
+    fn seal(&self) -> u32 {
+        let newer = self.turn || self.told.seals > self.before;
+        if newer { self.told.holds } else { self.before }
     }
 
     /// Whether every member seals with the key that `cluster.toml` names.
@@ -95,7 +105,9 @@ impl Keys {
             unsure |= others().any(|told| told.is_none());
             let leads = others().flatten().map(|told| told.seals).max().unwrap_or(0);
             let common = others().map(|told| told.map_or(0, |told| told.holds)).min().unwrap_or(u32::MAX);
-            self.told.seals = seals.max(self.told.holds.min(common.max(leads)));
+            // Nobody is given a newer key by a gateway than its own file names: until it has that edition, some do not have that key.
+            let given = if config.node(me).role == Role::Gateway { config.key } else { u32::MAX };
+            self.told.seals = seals.max(self.told.holds.min(common.max(leads)).min(given));
             let gateway = config.gateway().map(|(slot, _)| slot).filter(|slot| *slot != me);
             let all = others().chain(gateway.map(|slot| heard(slot).and_then(told)));
             let all = all.map(|told| told.map_or(0, |told| told.seals)).min().unwrap_or(u32::MAX);
@@ -104,8 +116,7 @@ impl Keys {
         self.beats = self.beats.wrapping_add(1);
         self.turn = unsure && self.beats.count_ones() % 2 == 1 && self.told.seals < self.told.holds;
         if (seals, least, turned) != (self.told.seals, self.least, self.turn) {
-            let seal = if self.turn { self.told.holds } else { self.told.seals };
-            actions.push(Action::Keys { seal, least: self.least });
+            actions.push(Action::Keys { seal: self.seal(), least: self.least });
         }
         if least != self.least {
             actions.push(Action::Trace(Trace::KeyAlone { key: self.least }));
@@ -180,6 +191,39 @@ mod tests {
             assert_eq!(node.hears([Some((2, 1)), other]), (1, 1));
             assert_eq!(node.hears([Some((2, 2)), other]), (2, 1), "the gateway has heard that all hold it");
         }
+    }
+
+    #[test]
+    fn who_missed_a_change_seals_with_what_it_holds() {
+        let mut node = Node1::new((1, 1));
+        node.keys.given(3, &mut Actions::new());
+        node.hears([Some((2, 1)), Some((2, 1))]);
+        assert_eq!((node.keys.told.seals, node.keys.seal()), (2, 3), "all others hold key 2");
+        let mut node = Node1::new((1, 2));
+        node.keys.given(3, &mut Actions::new());
+        node.hears([Some((1, 1)), Some((1, 1))]);
+        assert_eq!((node.keys.told.seals, node.keys.seal()), (1, 2), "the shell keeps two");
+    }
+
+    /// Otherwise those whom it gave its file's key when they booted would not understand it, and nobody could bring it that edition.
+    #[test]
+    fn a_gateway_whose_file_is_old_goes_on_saying_what_it_gives() {
+        let mut node = Node1::new((1, 1));
+        node.keys.given(2, &mut Actions::new());
+        let beat = Heartbeat {
+            beat: 1,
+            hears: vec![identity(0)],
+            keys: Some(KeysTold { holds: 2, seals: 2 }),
+            ..Heartbeat::default()
+        };
+        let mut hearing = Hearing::new(identity(0), BTreeMap::new());
+        hearing.hear(Instant::from_millis(1), LinkId(0), identity(1), 1, Some(&beat));
+        let (now, members) = ((Instant::from_millis(2), Slot(0)), [Slot(0), Slot(1), Slot(2)]);
+        let seals = [(); 8].map(|()| {
+            node.keys.review(now, &node.config, (false, Some(&members)), &hearing, &mut Actions::new());
+            node.keys.seal()
+        });
+        assert_eq!(BTreeSet::from(seals), BTreeSet::from([1, 2]), "{seals:?}");
     }
 
     #[test]

@@ -113,7 +113,11 @@ impl Shared {
                 self.start(desk);
             }
             SharedState::Absent if ran.is_some_and(|(_, failed)| failed) && !goes => say(desk, Word::Failed),
-            SharedState::Absent => say(desk, Word::LetGo),
+            SharedState::Absent => {
+                // The word may be on its way for long: it holds in this epoch, even if this node is to stay after all.
+                self.ran = Some((epoch, false));
+                say(desk, Word::LetGo);
+            }
             SharedState::Running { .. } | SharedState::Held { .. } | SharedState::Withdrawn => {}
         }
     }

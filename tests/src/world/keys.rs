@@ -25,7 +25,7 @@ pub(super) struct Ring {
     pub(super) opens: BTreeSet<u32>,
     /// What it seals with.
     pub(super) seal: u32,
-    /// When it was given the newest.
+    /// When it was given the newest, or something came while it was not quorate.
     since: Instant,
     /// Until when the gateway is being asked.
     asks: Instant,
@@ -115,10 +115,14 @@ impl World {
             self.hold(at, key);
             self.tell(at, Event::Keyed { key });
         }
-        let opens = self.machine(at).ring.opens.contains(&key);
+        let (now, quorate) = (self.now, self.status(at).is_some_and(|status| status.quorate));
+        let ring = &mut self.machine(at).ring;
+        if !quorate {
+            ring.since = now;
+        }
+        let opens = ring.opens.contains(&key);
         if opens && key < over {
-            let long = self.now.since(since.max(self.machine(at).ring.since)) > BELATED;
-            let counts = long && self.status(at).is_some_and(|status| status.quorate);
+            let counts = now.since(since.max(ring.since)) > BELATED;
             let breach =
                 counts.then(|| format!("an old key opens nothing: {} takes what key {key} sealed", self.name(at)));
             self.breaks(breach);
