@@ -149,7 +149,7 @@ fn serve() -> Result<(), String> {
     let desk = if is_gateway { Some(open_desk(&site)?) } else { None };
     let (places, current) = (Places::new(places::CONNECTIONS), Current::new(site.config.clone()));
     Ring::read(site.config.key)?;
-    hang_up_on_strangers(&places, &current).map_err(|error| format!("no thread that hangs up: {error}"))?;
+    hang_up_on_the_removed(&places, &current).map_err(|error| format!("no thread that hangs up: {error}"))?;
     let server =
         Arc::new(Server { keys: Keys::Held(current), cluster: site.config.name.clone(), places, storage, desk });
     if is_gateway {
@@ -162,7 +162,7 @@ fn serve() -> Result<(), String> {
 }
 
 /// Whoever is removed loses what it has open, whatever it says: it may have switched itself off in words only.
-fn hang_up_on_strangers(places: &Arc<Places>, current: &Arc<Current>) -> io::Result<()> {
+fn hang_up_on_the_removed(places: &Arc<Places>, current: &Arc<Current>) -> io::Result<()> {
     let (places, current) = (Arc::clone(places), Arc::clone(current));
     let watch = move || loop {
         let config = current.get();

@@ -145,8 +145,7 @@ impl Shared {
             let _ = ended.send(result);
         })?;
         let result = end.recv_timeout(until(deadline) + GRACE);
-        let lost = || Err(with_the_kernels_word("the kernel does not come back"));
-        result.unwrap_or_else(|_| lost()).map(|()| String::new())
+        result.unwrap_or_else(|_| Err(with_the_kernels_word("the kernel does not come back"))).map(|()| String::new())
     }
 
     fn hold(&self, epoch: LockEpoch, boots: &[(Slot, Incarnation)]) -> Result<(), String> {
