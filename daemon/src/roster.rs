@@ -153,8 +153,8 @@ mod tests {
 
     fn editions() -> [Config; 3] {
         let first = Config::parse(GOOD).unwrap();
-        let second = first.without_node(Slot(2)).unwrap();
-        let other = first.without_node(Slot(1)).unwrap();
+        let second = first.without_node(Slot(2), 2).unwrap();
+        let other = first.without_node(Slot(1), 2).unwrap();
         [first, second, other]
     }
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use cluster::event::Request;
+use cluster::words::Slot;
 use holdfast_tests::world::{Shape, World, chaos};
 
 /// Seeds that are always run: each once found a fault in the core.
@@ -12,7 +14,7 @@ const KEPT: &str = include_str!("../seeds.txt");
 fn random_worlds_stay_safe_and_heal() {
     let kept = KEPT.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok());
     let failures: Vec<String> = kept
-        .chain(0..60)
+        .chain(0..300)
         .filter_map(|seed| chaos::live(seed).failure.map(|failure| format!("seed {seed}: {failure}")))
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -154,6 +156,19 @@ fn canary_one_roster() {
 #[test]
 fn canary_an_old_key_opens_nothing() {
     canary("an old key opens nothing: node1", 0, |world| world.pretend_old_key(1));
+}
+
+#[test]
+fn canary_the_removed_hold_no_key() {
+    let mut world = running_world();
+    let typed = "node3".to_owned();
+    world.ask_to_shut_down(3);
+    world.run(Duration::from_secs(30));
+    world.ask_somebody(Request::RemoveNode { node: Slot(3), typed });
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.converged(), Ok(()));
+    world.pretend_given(3);
+    assert_eq!(world.converged(), Err("node3 is removed, and opens the cluster's key 2".to_owned()));
 }
 
 #[test]

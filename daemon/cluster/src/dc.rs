@@ -13,6 +13,7 @@ use crate::hearing::{Hearing, Peer};
 use crate::host::{Desk, Host};
 use crate::limits;
 use crate::mover::Mover;
+use crate::operator;
 use crate::rolling::Roller;
 use crate::scene::Sight;
 use crate::shared::Remounts;
@@ -52,6 +53,7 @@ impl Dc {
         self.bring_in(desk, hearing, agreement);
         self.suspect(desk, hearing);
         self.fence(desk, hearing);
+        operator::catch_up(desk, hearing, agreement);
         self.drill.review(desk, hearing);
         self.remounts.review(desk);
         let (now, me, config, state) = (desk.now, desk.me, desk.config, desk.state);

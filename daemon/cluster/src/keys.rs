@@ -13,7 +13,7 @@
 //! gateway is always waited for, from which whoever was left behind has to be given the key.
 //!
 //! Whoever has not been quorate for `deadtime` is *lost*: the key that it holds may be one that the others have forgotten. It asks the
-//! gateway. And as long as it holds two it says some heartbeats by the one and some by the other, for it cannot know who is left; so
+//! gateway; so does whoever does not hear that, which may have gone on to the next key with an edition that died with its generation. And as long as it holds two it says some heartbeats by the one and some by the other, for it cannot know who is left; so
 //! does whoever waits for a member that is silent, for that may have booted anew, with the newer one alone. Which by which is the
 //! Thue-Morse sequence: never three alike in a row, and whatever goes with every nth heartbeat is said by both (for the
 //! sequence, J.-P. Allouche and J. Shallit, "The ubiquitous Prouhet-Thue-Morse sequence").
@@ -33,6 +33,8 @@ pub(crate) struct Keys {
     before: u32,
     /// The oldest that it opens.
     pub(crate) least: u32,
+    /// What the shell does: the key that it seals with, and the oldest that it opens.
+    ordered: (u32, u32),
     /// When this node was quorate last.
     quorate: Instant,
     /// Heartbeats so far, and whether the present one goes by the newer key, though others may not hold it.
@@ -47,7 +49,17 @@ impl Keys {
     /// With these in the shell's hands, the oldest and the newest.
     pub(crate) fn new(now: Instant, (least, holds): (u32, u32)) -> Self {
         let told = KeysTold { holds, seals: least };
-        Self { told, before: least, least, quorate: now, beats: 0, turn: false, next: now, asked: 0 }
+        Self {
+            told,
+            before: least,
+            least,
+            ordered: (least, least),
+            quorate: now,
+            beats: 0,
+            turn: false,
+            next: now,
+            asked: 0,
+        }
     }
 
     /// The shell has a key.
@@ -57,6 +69,16 @@ impl Keys {
             self.told.holds = key;
             self.asked = 0;
             actions.push(Action::Trace(Trace::KeyHeld { key }));
+            self.order(actions);
+        }
+    }
+
+    /// The shell is told what it does differently from now on.
+    fn order(&mut self, actions: &mut Actions) {
+        let order = (self.seal(), self.least);
+        if order != self.ordered {
+            self.ordered = order;
+            actions.push(Action::Keys { seal: order.0, least: order.1 });
         }
     }
 
@@ -64,6 +86,12 @@ impl Keys {
     fn seal(&self) -> u32 {
         let newer = self.turn || self.told.seals > self.before;
         if newer { self.told.holds } else { self.before }
+    }
+
+    /// The newest key that this node knows of.
+    pub(crate) fn newest(&self, now: Instant, config: &Config, hearing: &Hearing) -> u32 {
+        let told = hearing.alive(now, config.timing.deadtime).filter_map(|peer| peer.beat.keys);
+        told.map(|told| told.holds).fold(self.told.holds.max(config.key), u32::max)
     }
 
     /// Whether every member seals with the key that `cluster.toml` names.
@@ -83,13 +111,14 @@ impl Keys {
         let deadtime = config.timing.deadtime;
         let heard = |slot: Slot| hearing.peer(slot).filter(|peer| now.since(peer.last) < deadtime);
         let told = |peer: &Peer| peer.beat.keys;
-        let held = hearing.alive(now, deadtime).filter_map(told).map(|told| told.holds);
-        let newest = held.fold(config.key, u32::max);
+        let gateway = config.gateway().map(|(slot, _)| slot).filter(|slot| *slot != me);
+        let newest = self.newest(now, config, hearing);
         if quorate {
             self.quorate = now;
         }
         let lost = now.since(self.quorate) >= deadtime;
-        if (newest > self.told.holds || lost) && config.node(me).role == Role::Node && self.next <= now {
+        let deaf = gateway.is_some_and(|slot| heard(slot).is_none());
+        if (newest > self.told.holds || lost || deaf) && config.node(me).role == Role::Node && self.next <= now {
             self.next = now + limits::ASK_FOR_KEY;
             self.asked = if newest > self.told.holds { self.asked.saturating_add(1) } else { 0 };
             // Said once: the first time it may just not have kept it yet.
@@ -99,7 +128,7 @@ impl Keys {
             actions.push(Action::AskForKey);
         }
         let (seals, least) = (self.told.seals, self.least);
-        let (turned, mut unsure) = (self.turn, lost);
+        let mut unsure = lost;
         if let Some(members) = members {
             let others = || members.iter().filter(|slot| **slot != me).map(|slot| heard(*slot).and_then(told));
             unsure |= others().any(|told| told.is_none());
@@ -108,16 +137,13 @@ impl Keys {
             // Nobody is given a newer key by a gateway than its own file names: until it has that edition, some do not have that key.
             let given = if config.node(me).role == Role::Gateway { config.key } else { u32::MAX };
             self.told.seals = seals.max(self.told.holds.min(common.max(leads)).min(given));
-            let gateway = config.gateway().map(|(slot, _)| slot).filter(|slot| *slot != me);
             let all = others().chain(gateway.map(|slot| heard(slot).and_then(told)));
             let all = all.map(|told| told.map_or(0, |told| told.seals)).min().unwrap_or(u32::MAX);
             self.least = least.max(self.told.seals.min(all));
         }
         self.beats = self.beats.wrapping_add(1);
         self.turn = unsure && self.beats.count_ones() % 2 == 1 && self.told.seals < self.told.holds;
-        if (seals, least, turned) != (self.told.seals, self.least, self.turn) {
-            actions.push(Action::Keys { seal: self.seal(), least: self.least });
-        }
+        self.order(actions);
         if least != self.least {
             actions.push(Action::Trace(Trace::KeyAlone { key: self.least }));
         }
@@ -200,9 +226,11 @@ mod tests {
         node.hears([Some((2, 1)), Some((2, 1))]);
         assert_eq!((node.keys.told.seals, node.keys.seal()), (2, 3), "all others hold key 2");
         let mut node = Node1::new((1, 2));
-        node.keys.given(3, &mut Actions::new());
+        let mut actions = Actions::new();
+        node.keys.given(3, &mut actions);
+        assert!(actions.contains(&Action::Keys { seal: 2, least: 1 }), "the shell keeps two: {actions:?}");
         node.hears([Some((1, 1)), Some((1, 1))]);
-        assert_eq!((node.keys.told.seals, node.keys.seal()), (1, 2), "the shell keeps two");
+        assert_eq!((node.keys.told.seals, node.keys.seal()), (1, 2));
     }
 
     /// Otherwise those whom it gave its file's key when they booted would not understand it, and nobody could bring it that edition.

@@ -551,7 +551,7 @@ impl Node {
             hears,
             armed: state.map(|state| state.armament).filter(|_| armed),
             generation: belonging.map(|belonging| belonging.generation),
-            quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),
+            quorate: self.is_quorate(),
             free: self.host.free(),
             part: self.telling.next(|| self.host.vms()),
             failing: self.failing.map(|(reason, _)| reason).or(self.self_fencing.then_some(Failing::Watchdog)),

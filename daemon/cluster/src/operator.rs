@@ -249,7 +249,7 @@ fn remove(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, node: Slot,
     if config.node(node).role == Role::Gateway {
         return Refuse("the gateway cannot be removed: all storage is there".to_owned());
     }
-    let next = match config.without_node(node) {
+    let next = match config.without_node(node, next_key(desk, hearing)) {
         Ok(next) => next,
         Err(error) => return Refuse(format!("the others cannot do without it: {}", error.text)),
     };
@@ -264,8 +264,25 @@ fn change_key(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, key: u3
     if desk.config.key >= key {
         return Agreed;
     }
-    let next = desk.config.with_next_key();
+    let next = desk.config.with_key(next_key(desk, hearing));
     next.map_or_else(|error| Refuse(error.text), |next| change(desk, hearing, agreement, &next))
+}
+
+/// Has `cluster.toml` name the newest key that anybody holds: the edition that brought it may have been lost with its generation,
+/// and the gateway gives none that its file does not name.
+pub(crate) fn catch_up(desk: &mut Desk<'_>, hearing: &Hearing, agreement: &Agreement) {
+    let newest = desk.keys.newest(desk.now, desk.config, hearing);
+    if newest > desk.config.key
+        && let Ok(next) = desk.config.with_key(newest)
+        && let Propose(command) = change(desk, hearing, agreement, &next)
+    {
+        desk.proposals.push(command);
+    }
+}
+
+/// A key that nobody has yet.
+fn next_key(desk: &Desk<'_>, hearing: &Hearing) -> u32 {
+    desk.keys.newest(desk.now, desk.config, hearing).saturating_add(1)
 }
 
 /// The next edition of `cluster.toml`.

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_removed_nodes_name_is_not_offered_again_and_its_outlet_is() {
-        let config = Config::parse(GOOD).unwrap().without_node(cluster::words::Slot(2)).unwrap();
+        let config = Config::parse(GOOD).unwrap().without_node(cluster::words::Slot(2), 2).unwrap();
         let offer = Offer::of(&config, &CARDS).unwrap();
         assert_eq!(offer.name, "node3");
         assert!(config.with_node(&offer.table()).is_ok());

@@ -20,7 +20,7 @@ const TAIL: NonZero<u16> = NonZero::new(40).expect("not 0");
 /// Columns shown of each console.
 const WIDTH: NonZero<u16> = NonZero::new(132).expect("not 0");
 /// Simulated worlds.
-const SEEDS: &str = "200";
+const SEEDS: &str = "1000";
 
 /// Checks everything: format, lints, tests, the simulator, the image, and a drill in the virtual rack.
 #[derive(Parser)]

@@ -207,7 +207,7 @@ impl World {
     /// Nobody who was removed is quorate, or long believes to be.
     fn the_removed_do_not_count(&self, at: usize) -> Option<String> {
         let since = self.removed_since(at)?;
-        let long = self.now.since(since) > BELIEF && self.status(at)?.quorate;
+        let long = self.now.since(since) > BELIEF && self.is_quorate(at);
         long.then(|| format!("the removed do not count: {} is quorate", self.name(at)))
     }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use cluster::config::Config;
 use cluster::event::{Event, Request};
 use cluster::words::Instant;
 
@@ -99,9 +100,8 @@ impl World {
             return;
         }
         ring.opens.retain(|key| *key >= least);
-        let quorate = |at: &usize| self.status(*at).is_some_and(|status| status.quorate);
         let oldest = |at: usize| self.machines.get(at).and_then(|machine| machine.ring.opens.first().copied());
-        let members: Vec<usize> = (0..self.size()).filter(quorate).collect();
+        let members: Vec<usize> = (0..self.size()).filter(|at| self.is_quorate(*at)).collect();
         let over = members.iter().filter_map(|at| oldest(*at)).min().filter(|_| members.contains(&0));
         if let Some(over) = over.filter(|over| *over > self.history.key_over.0) {
             self.history.key_over = (over, self.now);
@@ -115,7 +115,7 @@ impl World {
             self.hold(at, key);
             self.tell(at, Event::Keyed { key });
         }
-        let (now, quorate) = (self.now, self.status(at).is_some_and(|status| status.quorate));
+        let (now, quorate) = (self.now, self.is_quorate(at));
         let ring = &mut self.machine(at).ring;
         if !quorate {
             ring.since = now;
@@ -130,18 +130,31 @@ impl World {
         opens
     }
 
-    /// Whoever is a member holds the agreed key and no other. To be asked of a world that has come right again.
-    pub(super) fn one_key_everywhere(&self, at: usize, agreed: u32) -> Result<(), String> {
-        let opens = self.machines.get(at).map(|machine| machine.ring.opens.clone()).unwrap_or_default();
-        if opens == BTreeSet::from([agreed]) {
-            return Ok(());
+    /// Whoever is a member holds the agreed key and no other, and nobody else holds that. To be asked of a world that has come
+    /// right again.
+    pub(super) fn one_key_everywhere(&self, agreed: &Config) -> Result<(), String> {
+        let key = agreed.key;
+        for machine in &self.machines {
+            let (name, opens) = (&machine.name, &machine.ring.opens);
+            if agreed.named(name).is_none() {
+                if opens.contains(&key) {
+                    return Err(format!("{name} is removed, and opens the cluster's key {key}"));
+                }
+            } else if *opens != BTreeSet::from([key]) {
+                return Err(format!("{name} opens the keys {opens:?} and not key {key} alone"));
+            }
         }
-        Err(format!("{} opens the keys {opens:?} and not key {agreed} alone", self.name(at)))
+        Ok(())
     }
 
     /// What an operator asks for who changes the key.
     pub(super) fn key_change(&self) -> Request {
         Request::ChangeKey { key: self.agreed().key + 1 }
+    }
+
+    /// As if a machine had been given the key that the gateway holds.
+    pub fn pretend_given(&mut self, at: usize) {
+        self.machine(at).ring.opens = self.machine(0).ring.opens.clone();
     }
 
     /// As if a machine's shell had not forgotten the first key, long after everybody should have; and somebody speaks with it.

@@ -377,7 +377,6 @@ impl World {
             }
             let is_dc = status.dc.as_ref() == Some(&machine.name);
             self.one_roster_everywhere(at, agreed, is_dc)?;
-            self.one_key_everywhere(at, agreed.key)?;
             let here =
                 status.nodes.get(usize::from(self.slot(at).0)).map(|node| node.state.clone()).unwrap_or_default();
             if here != "member" {
@@ -399,6 +398,7 @@ impl World {
                 }
             }
         }
+        self.one_key_everywhere(agreed)?;
         self.no_limbo().or_else(|| self.not_shared()).map_or(Ok(()), Err)
     }
 
@@ -406,6 +406,11 @@ impl World {
     pub fn status(&self, at: usize) -> Option<cluster::status::Status> {
         let machine = self.machines.get(at)?;
         machine.node.as_ref().map(|node| node.status(machine.clock.shows(self.now)))
+    }
+
+    /// Whether a machine belongs to a majority, as it believes.
+    pub(super) fn is_quorate(&self, at: usize) -> bool {
+        self.machines.get(at).and_then(|machine| machine.node.as_ref()).is_some_and(|node| node.is_quorate())
     }
 
     /// Where a VM runs.

@@ -57,16 +57,15 @@ pub(super) fn requests(world: &World, words: &[&str]) -> Result<Option<Vec<Reque
 impl World {
     /// Asks the first node that takes part in a quorate cluster.
     pub fn ask_somebody(&mut self, request: Request) {
-        let quorate = |at: &usize| self.status(*at).is_some_and(|status| status.quorate);
-        if let Some(at) = (0..self.size()).find(quorate) {
+        if let Some(at) = (0..self.size()).find(|at| self.is_quorate(*at)) {
             self.ask(at, request);
         }
     }
 
     /// Takes back whatever is set aside, and lets every VM run.
     pub(super) fn put_right(&mut self) {
-        let quorate = |at: usize| self.status(at).filter(|status| status.quorate).map(|status| (at, status));
-        let Some((at, status)) = (0..self.size()).find_map(quorate) else { return };
+        let Some(at) = (0..self.size()).find(|at| self.is_quorate(*at)) else { return };
+        let Some(status) = self.status(at) else { return };
         let mut requests = Vec::new();
         if status.disarmed {
             requests.push(Request::Disarm { node: None, on: false });

@@ -23,8 +23,7 @@ impl World {
 
     /// The edition that the cluster has agreed, as far as somebody quorate knows.
     pub(super) fn agreed(&self) -> &Arc<Config> {
-        let quorate = |at: &usize| self.status(*at).is_some_and(|status| status.quorate);
-        (0..self.size()).find(quorate).map_or(&self.config, |at| self.edition(at))
+        (0..self.size()).find(|at| self.is_quorate(*at)).map_or(&self.config, |at| self.edition(at))
     }
 
     /// The machine that another means by a slot.

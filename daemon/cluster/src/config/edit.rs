@@ -100,23 +100,23 @@ impl Config {
     }
 
     /// The next edition, without the node in `slot`. Its table stays, with a word that says so: so the slots of the others
-    /// stay as well. The cluster's key is the next one: what that node holds opens nothing any more.
+    /// stay as well. The cluster's key becomes `key`, which that node does not hold.
     ///
     /// # Errors
     /// Why the others cannot do without it.
-    pub fn without_node(&self, slot: Slot) -> Result<Self, ConfigError> {
+    pub fn without_node(&self, slot: Slot, key: u32) -> Result<Self, ConfigError> {
         if !self.has(slot) {
             return Err(refuse("there is no such [[node]]"));
         }
-        Self::parse(&self.next(Some(slot), self.key.saturating_add(1))?)
+        Self::parse(&self.next(Some(slot), key)?)
     }
 
-    /// The next edition, in which nothing but the cluster's key is another.
+    /// The next edition, in which nothing but the cluster's key is another: `key`.
     ///
     /// # Errors
     /// The file is too long for it.
-    pub fn with_next_key(&self) -> Result<Self, ConfigError> {
-        Self::parse(&self.next(None, self.key.saturating_add(1))?)
+    pub fn with_key(&self, key: u32) -> Result<Self, ConfigError> {
+        Self::parse(&self.next(None, key)?)
     }
 
     /// The text of the next edition, in which that node is removed and this is the key.
@@ -237,7 +237,7 @@ mod tests {
         for n in 4..17 {
             config = config.with_node(&table(n)).unwrap();
             if n == 9 {
-                config = config.without_node(Slot(1)).unwrap();
+                config = config.without_node(Slot(1), 2).unwrap();
             }
         }
         assert_eq!(config.nodes.len(), 16);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_removed_node_leaves_a_hole_and_everything_of_it_is_free() {
-        let next = good().without_node(Slot(1)).unwrap();
+        let next = good().without_node(Slot(1), 2).unwrap();
         assert_eq!(names(&next), [(0, "gateway"), (2, "node2")]);
         assert!(next.has_removed(Slot(1)) && !next.has(Slot(1)) && next.has(Slot(2)));
         assert_eq!((next.edition.number, next.majority(), next.named("node1")), (2, 2, None));
@@ -255,22 +255,22 @@ mod tests {
                     nics = [{ mac = \"52:54:00:77:00:11\", network = \"cluster\", address = \"10.77.0.11\" }]";
         let back = next.with_node(same).unwrap();
         assert_eq!((back.named("node1"), back.edition.number), (Some(Slot(3)), 3));
-        let gone = back.without_node(Slot(3)).unwrap();
+        let gone = back.without_node(Slot(3), 2).unwrap();
         assert_eq!(names(&gone), [(0, "gateway"), (2, "node2")]);
-        assert!(gone.without_node(Slot(7)).is_err());
+        assert!(gone.without_node(Slot(7), 2).is_err());
     }
 
     #[test]
     fn whoever_holds_a_cable_is_needed_and_who_is_merely_named_is_not() {
         let held =
             GOOD.replacen("10.77.0.250\"", "10.77.0.250\"\nserial = { node = \"node2\", device = \"ttyS0\" }", 1);
-        let error = Config::parse(&held).unwrap().without_node(Slot(2)).unwrap_err();
+        let error = Config::parse(&held).unwrap().without_node(Slot(2), 2).unwrap_err();
         assert!(error.text.contains("\"node2\" is none"), "{error}");
         let fed = format!(
             "{GOOD}\n[[ups]]\nname = \"u1\"\nfeeds = [\"node1\", \"node2\"]\n\
              nut = {{ address = \"10.77.0.251\", ups = \"u1\", user = \"holdfast\" }}\n"
         );
-        let next = Config::parse(&fed).unwrap().without_node(Slot(2)).unwrap();
+        let next = Config::parse(&fed).unwrap().without_node(Slot(2), 2).unwrap();
         assert_eq!(next.upses[0].feeds, [Slot(1)]);
         let spec = crate::config::VmSpec::parse("preferred = [\"node2\", \"node1\"]", &next).unwrap();
         assert_eq!(spec.preferred, [Slot(1)]);
@@ -279,14 +279,14 @@ mod tests {
     #[test]
     fn comments_stay_and_a_written_edition_is_counted_on() {
         let text = GOOD.replacen("name = \"rack\"", "name = \"rack\" # ours\nedition = 41 # so far", 1);
-        let next = Config::parse(&text).unwrap().without_node(Slot(2)).unwrap();
+        let next = Config::parse(&text).unwrap().without_node(Slot(2), 2).unwrap();
         assert_eq!(next.edition.number, 42);
         assert!(next.text.contains("name = \"rack\" # ours\nedition = 42 # so far\n"), "{}", next.text);
         assert!(next.text.contains("name = \"node2\"\nremoved = true\noutlets"), "{}", next.text);
         assert!(next.text.contains("# so far\nkey = 2\n"), "{}", next.text);
-        let third = next.with_next_key().unwrap();
+        let third = next.with_key(3).unwrap();
         assert_eq!((third.edition.number, third.key, third.nodes), (43, 3, next.nodes));
-        assert!(good().with_next_key().unwrap().text.contains("name = \"rack\"\nedition = 2\nkey = 2\n"));
+        assert!(good().with_key(2).unwrap().text.contains("name = \"rack\"\nedition = 2\nkey = 2\n"));
         assert!(Config::parse(&third.text.replacen("key = 3", "key = 0", 1)).unwrap_err().text.contains("from 1"));
         let zero = text.replacen("41", "0", 1);
         assert!(Config::parse(&zero).unwrap_err().text.contains("from 1"));

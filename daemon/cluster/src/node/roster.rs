@@ -71,13 +71,18 @@ impl Node {
     /// Looks at the cluster's keys, once a heartbeat.
     pub(super) fn review_keys(&mut self, now: Instant, actions: &mut Actions) {
         let belonging = self.belonging.as_ref().ok();
-        let quorate = belonging.is_some_and(|belonging| belonging.is_quorate());
         let state = belonging.and_then(|belonging| belonging.state.as_ref());
         let present = |state: &State| {
             state.members.iter().filter(|(_, member)| member.is_present()).map(|(slot, _)| *slot).collect::<Vec<_>>()
         };
         let members = state.map(present);
-        self.keys.review((now, self.me.slot), &self.config, (quorate, members.as_deref()), &self.hearing, actions);
+        self.keys.review(
+            (now, self.me.slot),
+            &self.config,
+            (self.is_quorate(), members.as_deref()),
+            &self.hearing,
+            actions,
+        );
     }
 
     /// Goes by this configuration from now on.
@@ -122,12 +127,12 @@ impl Node {
         }
     }
 
-    /// Tells others that have another edition: as DC everybody who wants to come in, as a seeker those whose is older.
+    /// Tells others that have another edition: as DC everybody who wants to come in; where nobody is quorate, those whose is older.
     pub(super) fn tell_edition(&mut self, now: Instant, actions: &mut Actions) {
         let warntime = self.config.timing.warntime;
         let living = || self.hearing.alive(now, warntime).any(|peer| peer.beat.quorate);
         let leads = self.dc.is_some();
-        if !self.tells() || !(leads || (self.belonging.is_err() && !living())) {
+        if !self.tells() || !(leads || !(self.is_quorate() || living())) {
             return;
         }
         let own = self.config.edition;

@@ -59,6 +59,12 @@ impl Node {
         (belonging.map(|belonging| belonging.generation), state.map(|state| state.view).unwrap_or_default())
     }
 
+    /// Whether this node belongs to the majority.
+    #[must_use]
+    pub fn is_quorate(&self) -> bool {
+        self.belonging.as_ref().is_ok_and(|belonging| belonging.is_quorate())
+    }
+
     /// What this node knows of the cluster.
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {
@@ -76,7 +82,7 @@ impl Node {
             generation: belonging.map(|belonging| belonging.generation.to_string()),
             view: state.map_or(0, |state| state.view.0),
             dc: leader.filter(|leader| self.config.has(leader.slot)).map(|leader| name(leader.slot)),
-            quorate: belonging.is_some_and(|belonging| belonging.is_quorate()),
+            quorate: self.is_quorate(),
             leaving: self.leaving.is_some(),
             free_mib: self.host.free().unwrap_or_default().0,
             domains: self.host.domains().cloned().collect(),

@@ -72,7 +72,7 @@ fn the_other_nodes_cards_have_their_addresses() {
              nics = [{ mac = \"52:54:00:77:00:13\", network = \"cluster\", address = \"10.77.0.13\" }]",
         )
         .unwrap();
-    let next = next.without_node(cluster::words::Slot(1)).unwrap();
+    let next = next.without_node(cluster::words::Slot(1), 2).unwrap();
     assert_eq!(hosts(&next), "52:54:00:77:00:12,10.77.0.12,node2\n52:54:00:77:00:13,10.77.0.13,node3\n");
 }
 

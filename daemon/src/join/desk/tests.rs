@@ -203,7 +203,7 @@ fn a_removed_nodes_machine_is_refused_until_its_approval_is_forgotten() {
     let mut gateway = Gateway::new();
     gateway.window(1);
     drop(gateway.waits(2, 0x12));
-    let gone = good().without_node(cluster::words::Slot(2)).unwrap();
+    let gone = good().without_node(cluster::words::Slot(2), 2).unwrap();
     gateway.configured(&gone);
     gateway.window(16);
     for _ in 0..2 {
@@ -230,7 +230,7 @@ fn a_removed_nodes_machine_is_refused_whichever_cards_it_names() {
     gateway.approve(&waiting, 2).unwrap();
     assert!(is_in(&waiting));
     drop(waiting);
-    gateway.configured(&good().without_node(cluster::words::Slot(2)).unwrap());
+    gateway.configured(&good().without_node(cluster::words::Slot(2), 2).unwrap());
     let cards = [0x12, 0x11].map(|card| [0x52, 0x54, 0, 0x77, 0, card]);
     let hello = Hello { cards: cards.to_vec(), ..Hello::default() };
     let asked = gateway.desk.ask(Identity([2; 32]), hello, &SALT, &[2; 32], gateway.now);
