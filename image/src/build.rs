@@ -200,7 +200,7 @@ fn boot_loader(places: &Places) -> Result<()> {
         let mut grub = Command::new("grub-mkimage");
         grub.args(["-O", platform, "-p", prefix, "-o"]).arg(places.out.join(core)).args(disk);
         grub.args(["part_msdos", "fat", "normal", "configfile", "multiboot2", "echo", "boot", "sleep"]);
-        output(grub.args(["serial", "terminal", "hashsum", "gcry_sha256", "test", "true"]), GRUB)?;
+        output(grub.args(["serial", "terminal", "hashsum", "gcry_sha256", "test", "true", "loadenv"]), GRUB)?;
     }
     for (template, name) in
         [("net.cfg", "pxe/boot/grub/grub.cfg"), ("boot.ipxe", "pxe/boot.ipxe"), ("disk.cfg", "disk.cfg")]

@@ -6,7 +6,9 @@
 //! sector 1 ...    GRUB's core for BIOS
 //! 1 MiB ...       FAT, labelled HOLDFAST:  xen vmlinuz initramfs SHA256SUMS  boot/grub/grub.cfg
 //!                                          EFI/BOOT/BOOTX64.EFI (GRUB's core for UEFI)
+//!                                          boot/grub/grubenv (which image GRUB starts)
 //!                 the gateway's also:      pxe/ ... (GRUB for the network, xen vmlinuz initramfs of the nodes)
+//!                 if it replaces another:  previous/ ... (that one's xen vmlinuz initramfs pxe), previous.cfg (its grub.cfg)
 //! last 2 MiB      what the daemon keeps, empty but for the mark it finds it by: the gateway's tables
 //!                 (`daemon/src/streams/store.rs`), or who a node is (`daemon/src/join/identity.rs`)
 //! ```
@@ -34,6 +36,13 @@ const STATE: u64 = 2 << 20;
 const TABLES_MARK: &[u8; 16] = b"HOLDFAST STATE 1";
 /// What it begins with where it is for a node's identity. A mark without one has the node draw it.
 const SELF_MARK: &[u8; 16] = b"HOLDFAST SELF  1";
+/// What a machine boots.
+const SYSTEM: [&str; 3] = ["xen", "vmlinuz", "initramfs"];
+/// The folder with the image of the disk that was replaced.
+const PREVIOUS: &str = "previous";
+/// The length of the file in which GRUB keeps what was chosen, in bytes: it writes to it in place.
+const GRUB_ENVIRONMENT: usize = 1024;
+const MTOOLS: &str = "mtools";
 /// A sector, in bytes.
 const SECTOR: u64 = 512;
 
@@ -53,6 +62,7 @@ pub fn gateway_disk(places: &Places, cluster: &Path, secrets: &Path, keep: Optio
     // What travels over TFTP and HTTP is for everybody to see.
     put_system(places, &pxe, &["initramfs"], &nodes_site(places, cluster, secrets)?)?;
     put_system(places, &work.0, &["initramfs", "gateway.cpio"], &gateway)?;
+    put_previous(keep, &work.0, &["pxe"])?;
     assemble(places, &work.0, &state, out)
 }
 
@@ -65,6 +75,7 @@ pub fn node_disk(places: &Places, cluster: &Path, secrets: &Path, keep: Option<&
     let state = kept(keep, SELF_MARK, out)?;
     let work = Work::begin(out)?;
     put_system(places, &work.0, &["initramfs"], &nodes_site(places, cluster, secrets)?)?;
+    put_previous(keep, &work.0, &[])?;
     assemble(places, &work.0, &state, out)
 }
 
@@ -93,6 +104,24 @@ fn put_system(places: &Places, directory: &Path, segments: &[&str], site: &[u8])
     }
     let segments: Vec<PathBuf> = segments.iter().map(|name| places.out.join(name)).collect();
     write_secret(&directory.join("initramfs"), &joined(&segments, site)?)
+}
+
+/// Takes along the image of the disk that is replaced, if there is one, with these folders: GRUB's menu goes back to it.
+fn put_previous(disk: Option<&Path>, directory: &Path, folders: &[&str]) -> Result<()> {
+    let Some(disk) = disk else { return Ok(()) };
+    let previous = directory.join(PREVIOUS);
+    fs::create_dir_all(&previous)?;
+    let taken = SYSTEM.iter().chain(folders).map(|name| format!("::/{name}"));
+    output(mcopy(disk).args(taken).arg(&previous), MTOOLS)?;
+    output(mcopy(disk).arg("::/boot/grub/grub.cfg").arg(previous.with_extension("cfg")), MTOOLS)?;
+    Ok(())
+}
+
+/// What copies files, or whole folders, to the partition that a disk boots from, or out of it.
+fn mcopy(disk: &Path) -> Command {
+    let mut mcopy = Command::new("mcopy");
+    mcopy.env("MTOOLS_SKIP_CHECK", "1").args(["-s", "-Q", "-i", &format!("{}@@{PARTITION}", disk.display())]);
+    mcopy
 }
 
 /// What the nodes know of their site when they boot: nothing secret.
@@ -191,9 +220,14 @@ fn assemble(places: &Places, work: &Path, state: &[u8], out: &Path) -> Result<()
     }
     copy(&places.out.join("disk.cfg"), &work.join("boot/grub/grub.cfg"))?;
     copy(&places.out.join("BOOTX64.EFI"), &work.join("EFI/BOOT/BOOTX64.EFI"))?;
+    let environment = format!("{:#<GRUB_ENVIRONMENT$}", "# GRUB Environment Block\n");
+    fs::write(work.join("boot/grub/grubenv"), environment)?;
     let mut sums = Command::new("sha256sum");
-    let sums = output(sums.args(["xen", "vmlinuz", "initramfs"]).current_dir(work), "coreutils")?;
-    fs::write(work.join("SHA256SUMS"), sums)?;
+    sums.args(SYSTEM).current_dir(work);
+    if work.join(PREVIOUS).exists() {
+        sums.args(SYSTEM.map(|name| format!("{PREVIOUS}/{name}")));
+    }
+    fs::write(work.join("SHA256SUMS"), output(&mut sums, "coreutils")?)?;
     let used: u64 = files(work)?.iter().map(|file| fs::metadata(work.join(file)).map_or(0, |data| data.len())).sum();
     // Room for FAT's own tables and for every file's last cluster.
     let size = (used + used / 16 + (8 << 20)).max(SMALLEST).next_multiple_of(PARTITION);
@@ -205,11 +239,8 @@ fn assemble(places: &Places, work: &Path, state: &[u8], out: &Path) -> Result<()
     let mut format = Command::new("mkfs.vfat");
     format.args(["-F", "32", "-n", "HOLDFAST", "-i", "484f4c44", "--offset", &offset.to_string()]);
     output(format.arg(out).arg((size / 1024).to_string()), "dosfstools")?;
-    let image = format!("{}@@{PARTITION}", out.display());
     for entry in fs::read_dir(work)? {
-        let mut mcopy = Command::new("mcopy");
-        mcopy.env("MTOOLS_SKIP_CHECK", "1").args(["-s", "-Q", "-i", &image]).arg(entry?.path()).arg("::/");
-        output(&mut mcopy, "mtools")?;
+        output(mcopy(out).arg(entry?.path()).arg("::/"), MTOOLS)?;
     }
     boot_record(places, &disk, offset, size / SECTOR)
 }

@@ -26,10 +26,13 @@ const PRESSES: usize = 50;
 
 const MENU: &str = "Esc brings the menu";
 const CHECK: (&str, &str) = ("Check this medium", "Reading everything");
-const SLOW_LINE: (&str, &str) = ("Start Holdfast with the serial line at 9600 baud", "loading Xen");
+const SLOW_LINE: (&str, &str) = ("Start with the serial line at 9600 baud", "loading /xen");
+const PREVIOUS: (&str, &str) = ("Start the previous image, until the newest is chosen", "loading /previous/xen");
+const PRESENT: (&str, &str) = ("Start Holdfast, the newest image", "loading /xen");
 
 /// Both kinds of disk boot with either firmware; the menu finds a medium whole, finds a damaged one damaged, and its entry for a
-/// slow serial line starts Xen too (what speed that has then, nobody looks at).
+/// slow serial line starts Xen too (what speed that has then, nobody looks at). A disk that replaces another starts the image of
+/// that one if it is told to, and goes on doing so until it is told otherwise.
 ///
 /// # Errors
 /// A medium does not boot, or says something else; the text shows its screen.
@@ -54,7 +57,23 @@ pub fn media_check_themselves(dir: &Path) -> Result<()> {
     damage(&stick, &artefacts::workspace().join("target/image/vmlinuz"))?;
     let damaged = Booting::start("damaged", &stick, Medium::Stick, Firmware::Bios)?;
     damaged.choose(CHECK.0, CHECK.1)?;
-    damaged.says("This medium is damaged")
+    damaged.says("This medium is damaged")?;
+    drop(damaged);
+
+    let replaced = dir.join("replaced.img");
+    artefacts::gateway_disk(dir, Some(&gateway), &replaced)?;
+    let back = Booting::start("back", &replaced, Medium::Disk, Firmware::Uefi)?;
+    back.choose(PREVIOUS.0, PREVIOUS.1)?;
+    back.says("(XEN) Xen version")?;
+    drop(back);
+    let stays = Booting::start("stays", &replaced, Medium::Disk, Firmware::Bios)?;
+    stays.says(PREVIOUS.1)?;
+    drop(stays);
+    let forth = Booting::start("forth", &replaced, Medium::Disk, Firmware::Bios)?;
+    forth.choose(PRESENT.0, PRESENT.1)?;
+    drop(forth);
+    let goes_on = Booting::start("goes-on", &replaced, Medium::Disk, Firmware::Uefi)?;
+    goes_on.says(PRESENT.1)
 }
 
 /// Turns one bit in the middle of a file on a disk. A file's cluster is found by what it holds.
@@ -88,8 +107,7 @@ impl Booting {
             command.args(["-bios", OVMF]);
         }
         let file = disk.display().to_string().replace(',', ",,");
-        // Nothing that a boot loader does writes; so the same disk is whole for the next machine.
-        command.args(["-drive", &format!("if=none,id=disk,format=raw,file={file},read-only=off,snapshot=on")]);
+        command.args(["-drive", &format!("if=none,id=disk,format=raw,file={file}")]);
         match medium {
             Medium::Stick => command.args(["-device", "qemu-xhci", "-device", "usb-storage,drive=disk,bootindex=1"]),
             Medium::Disk | Medium::Network => command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]),
@@ -103,9 +121,12 @@ impl Booting {
     /// uses the serial line as well, it and the boot loader take keys from each other: each is pressed until it has its effect.
     fn choose(&self, entry: &str, effect: &str) -> Result<()> {
         self.says(MENU)?;
-        self.press_until(b"\x1b", &format!(" {entry}"), LOOK)?;
-        // Ctrl-N is one byte, which cannot be torn apart as an arrow key can.
-        self.press_until(b"\x0e", &format!("*{entry}"), EFFECT)?;
+        self.press_until(b"\x1b", entry, LOOK)?;
+        let marked = format!("*{entry}");
+        if !self.said().contains(&marked) {
+            // Ctrl-N is one byte, which cannot be torn apart as an arrow key can.
+            self.press_until(b"\x0e", &marked, EFFECT)?;
+        }
         self.press_until(b"\r", effect, EFFECT)
     }
 

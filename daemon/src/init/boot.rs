@@ -8,7 +8,7 @@ use rustix::system::RebootCommand;
 
 use super::services::{OnEnd, Services, Spec};
 use super::site::{INCARNATION, Site};
-use super::{HOLDFAST, disks, failed, filter, gateway, kernel, modules, mounts, report, xen};
+use super::{HOLDFAST, disks, failed, filter, gateway, kernel, medium, modules, mounts, report, xen};
 use crate::streams::STATE;
 use crate::{firewall, join, netsetup, roster};
 
@@ -29,7 +29,7 @@ pub(super) struct Boot {
 /// A phase: its name on the console, and what is done.
 type Phase = (&'static str, fn(&mut Boot) -> Result<(), String>);
 
-const PHASES: [Phase; 23] = [
+const PHASES: [Phase; 24] = [
     ("file systems", |_| mounts::first()),
     // Before any card is found.
     ("kernel", |_| kernel::restrict()),
@@ -38,6 +38,7 @@ const PHASES: [Phase; 23] = [
     ("modules", |_| modules::load()),
     ("file systems of modules", |_| mounts::of_modules()),
     ("disks", |_| disks::link()),
+    ("image", |_| medium::say_which()),
     ("site", |boot| {
         boot.site = Site::find_or_join()?;
         Ok(())

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use rustix::mount::MountFlags;
 
 use super::services::{OnEnd, Services, Spec};
-use super::{HOLDFAST, disks, failed, report};
+use super::{HOLDFAST, disks, failed, medium, report};
 use crate::confine::Foreign;
 use crate::firewall::TFTP_DATA;
 use crate::join::pool;
@@ -41,8 +41,8 @@ const DNSMASQ_HOSTS: &str = "/run/holdfast/dnsmasq.hosts";
 const LABEL: &str = "HOLDFAST";
 /// Where that partition is seen.
 const MEDIA: &str = "/media";
-/// What is in it for the nodes.
-const FILES: &str = "/media/pxe";
+/// What is in it for the nodes, beside the image that this gateway has booted.
+const FILES: &str = "pxe";
 /// How long the gateway's disks may take to be found.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks for them.
@@ -126,11 +126,12 @@ pub(crate) fn nbd_configuration(exports: &[Export], socket: &Path) -> String {
 /// Where the boot partition is not found or the configuration cannot be written.
 pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &NodeConfig) -> Result<(), String> {
     mount_media()?;
+    let files = served()?;
     let card =
         own.nics.iter().find(|nic| nic.address == Some(own.address)).and_then(|nic| netsetup::interface(nic.mac));
     let card = card.ok_or("the card of the cluster network is not there")?;
     fs::write(DNSMASQ_HOSTS, dnsmasq_hosts(config, own)).map_err(failed(DNSMASQ_HOSTS))?;
-    fs::write(DNSMASQ_CONFIGURATION, dnsmasq_configuration(config, own, &card))
+    fs::write(DNSMASQ_CONFIGURATION, dnsmasq_configuration(config, own, &card, &files))
         .map_err(failed(DNSMASQ_CONFIGURATION))?;
     services.start(Spec {
         name: "dnsmasq".to_owned(),
@@ -141,12 +142,12 @@ pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &Node
         on_end: OnEnd::Restart,
         forks: None,
         socket: None,
-        confined: Some(|| Foreign::dnsmasq(Path::new(FILES))),
+        confined: Some(|| Foreign::dnsmasq(Path::new(&served()?))),
     });
     services.start(Spec {
         name: "boot-files".to_owned(),
         program: HOLDFAST,
-        arguments: vec!["boot-files".to_owned(), own.address.to_string(), FILES.to_owned()],
+        arguments: vec!["boot-files".to_owned(), own.address.to_string(), files],
         terminal: None,
         oom_score_adj: -500,
         on_end: OnEnd::Restart,
@@ -155,6 +156,11 @@ pub(super) fn start_dnsmasq(services: &mut Services, config: &Config, own: &Node
         confined: None,
     });
     Ok(())
+}
+
+/// Where the files are that nodes boot.
+fn served() -> Result<String, String> {
+    Ok(format!("{MEDIA}{}/{FILES}", medium::folder()?))
 }
 
 /// Has dnsmasq know the nodes of another `cluster.toml`.
@@ -169,7 +175,7 @@ pub(super) fn tell_dnsmasq(services: &Services, config: &Config, own: &NodeConfi
 
 /// dnsmasq's configuration: DHCP for the configured cards with their configured addresses, and for other machines that boot
 /// from the network with an address that is nobody's; TFTP, and no DNS.
-fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> String {
+fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str, files: &str) -> String {
     let (subnet, prefix) = config.cluster_network();
     let (first, last) = TFTP_DATA;
     let mask = std::net::Ipv4Addr::from_bits(!u32::MAX.checked_shr(prefix.into()).unwrap_or(0));
@@ -203,7 +209,7 @@ fn dnsmasq_configuration(config: &Config, own: &NodeConfig, interface: &str) -> 
          dhcp-boot=tag:efi,boot/grub/x86_64-efi/core.efi\n\
          enable-tftp\n\
          tftp-port-range={first},{last}\n\
-         tftp-root={FILES}\n",
+         tftp-root={files}\n",
         address = own.address
     )
 }

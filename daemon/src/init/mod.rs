@@ -11,6 +11,7 @@ mod disks;
 mod filter;
 mod gateway;
 mod kernel;
+mod medium;
 mod modules;
 mod mounts;
 mod report;

@@ -26,6 +26,20 @@ const SPARE: u64 = 256 << 20;
 /// The size of a node's own disk, in bytes.
 const OWN_DISK: u64 = 4 << 20;
 
+/// Writes the gateway's disk anew, in place of the disk `keep` if there was one.
+///
+/// # Errors
+/// The builder's; it says why on standard error.
+pub fn gateway_disk(run_dir: &Path, keep: Option<&Path>, out: &Path) -> Result<()> {
+    let (cluster, secrets) = (run_dir.join("cluster.toml"), run_dir.join("secrets.toml"));
+    let mut words =
+        vec!["gateway-disk", "--cluster", text(&cluster)?, "--secrets", text(&secrets)?, "--out", text(out)?];
+    if let Some(keep) = keep {
+        words.extend(["--keep", text(keep)?]);
+    }
+    image(&words)
+}
+
 /// Builds the image, and in `run_dir` the disks of every machine.
 ///
 /// # Errors
@@ -38,7 +52,7 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     file.write_all(layout.secrets_toml(&random_key()?).as_bytes())?;
 
     let boot = run_dir.join("gateway.img");
-    image(&["gateway-disk", "--cluster", text(&cluster)?, "--secrets", text(&secrets)?, "--out", text(&boot)?])?;
+    gateway_disk(run_dir, None, &boot)?;
     let mut disks = vec![Disk { file: boot, serial: None, read_only: false }];
     for vm in layout.vms.iter().filter(|vm| !vm.on_volume) {
         let file = vm_disk(run_dir, &vm.name);

@@ -12,7 +12,7 @@ use cluster::config::Config;
 use cluster::event::{Event, Request};
 use cluster::words::Instant;
 
-use super::{Happening, World};
+use super::{Happening, Machine, World};
 
 /// How long the gateway takes to give a key.
 const GIVE: Duration = Duration::from_millis(150);
@@ -26,7 +26,7 @@ pub(super) struct Ring {
     pub(super) opens: BTreeSet<u32>,
     /// What it seals with.
     pub(super) seal: u32,
-    /// When it was given the newest, or something came while it was not quorate.
+    /// When it was given the newest, or something came while it was not quorate, or without the gateway, which it waits for.
     since: Instant,
     /// Until when the gateway is being asked.
     asks: Instant,
@@ -115,9 +115,12 @@ impl World {
             self.hold(at, key);
             self.tell(at, Event::Keyed { key });
         }
-        let (now, quorate) = (self.now, self.is_quorate(at));
+        let now = self.now;
+        let runs = |machine: &Machine| machine.node.is_some() && machine.stalled_until <= now;
+        let hears_gateway = at == 0 || (self.talk(at, 0) && self.machines.first().is_some_and(runs));
+        let settles = self.is_quorate(at) && hears_gateway;
         let ring = &mut self.machine(at).ring;
-        if !quorate {
+        if !settles {
             ring.since = now;
         }
         let opens = ring.opens.contains(&key);

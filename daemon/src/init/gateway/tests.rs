@@ -53,7 +53,7 @@ device = "/dev/disk/x0"
 fn dnsmasq() -> String {
     let config = Config::parse(SITE).unwrap();
     let (_, own) = config.gateway().unwrap();
-    dnsmasq_configuration(&config, own, "eth0")
+    dnsmasq_configuration(&config, own, "eth0", "/media/pxe")
 }
 
 fn hosts(config: &Config) -> String {
