@@ -1,6 +1,6 @@
 //! The boot media by themselves: each is booted with the firmware that the rack does not boot it with, and its boot menu is used.
 //!
-//! Only the boot loader runs here, and Xen's first line. What it starts is the rack's to show.
+//! Only the boot loader runs here, and Xen's first line, and once an image that says which one it is. The rest is the rack's to show.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -64,7 +64,7 @@ pub fn media_check_themselves(dir: &Path) -> Result<()> {
     artefacts::gateway_disk(dir, Some(&gateway), &replaced)?;
     let back = Booting::start("back", &replaced, Medium::Disk, Firmware::Uefi)?;
     back.choose(PREVIOUS.0, PREVIOUS.1)?;
-    back.says("(XEN) Xen version")?;
+    back.says("this is the previous image of the medium")?;
     drop(back);
     let stays = Booting::start("stays", &replaced, Medium::Disk, Firmware::Bios)?;
     stays.says(PREVIOUS.1)?;

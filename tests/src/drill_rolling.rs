@@ -1,4 +1,5 @@
-//! The drill of an upgrade: all nodes are restarted from the gateway's menu, one after another, while their VMs run on.
+//! The drill of an upgrade: the gateway's disk is written anew, and all nodes are restarted from its menu, one after another, while
+//! their VMs run on.
 
 use std::time::Duration;
 
@@ -6,12 +7,36 @@ use anyhow::{Result, ensure};
 
 use crate::drill::{self, BOOT, PATIENCE};
 use crate::drill_growth::nobody_suffered;
-use crate::rack::Rack;
 use crate::rack::events::{Event, Mark, What};
 use crate::rack::layout::GATEWAY;
+use crate::rack::{Push, Rack};
 
 /// How long one node's turn may take: its VMs move, it boots and mounts.
 const TURN: Duration = BOOT.saturating_add(PATIENCE.saturating_mul(2));
+
+/// The gateway is shut down, and its disk is replaced by another that keeps what it kept; it is switched on again, and all nodes
+/// restart, and boot what is on the new disk. The VMs, which wait for their disks meanwhile, run on.
+///
+/// # Errors
+/// The gateway does not switch itself off or does not come back as who it was, or as [`all_restart`].
+pub fn all_is_upgraded(rack: &Rack) -> Result<()> {
+    let before = drill::all_is_well(rack)?;
+    let mark = rack.log.mark();
+    rack.menu(GATEWAY)?.shut_down()?;
+    rack.wait(mark, PATIENCE, "the gateway switches itself off", |event| {
+        event.who == GATEWAY && event.what == What::PoweredItselfOff
+    })?;
+    rack.replace_gateway_disk()?;
+    rack.power(GATEWAY, Push::On)?;
+    let old = before.node(GATEWAY).and_then(|gateway| gateway.incarnation.clone());
+    rack.until(BOOT, "the gateway is a member again, newly booted", |status| {
+        let booted = status.node(GATEWAY).and_then(|gateway| gateway.incarnation.clone());
+        booted.is_some() && booted != old && drill::all_members(status)
+    })?;
+    nobody_suffered(rack, mark, &before)?;
+    all_restart(rack)?;
+    nobody_suffered(rack, mark, &before)
+}
 
 /// Each node but the gateway is emptied, boots anew and comes back before the next begins; no VM reboots or loses its connection.
 ///

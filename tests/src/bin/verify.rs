@@ -44,7 +44,11 @@ const ALWAYS: [&str; 5] = [
 ];
 
 /// What is done only where it is named: in emulation it takes minutes, and CI has 90.
-const BY_NAME: [&str; 2] = ["rack: the shared file system gets more journals", "rack: a rolling restart of all nodes"];
+const BY_NAME: [&str; 3] = [
+    "rack: the shared file system gets more journals",
+    "rack: a rolling restart of all nodes",
+    "rack: an upgrade of the gateway and of all nodes",
+];
 
 fn main() -> ExitCode {
     let Arguments { only, step } = Arguments::parse();
@@ -92,6 +96,7 @@ fn rack(run: &mut Run) {
     go_on = go_on
         && run.step("rack: the shared file system gets more journals", || drill_volumes::get_more_journals(&rack))
         && run.step("rack: a rolling restart of all nodes", || drill_rolling::all_restart(&rack))
+        && run.step("rack: an upgrade of the gateway and of all nodes", || drill_rolling::all_is_upgraded(&rack))
         && run.step("rack: the cluster grows", || drill_growth::grows(&rack))
         && run.step("rack: it shrinks again", || drill_growth::shrinks(&rack))
         && run.step("rack: a node leaves gracefully", || {

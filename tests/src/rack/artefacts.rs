@@ -16,6 +16,8 @@ use super::layout::{GATEWAY, Layout, Medium, Vm};
 use super::machine::Disk;
 use super::volumes;
 
+/// The disk that the gateway boots from.
+const GATEWAY_DISK: &str = "gateway.img";
 /// The size of a VM's disk, in bytes; where that is a logical volume, in its extents.
 const VM_DISK: u64 = 32 << 20;
 const VM_EXTENTS: u64 = 8;
@@ -40,6 +42,16 @@ pub fn gateway_disk(run_dir: &Path, keep: Option<&Path>, out: &Path) -> Result<(
     image(&words)
 }
 
+/// Replaces the gateway's disk by one that is written anew and keeps what is to be kept; the gateway must be off.
+///
+/// # Errors
+/// The builder's, or the file's.
+pub fn replace_gateway_disk(run_dir: &Path) -> Result<()> {
+    let (disk, new) = (run_dir.join(GATEWAY_DISK), run_dir.join("gateway.new.img"));
+    gateway_disk(run_dir, Some(&disk), &new)?;
+    Ok(fs::rename(new, disk)?)
+}
+
 /// Builds the image, and in `run_dir` the disks of every machine.
 ///
 /// # Errors
@@ -51,7 +63,7 @@ pub fn make(layout: &Layout, run_dir: &Path) -> Result<BTreeMap<String, Vec<Disk
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secrets)?;
     file.write_all(layout.secrets_toml(&random_key()?).as_bytes())?;
 
-    let boot = run_dir.join("gateway.img");
+    let boot = run_dir.join(GATEWAY_DISK);
     gateway_disk(run_dir, None, &boot)?;
     let mut disks = vec![Disk { file: boot, serial: None, read_only: false }];
     for vm in layout.vms.iter().filter(|vm| !vm.on_volume) {

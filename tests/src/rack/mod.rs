@@ -309,6 +309,14 @@ impl Rack {
         artefacts::shared_disk(&leftovers::run_dir(&self.dir))
     }
 
+    /// Replaces the disk that the gateway boots from by one that is written anew, while it is off.
+    ///
+    /// # Errors
+    /// As [`artefacts::replace_gateway_disk`].
+    pub fn replace_gateway_disk(&self) -> Result<()> {
+        artefacts::replace_gateway_disk(&leftovers::run_dir(&self.dir))
+    }
+
     /// The file that is the disk of the gateway's which nothing needs.
     pub fn spare_disk(&self) -> PathBuf {
         artefacts::spare_disk(&leftovers::run_dir(&self.dir))
