@@ -13,8 +13,9 @@
 //! gateway is always waited for, from which whoever was left behind has to be given the key.
 //!
 //! Whoever has not been quorate for `deadtime` is *lost*: the key that it holds may be one that the others have forgotten. It asks the
-//! gateway; so does whoever does not hear that, which may have gone on to the next key with an edition that died with its generation. And as long as it holds two it says some heartbeats by the one and some by the other, for it cannot know who is left; so
-//! does whoever waits for a member that is silent, for that may have booted anew, with the newer one alone. Which by which is the
+//! gateway; so does whoever does not hear the gateway, which may have gone on to the next key with an edition that died with its
+//! generation. And as long as who is lost holds two it says some heartbeats by the one and some by the other, for it cannot know who
+//! is left; so does whoever waits for a member that is silent, for that may have booted anew, with the newer one alone. Which by which is the
 //! Thue-Morse sequence: never three alike in a row, and whatever goes with every nth heartbeat is said by both (for the
 //! sequence, J.-P. Allouche and J. Shallit, "The ubiquitous Prouhet-Thue-Morse sequence").
 
