@@ -155,7 +155,11 @@ fn canary_one_roster() {
 
 #[test]
 fn canary_an_old_key_opens_nothing() {
-    canary("an old key opens nothing: node1", 0, |world| world.pretend_old_key(1));
+    canary("an old key opens nothing: node1", 0, |world| {
+        world.ask_somebody(Request::ChangeKey { key: 2 });
+        world.run(Duration::from_secs(30));
+        world.pretend_old_key(1);
+    });
 }
 
 #[test]

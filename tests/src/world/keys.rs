@@ -32,6 +32,11 @@ pub(super) struct Ring {
     asks: Instant,
 }
 
+/// Whether an edition says of a machine that it was removed.
+fn is_removed(config: &Config, name: &str) -> bool {
+    config.named(name).is_none() && config.nodes.iter().any(|node| node.name == name)
+}
+
 impl World {
     /// Which keys a supervisor finds that starts; `None` if the gateway refuses the machine. What a life before it has held in the
     /// same boot is still there.
@@ -50,9 +55,7 @@ impl World {
     /// What the gateway gives to a machine; `None` if no gateway runs, and in it `None` if it is refused.
     fn given_to(&self, at: usize) -> Option<Option<u32>> {
         let gateway = self.machines.first().filter(|gateway| gateway.on && gateway.up && self.talk(at, 0))?;
-        let (config, name) = (&gateway.config, self.name(at));
-        let removed = config.named(name).is_none() && config.nodes.iter().any(|node| node.name == name);
-        Some((!removed).then_some(config.key))
+        Some((!is_removed(&gateway.config, self.name(at))).then_some(gateway.config.key))
     }
 
     /// A shell asks the gateway for the key.
@@ -125,7 +128,10 @@ impl World {
         }
         let opens = ring.opens.contains(&key);
         if opens && key < over {
-            let counts = now.since(since.max(ring.since)) > BELATED;
+            let long = now.since(since.max(ring.since)) > BELATED;
+            // If every medium was written anew, nobody knows better.
+            let knows = |machine: &Machine| machine.medium.key.max(machine.config.key) >= over;
+            let counts = long && self.machines.iter().any(knows);
             let breach =
                 counts.then(|| format!("an old key opens nothing: {} takes what key {key} sealed", self.name(at)));
             self.breaks(breach);
@@ -133,17 +139,16 @@ impl World {
         opens
     }
 
-    /// Whoever is a member holds the agreed key and no other, and nobody else holds that. To be asked of a world that has come
-    /// right again.
+    /// Whoever is a member holds the agreed key and no other, and nobody who was removed holds that. To be asked of a world that
+    /// has come right again.
     pub(super) fn one_key_everywhere(&self, agreed: &Config) -> Result<(), String> {
         let key = agreed.key;
         for machine in &self.machines {
             let (name, opens) = (&machine.name, &machine.ring.opens);
-            if agreed.named(name).is_none() {
-                if opens.contains(&key) {
-                    return Err(format!("{name} is removed, and opens the cluster's key {key}"));
-                }
-            } else if *opens != BTreeSet::from([key]) {
+            if is_removed(agreed, name) && opens.contains(&key) {
+                return Err(format!("{name} is removed, and opens the cluster's key {key}"));
+            }
+            if agreed.named(name).is_some() && *opens != BTreeSet::from([key]) {
                 return Err(format!("{name} opens the keys {opens:?} and not key {key} alone"));
             }
         }
