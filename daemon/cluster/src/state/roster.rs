@@ -269,6 +269,9 @@ mod tests {
         refuses(&state, &Config::parse(&text).unwrap(), "one node is added or removed at a time");
         let heavy = config.with_node(&format!("{NODE3}\nvotes = 2")).unwrap();
         refuses(&state, &heavy, "leave votes out");
+        let rekeyed = Config::parse(&config.text.replacen("name = \"rack\"", "name = \"rack\"\nkey = 3", 1)).unwrap();
+        let older = state.no_change(&rekeyed, &two).unwrap_or_default();
+        assert!(older.contains("key has changed"), "{older}");
         let same = config.with_key(2).unwrap().text.replacen("key = 2", "key = 1", 1);
         refuses(&state, &Config::parse(&same).unwrap(), "nothing changes");
         let (_, mut away) = formed();
