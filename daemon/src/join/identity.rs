@@ -307,7 +307,7 @@ mod tests {
             }
             assert!(parse(&good[..at]).is_none());
         }
-        fs::write(&disk, [&good[..20], &[1], &good[21..]].concat()).unwrap();
+        fs::write(&disk, [&good[..20], &[!good[20]], &good[21..]].concat()).unwrap();
         let second = machine.own();
         assert_ne!(second.key.bytes(), first.key.bytes());
         assert_eq!(machine.own().key.bytes(), second.key.bytes());
