@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::drill::{self, BOOT, PATIENCE};
 use crate::drill_attacks;
-use crate::rack::events::{Event, Mark, What};
+use crate::rack::events::{By, Event, Mark, What};
 use crate::rack::layout::{GATEWAY, Machine, PDU_NAME};
 use crate::rack::status::Status;
 use crate::rack::{Push, Rack};
@@ -15,7 +15,7 @@ use crate::rack::{Push, Rack};
 const GATEWAY_VOTES: usize = 2;
 
 /// The spare machines are switched on. Each shows a code, is let in by it at the gateway's menu, and becomes a member that
-/// counts, by an edition of `cluster.toml` of its own, and has the shared file system.
+/// counts, by an edition of `cluster.toml` of its own; then its outlet is tried, and it comes back and has the shared file system.
 ///
 /// # Errors
 /// One does not, or the cluster does not go by that edition, or a VM or a node has suffered.
@@ -34,10 +34,11 @@ pub fn grows(rack: &Rack) -> Result<()> {
         rack.menu(GATEWAY)?.let_in(&cluster.mac, &format!("{code} {name} {PDU_NAME} {outlet}"))?;
         nodes += 1;
         changed(rack, mark, (name, "added"), nodes)?;
+        is_tried(rack, mark, name, *outlet)?;
         let joined = |status: &Status| status.node(name).is_some_and(|node| node.quorate == Some(true));
-        rack.until(PATIENCE, &format!("{name} is a member"), joined)?;
+        rack.until(BOOT, &format!("{name} is a member"), joined)?;
     }
-    let edition = 1 + u64::try_from(rack.layout.spares.len())?;
+    let edition = 1 + 2 * u64::try_from(rack.layout.spares.len())?;
     rack.until(PATIENCE, "all are members, by the same edition", |status| {
         drill::all_members(status) && status.nodes.iter().all(|node| node.edition == Some(edition))
     })?;
@@ -87,7 +88,7 @@ pub fn shrinks(rack: &Rack) -> Result<()> {
     for spare in &rack.layout.spares {
         rack.power(&spare.name, Push::Off)?;
     }
-    let edition = 1 + 2 * u64::try_from(rack.layout.spares.len())?;
+    let edition = 1 + 3 * u64::try_from(rack.layout.spares.len())?;
     rack.until(PATIENCE, "the others are members, by the same edition", |status| {
         drill::all_members(status) && status.nodes.iter().all(|node| node.edition == Some(edition))
     })?;
@@ -104,6 +105,22 @@ fn changed(rack: &Rack, mark: Mark, (node, what): (&str, &str), nodes: usize) ->
     let line = |event: &Event| matches!(&event.what, What::Said(text) if text.starts_with(&begins));
     let event = rack.wait(mark, PATIENCE, &begins, line)?;
     ensure!(matches!(&event.what, What::Said(text) if text.ends_with(&ends)), "not of {votes} votes: {event}");
+    Ok(())
+}
+
+/// The node's outlet is switched off and read back, it falls silent, and only then does it cease to be on trial: before that it has
+/// not mounted the shared file system.
+fn is_tried(rack: &Rack, mark: Mark, name: &str, outlet: u8) -> Result<()> {
+    let by = By::Snmp;
+    let cut = |e: &Event| e.what == What::Commanded { outlet, on: false, by };
+    rack.wait(mark, PATIENCE, &format!("the power of {name} is cut"), cut)?;
+    let passed = format!("the test of {name}'s fencing has passed: it fell silent, and nobody else did");
+    rack.wait(mark, PATIENCE, &passed, |event| says(event, &passed))?;
+    let ended = format!("{name} is on trial no longer by edition ");
+    rack.wait(mark, PATIENCE, &ended, |e| matches!(&e.what, What::Said(text) if text.starts_with(&ended)))?;
+    let mounts = |e: &Event| e.who == name && says(e, "mounts the shared file system");
+    let early = rack.log.since(mark).0.into_iter().find(mounts);
+    ensure!(early.is_none(), "on trial it had the shared file system: {early:?}");
     Ok(())
 }
 
@@ -128,12 +145,13 @@ fn old_key_opens_nothing(rack: &Rack, mark: Mark, caught: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The VMs go on in the same boots with their connections, nobody was suspected, and nobody's power was cut.
+/// The VMs go on in the same boots with their connections, nobody was suspected, and nobody's power was cut but a newcomer's.
 pub(crate) fn nobody_suffered(rack: &Rack, mark: Mark, before: &Status) -> Result<()> {
     drill::unharmed(rack, before)?;
     let harms = |event: &Event| {
         let suspects = matches!(&event.what, What::Said(text) if text.starts_with("suspects "));
-        suspects || matches!(event.what, What::Commanded { on: false, .. })
+        let old = |cut: u8| rack.layout.machines.iter().any(|machine| machine.outlet == cut);
+        suspects || matches!(event.what, What::Commanded { outlet, on: false, .. } if old(outlet))
     };
     let harm = rack.log.since(mark).0.into_iter().find(harms);
     ensure!(harm.is_none(), "a node has suffered: {harm:?}");

@@ -137,6 +137,14 @@ fn canary_the_removed_run_nothing() {
 }
 
 #[test]
+fn canary_who_is_on_trial_has_nothing() {
+    canary("who is on trial has nothing: node1 begins Create", 0, |world| {
+        world.pretend_on_trial(1);
+        world.pretend_begin(1, 1_000);
+    });
+}
+
+#[test]
 fn canary_the_stopped_stay_stopped() {
     canary("what is stopped stays so: ", 0, |world| {
         let host = world.host_of("x0").unwrap();

@@ -126,6 +126,14 @@ impl Agreement {
         self.resigned
     }
 
+    /// Has `to` lead instead, if it knows as much. This node goes on if that comes to nothing.
+    pub(crate) fn hand_over(&mut self, to: Identity) {
+        let id = to.voter(0);
+        if self.is_leader() && self.has_caught_up(id) {
+            self.own.raw.transfer_leader(id);
+        }
+    }
+
     /// Takes a message from `from`, whose seal and freshness have been checked.
     ///
     /// # Errors

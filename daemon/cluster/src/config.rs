@@ -189,6 +189,9 @@ pub struct NodeConfig {
     pub role: Role,
     /// Whether it was removed while the cluster ran. Its slot stays empty: it has no votes, no cards and no outlets.
     pub removed: bool,
+    /// Whether it was added while the cluster ran, and no test of its fencing has shown yet that its outlets feed it and nobody
+    /// else. Until then it has neither VMs nor the shared file system: were it held for dead, its proof might be worth nothing.
+    pub on_trial: bool,
     /// Its votes; a majority of all votes is a quorum.
     pub votes: u8,
     /// Every outlet that feeds it.

@@ -33,6 +33,8 @@ pub(crate) struct Dc {
     mover: Mover,
     roller: Roller,
     remounts: Remounts,
+    /// When to hand the office over next, if it has to.
+    hands_over: Instant,
 }
 
 impl Dc {
@@ -45,21 +47,38 @@ impl Dc {
             mover: Mover::default(),
             roller: Roller::default(),
             remounts: Remounts::default(),
+            hands_over: now,
         }
     }
 
     /// Looks at everything once.
     pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, agreement: &mut Agreement, host: &Host) {
         self.bring_in(desk, hearing, agreement);
+        self.hand_over(desk, hearing, agreement);
         self.suspect(desk, hearing);
         self.fence(desk, hearing);
         operator::catch_up(desk, hearing, agreement);
-        self.drill.review(desk, hearing);
+        self.drill.review(desk, hearing, agreement);
         self.remounts.review(desk);
         let (now, me, config, state) = (desk.now, desk.me, desk.config, desk.state);
         let sight = Sight { now, me, config, state, hearing, host };
         self.mover.review(desk, &sight, agreement.applied());
         self.roller.review(desk, &sight);
+    }
+
+    /// Nobody has the power cut of who is DC: one on trial lets another be it.
+    fn hand_over(&mut self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {
+        if !desk.config.node(desk.me.slot).on_trial || desk.now < self.hands_over {
+            return;
+        }
+        let fit = |peer: &&Peer| {
+            let well = peer.beat.failing.is_none() && desk.state.is_member(peer.identity);
+            well && !desk.config.node(peer.identity.slot).on_trial
+        };
+        if let Some(peer) = hearing.alive(desk.now, desk.config.timing.warntime).find(fit) {
+            self.hands_over = desk.now + limits::HAND_OVER;
+            agreement.hand_over(peer.identity);
+        }
     }
 
     fn bring_in(&self, desk: &Desk<'_>, hearing: &Hearing, agreement: &mut Agreement) {

@@ -1,15 +1,20 @@
-//! What a test of a node's fencing has shown: the right one fell silent, or not, or not alone.
+//! What a test of a node's fencing has shown: the right one fell silent, or not, or not alone. Whoever is on trial is tested
+//! once without anybody's asking, and is on trial no longer when a test has passed.
 //!
 //! The fencing itself is that of any unclean member ([`crate::fencer`]). The DC that saw the node well before it looks on,
 //! and remembers what it sees; a new DC knows nothing of that, and says nothing.
 
+use std::collections::BTreeSet;
+
+use crate::agreement::Agreement;
 use crate::fencing::{Cause, Method};
 use crate::hearing::Hearing;
 use crate::host::Desk;
 use crate::limits;
+use crate::operator;
 use crate::state::Standing;
 use crate::trace::Trace;
-use crate::words::{Identity, Instant};
+use crate::words::{Identity, Instant, Slot};
 
 /// One test.
 #[derive(Clone, Debug)]
@@ -30,11 +35,13 @@ pub(crate) struct Drill {
     /// Who was a member when this DC looked last.
     well: Vec<Identity>,
     test: Option<Test>,
+    /// Whose test has passed, as long as they are on trial all the same.
+    passed: BTreeSet<Slot>,
 }
 
 impl Drill {
     /// Looks on; says once how a test has ended.
-    pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing) {
+    pub(crate) fn review(&mut self, desk: &mut Desk<'_>, hearing: &Hearing, agreement: &Agreement) {
         let tested = self.well.iter().copied().find(|identity| desk.state.is_tested(*identity));
         if let Some(of) = tested {
             let heard = hearing.alive(desk.now, desk.config.timing.warntime).map(|peer| peer.identity);
@@ -46,12 +53,25 @@ impl Drill {
         if let Some(test) = &mut self.test
             && let Some(result) = test.result(desk, hearing)
         {
-            let node = desk.name(test.of.slot);
+            let (node, slot) = (desk.name(test.of.slot), test.of.slot);
             self.test = None;
+            if result.is_ok() {
+                self.passed.insert(slot);
+            }
             desk.say(match result {
                 Ok(()) => Trace::DrillPassed { node },
                 Err(reason) => Trace::DrillFailed { node, reason },
             });
+        }
+        let config = desk.config;
+        let on_trial = || config.slots().filter(|(_, node)| node.on_trial).map(|(slot, _)| slot);
+        self.passed.retain(|slot| on_trial().any(|other| other == *slot));
+        for slot in on_trial() {
+            if self.passed.contains(&slot) {
+                operator::end_trial(desk, hearing, agreement, slot);
+            } else {
+                operator::begin_trial(desk, hearing, agreement, slot);
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ pub enum Cause {
     Failing(Failing),
     /// It was back without having been fenced.
     Unasked,
-    /// It was well: the operator tests its fencing.
+    /// It was well: its fencing is tested, because the operator wants it or it is new.
     Tested,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Cause {
             }
             Self::Failing(reason) => write!(f, "it said that it was failing, {reason}"),
             Self::Unasked => f.write_str("it rebooted unasked"),
-            Self::Tested => f.write_str("the operator tested its fencing"),
+            Self::Tested => f.write_str("its fencing was tested"),
         }
     }
 }

@@ -55,6 +55,8 @@ pub const HEARTBEAT_TICKS: usize = 5;
 /// For how long a leader may sleep, in `keepalive`, and still know that nobody was elected meanwhile: the ticks before an
 /// election but for those that may have passed since its last heartbeat.
 pub const LEADERS_NAP: u32 = 3;
+/// Between two tries to have another lead: one that came to nothing holds everything up for an election's time.
+pub const HAND_OVER: Duration = Duration::from_secs(30);
 /// Agreement: terms by which a message may be ahead.
 pub const TERMS: u64 = 1 << 32;
 /// Agreement: entries that a log may hold before they are committed.

@@ -14,7 +14,7 @@ use crate::placement::{self, Act, Plan, VmId};
 use crate::scene::{Scene, Sight, Wishes};
 use crate::state::{Command, Phase, Standing, Stop, Vm};
 use crate::trace::Trace;
-use crate::words::{Generation, Identity, Instant, Role, VmName};
+use crate::words::{Generation, Identity, Instant, VmName};
 
 /// What the DC remembers about VMs.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +72,7 @@ impl Mover {
     /// Who is to leave, by which step, and who is to be let alone; what is to be stopped is.
     fn wishes(&mut self, desk: &mut Desk<'_>, sight: &Sight<'_>) -> Wishes {
         let state = desk.state;
-        let goes = |vm: &Vm| vm.owner().is_some_and(|at| state.is_to_be_emptied(at));
+        let goes = |vm: &Vm| vm.owner().is_some_and(|at| state.is_to_be_emptied(desk.config, at));
         self.leaving.retain(|name, _| state.vms.get(name).is_some_and(goes));
         let sheds = |vm: &Vm, at: Identity| {
             vm.wanted && !state.duty(at.slot).maintenance && state.is_to_be_shed(desk.config, vm, at)
@@ -96,7 +96,7 @@ impl Mover {
                         true
                     } else if state.duty(at.slot).maintenance || busy || !sight.runs(at, name) {
                         true
-                    } else if state.is_to_be_emptied(at) {
+                    } else if state.is_to_be_emptied(desk.config, at) {
                         wishes.leaving.insert(name.clone());
                         self.asks_to_stop(desk, name, vm, at)
                     } else {
@@ -227,9 +227,7 @@ impl Mover {
 /// Whether no node takes VMs any more, nor is about to: all have left or leave, or are set aside.
 fn nobody_is_left(desk: &Desk<'_>) -> bool {
     desk.state.members.iter().all(|(slot, member)| {
-        let duty = desk.state.duty(*slot);
-        let gone = matches!(member.standing, Standing::Leaving | Standing::Off);
-        gone || duty.standby || duty.maintenance || desk.config.node(*slot).role == Role::Gateway
+        matches!(member.standing, Standing::Leaving | Standing::Off) || desk.state.is_set_aside(desk.config, *slot)
     })
 }
 

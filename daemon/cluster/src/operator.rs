@@ -195,11 +195,8 @@ fn migrate(desk: &Desk<'_>, hearing: &Hearing, host: &Host, vm: &VmName, to: Slo
         | Phase::Failed => return Refuse(format!("VM {vm} does not run, or is moving already")),
     }
     let name = desk.name(to);
-    let duty = desk.state.duty(to);
     if target.standing != Standing::Member
-        || desk.config.node(to).role != Role::Node
-        || duty.standby
-        || duty.maintenance
+        || desk.state.is_set_aside(desk.config, to)
         || desk.state.rolling.is_turn_of(target.identity)
         || desk.state.is_short_of_power(desk.config, to)
     {
@@ -234,7 +231,11 @@ fn add(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, table: &str) -
     if config.has_table(table) && config::name_of(table).is_some_and(|name| config.named(&name).is_some()) {
         return Agreed;
     }
-    config.with_node(table).map_or_else(|error| Refuse(error.text), |next| change(desk, hearing, agreement, &next))
+    match config.with_node(table) {
+        Ok(next) if desk.version < wire::TRIALS && next.nodes.last().is_some_and(|node| node.on_trial) => older(),
+        Ok(next) => change(desk, hearing, agreement, &next),
+        Err(error) => Refuse(error.text),
+    }
 }
 
 fn remove(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, node: Slot, typed: &str) -> Judgement {
@@ -307,6 +308,31 @@ fn change(desk: &Desk<'_>, hearing: &Hearing, agreement: &Agreement, next: &Conf
         Propose(Command::Configure(next.text.clone()))
     } else {
         Wait
+    }
+}
+
+/// A newcomer's fencing is tested once without anybody's asking, as soon as all is quiet and the gateway knows it: from there
+/// it boots again. It may be cabled as no file says; so if that test has shown nothing, the next one is the operator's.
+pub(crate) fn begin_trial(desk: &mut Desk<'_>, hearing: &Hearing, agreement: &Agreement, slot: Slot) {
+    let state = desk.state;
+    let tested = state.deaths.get(&slot).is_some_and(|death| death.cause == Cause::Tested);
+    let quiet = !state.lockspace.holding && !state.rolling.is_active();
+    if !tested
+        && quiet
+        && dc::is_kept(desk, hearing)
+        && let Propose(command) = drill(desk, hearing, agreement.leader(), slot)
+    {
+        desk.proposals.push(command);
+    }
+}
+
+/// It has passed: it is a node like the others.
+pub(crate) fn end_trial(desk: &mut Desk<'_>, hearing: &Hearing, agreement: &Agreement, slot: Slot) {
+    if dc::is_kept(desk, hearing)
+        && let Ok(next) = desk.config.with_proven(slot)
+        && let Propose(command) = change(desk, hearing, agreement, &next)
+    {
+        desk.proposals.push(command);
     }
 }
 

@@ -168,11 +168,8 @@ impl Sight<'_> {
         let config = self.config.node(identity.slot);
         let member = self.state.member(identity);
         let reported = self.report(identity);
-        let duty = self.state.duty(identity.slot);
         let takes = member.is_some_and(|member| member.standing == Standing::Member)
-            && config.role == Role::Node
-            && !duty.standby
-            && !duty.maintenance
+            && !self.state.is_set_aside(self.config, identity.slot)
             && !self.state.rolling.is_turn_of(identity)
             && self.state.lockspace.serves(identity.slot)
             && !self.state.is_short_of_power(self.config, identity.slot);

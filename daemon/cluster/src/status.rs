@@ -117,6 +117,9 @@ pub struct NodeStatus {
     pub standby: bool,
     /// Whether the operator has put it in maintenance.
     pub maintenance: bool,
+    /// Whether it is new, and its outlets are not proven to feed it: it takes no VMs until then.
+    #[serde(default)]
+    pub on_trial: bool,
     /// Whether the operator has disarmed it: it is neither fenced nor fences itself.
     pub disarmed: bool,
     /// How its last boot ended, if not in good order, in words.

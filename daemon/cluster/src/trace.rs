@@ -55,6 +55,8 @@ pub enum Trace {
     AwaitingWatchdog { node: String, wait: Duration },
     NotArmed { node: String },
     Spared { node: String },
+    TrialBegins { node: String },
+    TrialEnded { node: String, edition: Edition },
     DrillPassed { node: String },
     DrillFailed { node: String, reason: String },
     FencedAlive,
@@ -210,6 +212,15 @@ impl fmt::Display for Trace {
                 write!(f, "{node} is not proven off: its watchdog was not armed when it was last heard")
             }
             Self::Spared { node } => write!(f, "{node} is heard again and may not be fenced: it is a member as before"),
+            Self::TrialBegins { node } => {
+                write!(
+                    f,
+                    "{node} is on trial: its outlets are switched off and on, to see that they feed it and nobody else"
+                )
+            }
+            Self::TrialEnded { node, edition } => {
+                write!(f, "{node} is on trial no longer by edition {edition} of cluster.toml: its outlets are proven")
+            }
             Self::DrillPassed { node } => {
                 write!(f, "the test of {node}'s fencing has passed: it fell silent, and nobody else did")
             }

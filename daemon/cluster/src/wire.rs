@@ -21,9 +21,10 @@ pub(crate) const EDITIONS: u8 = 3;
 pub(crate) const DECISIONS: u8 = 3;
 /// The first that knows of rolling restarts.
 pub(crate) const ROLLING: u8 = 4;
-
 /// The first that knows of several keys of a cluster, by which a removal changes the key.
 pub(crate) const KEYS: u8 = 4;
+/// The first that knows nodes that are on trial.
+pub(crate) const TRIALS: u8 = 4;
 
 /// The version to speak, at `best`, with peers that speak these at best.
 pub(crate) fn common(best: u8, peers: impl Iterator<Item = u8>) -> u8 {

@@ -286,6 +286,7 @@ impl<'a> Words<'a> {
             incarnation: self.text("incarnation"),
             heard_ms: self.find("heard").map(|millis| millis.parse().unwrap()),
             free: Mebibytes(self.number("free")),
+            on_trial: self.find("on_trial").is_some(),
             standby: self.find("standby").is_some(),
             maintenance: self.find("maintenance").is_some(),
             disarmed: self.find("disarmed").is_some(),

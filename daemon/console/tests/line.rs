@@ -48,6 +48,7 @@ fn status(second: u32) -> Status {
         heard_ms: Some(u64::from(second * 137 % 1_900)),
         links: ["lan", "san"].map(|name| LinkStatus { network: name.to_owned(), quality: quality(second) }).into(),
         free: Mebibytes(4_000 + second * 16),
+        on_trial: false,
         standby: false,
         maintenance: false,
         disarmed: false,

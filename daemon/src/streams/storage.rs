@@ -371,11 +371,16 @@ impl Storage {
 
     /// A process of the NBD server that waits for requests to a disk.
     pub(super) fn negotiate(&self, disk: &str) -> Result<(UnixStream, Export), Refusal> {
+        self.negotiate_within(disk, NEGOTIATION)
+    }
+
+    /// The same, for whoever asks again if an answer takes longer than `limit`.
+    pub(super) fn negotiate_within(&self, disk: &str, limit: Duration) -> Result<(UnixStream, Export), Refusal> {
         let device = self.export(disk)?.device;
         let missing =
             |error: io::Error| Refusal::Missing(format!("the gateway cannot serve disk {disk} ({device}): {error}"));
         let mut local = UnixStream::connect(&self.server).map_err(missing)?;
-        local.set_read_timeout(Some(NEGOTIATION)).map_err(missing)?;
+        local.set_read_timeout(Some(limit)).map_err(missing)?;
         let export = negotiate(&mut local, disk).map_err(missing)?;
         local.set_read_timeout(None).map_err(missing)?;
         Ok((local, export))

@@ -29,8 +29,12 @@ use crate::volumes::{self, Group};
 
 /// How long what was found on the disks counts for who only looks.
 const FRESH: Duration = Duration::from_secs(10);
-/// How long nbd-server may take to serve what is new, and the supervisor to tell how things are.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 120 } else { 10 });
+/// How long the supervisor may take to tell how things are.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nbd-server may take to serve what is new: it is started again for that.
+const SERVED: Duration = Duration::from_secs(if cfg!(test) { 120 } else { 30 });
+/// How long it may leave one who asks without an answer, who then asks again.
+const ANSWER: Duration = Duration::from_secs(2);
 /// Between two looks whether it does.
 const LOOK: Duration = Duration::from_millis(20);
 /// Bytes of what the supervisor tells.
@@ -147,9 +151,9 @@ impl Storage {
     }
 
     fn await_served(&self, name: &str) -> Result<(), String> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + SERVED;
         loop {
-            match self.negotiate(name) {
+            match self.negotiate_within(name, ANSWER) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() >= end => return Err(format!("{name} is made, but {error}")),
                 Err(_) => thread::sleep(LOOK),
@@ -247,7 +251,7 @@ fn end(file: &Path) -> io::Result<()> {
     let pid = loop {
         match fs::read_to_string(file).ok().and_then(|text| Pid::from_raw(text.trim().parse().ok()?)) {
             Some(pid) => break pid,
-            None if began.elapsed() >= PATIENCE => return Err(io::ErrorKind::NotFound.into()),
+            None if began.elapsed() >= SERVED => return Err(io::ErrorKind::NotFound.into()),
             None => thread::sleep(LOOK),
         }
     };

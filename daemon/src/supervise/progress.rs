@@ -117,6 +117,7 @@ mod tests {
             heard_ms: None,
             links: Vec::new(),
             free: Mebibytes(0),
+            on_trial: false,
             standby: false,
             maintenance: false,
             disarmed: false,

@@ -12,6 +12,8 @@ pub mod volumes;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a menu may take to show what a key brings, on a machine that is emulated and busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a page may take to open after its key.
+const OPENS: Duration = Duration::from_secs(10);
 /// Pages that can lie on the first one: VMs, one VM, where to, the question.
 const DEEPEST: usize = 4;
 /// How often a cluster is asked that did not agree in time.
@@ -171,11 +173,24 @@ impl Menu {
         })
     }
 
+    /// The page of a node. The list may become shorter between a look at it and a key: then another page opens, or none, and it is
+    /// looked at again.
     fn open_node(&self, node: &str) -> Result<()> {
-        let key = self.entry(NODES)?;
-        self.press(&key)?;
-        let key = self.shown(node)?;
-        self.press(&key)
+        let (list, page) = (title(NODES), title(&format!("Node {node}")));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let key = self.entry(NODES)?;
+            self.press(&key)?;
+            let key = self.shown(node)?;
+            self.press(&key)?;
+            let opened = self.within(OPENS, &page, |screen| (!screen.contains(&list)).then(|| screen.contains(&page)));
+            match opened {
+                Ok(true) => return Ok(()),
+                _ if Instant::now() <= end => {}
+                Ok(false) => bail!("the page of {node} does not open; the console shows:\n{}", self.line.screen()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// What was asked for last is agreed. Back to the first page.
@@ -247,6 +262,11 @@ fn again(ask: impl Fn() -> Result<()>) -> Result<()> {
         }
     }
     ask()
+}
+
+/// How the line begins that names a page.
+fn title(page: &str) -> String {
+    format!("\n| {page} ")
 }
 
 /// A screen's words without its frame, in one line.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cluster::config::Config;
-use cluster::event::{Action, Domain, Path, Work};
+use cluster::event::{Action, Domain, LockspaceOrder, Path, Work};
 use cluster::node::Node;
 use cluster::trace::Trace;
 use cluster::words::{Claim, ClusterGeneration, Edition, Generation, Incarnation, Instant, Slot, VmName};
@@ -52,6 +52,8 @@ pub(super) struct History {
     pub(super) key_over: (u32, Instant),
     /// Who restarts because it was its turn, and has not been quorate since.
     restarting: BTreeSet<usize>,
+    /// Who was added, and whose fencing no test has shown to work.
+    on_trial: BTreeSet<String>,
 }
 
 impl History {
@@ -192,6 +194,10 @@ impl World {
         let Some((_, (Some(generation), _))) = self.position(at) else { return };
         if let Trace::Added { node, .. } = trace {
             self.history.removed.remove(&(generation, node.clone()));
+            self.history.on_trial.insert(node.clone());
+        }
+        if let Trace::Removed { node, .. } | Trace::DrillPassed { node } = trace {
+            self.history.on_trial.remove(node);
         }
         if let Trace::Removed { node, .. } = trace {
             self.history.removed.insert((generation, node.clone()), self.now);
@@ -216,6 +222,14 @@ impl World {
         let ends = matches!(work, Work::Shutdown { .. } | Work::Suspend { .. } | Work::Destroy { .. });
         let removed = self.removed_since(at).filter(|_| !ends);
         removed.map(|_| format!("the removed run nothing: {} begins {work:?}", self.name(at)))
+    }
+
+    /// Nobody of whom it is not known that its outlets feed it has a VM or the shared file system.
+    fn who_is_on_trial_has_nothing(&self, at: usize, work: &Work) -> Option<String> {
+        let has =
+            matches!(work, Work::Create { .. } | Work::Receive { .. } | Work::Lockspace(LockspaceOrder::Run { .. }));
+        (has && self.history.on_trial.contains(self.name(at)))
+            .then(|| format!("who is on trial has nothing: {} begins {work:?}", self.name(at)))
     }
 
     /// Whoever has applied as much of the same agreement goes by the same edition of cluster.toml.
@@ -277,6 +291,7 @@ impl World {
             .or_else(|| self.fenced_before_recovered(at, work))
             .or_else(|| self.memory_is_not_oversubscribed(at, work))
             .or_else(|| self.the_removed_run_nothing(at, work))
+            .or_else(|| self.who_is_on_trial_has_nothing(at, work))
             .or_else(|| self.the_stopped_stay_stopped(at, work));
         self.breaks(breach);
     }
@@ -489,6 +504,11 @@ impl World {
         if let Some((_, (Some(generation), _))) = self.position(at) {
             self.history.removed.insert((generation, self.name(at).to_owned()), Instant::ZERO);
         }
+    }
+
+    /// As if no test had shown that a machine's outlets feed it.
+    pub fn pretend_on_trial(&mut self, at: usize) {
+        self.history.on_trial.insert(self.name(at).to_owned());
     }
 
     /// As if others had gone by another edition of cluster.toml in its next steps.

@@ -382,6 +382,9 @@ impl World {
             if here != "member" {
                 return Err(format!("{} is {here}", status.node));
             }
+            if agreed.node(self.slot(at)).on_trial {
+                return Err(format!("{} is still on trial", status.node));
+            }
             for vm in &self.vms {
                 let record = status.vms.iter().find(|record| record.name == vm.as_str());
                 let owner = record.filter(|record| record.phase == "running").and_then(|record| record.owner.clone());

@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    /// Takes back whatever is set aside, and lets every VM run.
+    /// Takes back whatever is set aside, tests who is on trial, and lets every VM run.
     pub(super) fn put_right(&mut self) {
         let Some(at) = (0..self.size()).find(|at| self.is_quorate(*at)) else { return };
         let Some(status) = self.status(at) else { return };
@@ -80,6 +80,9 @@ impl World {
             }
             if node.maintenance {
                 requests.push(Request::Maintenance { node: slot, on: false });
+            }
+            if node.on_trial && node.state == "member" {
+                requests.push(Request::Drill { node: slot });
             }
             if node.disarmed && named {
                 requests.push(Request::Disarm { node: Some(slot), on: false });

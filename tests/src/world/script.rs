@@ -12,7 +12,7 @@
 //! cut NODE -> NODE         split A B | C D     replay 20           one way; groups; old datagrams again
 //! weather loss 5 doubling 3 delay 40ms         of a hundred; at most
 //! pdu unreachable          pdu refuses         pdu sticks          pdu lies    pdu lags 9s    pdu answers
-//! swap the outlets of NODE NODE                                         each feeds the other, for good
+//! swap the outlets of NODE NODE                                         each feeds what the other did, for good
 //! pass the power of NODE on to NODE                                     the outlets of the one switch both, for good
 //! storage gone             storage back        fail storage WHO    hang VM             free VM     migrations fail 40
 //! shared withdraws|refuses|is deaf|clings|is well WHO                   it gives up, is not mounted, not held, not let go of
@@ -158,7 +158,9 @@ fn command(world: &mut World, line: &str) -> Result<Option<String>> {
         ["pdu", fault @ ..] => world.power_faults = power_faults(fault)?,
         ["swap", "the", "outlets", "of", one, other] => {
             let (one, other) = (machine(world, one)?, machine(world, other)?);
-            world.wiring.extend([(one, vec![other]), (other, vec![one])]);
+            let feeds = |at: usize| world.wiring.get(&at).cloned().unwrap_or_else(|| vec![at]);
+            let (of_one, of_other) = (feeds(one), feeds(other));
+            world.wiring.extend([(one, of_other), (other, of_one)]);
         }
         ["pass", "the", "power", "of", one, "on", "to", other] => {
             let (one, other) = (machine(world, one)?, machine(world, other)?);

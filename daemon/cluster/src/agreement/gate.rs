@@ -67,13 +67,14 @@ pub(super) fn admit(seat: &Seat, message: &Message) -> Result<(), &'static str> 
         | MessageType::MsgRequestVoteResponse
         | MessageType::MsgRequestPreVote
         | MessageType::MsgRequestPreVoteResponse => in_term,
+        // Only who leads hands that over, and only to the vote that may stand for election.
+        MessageType::MsgTimeoutNow => seat.first && message.term == raft.term && message.from == raft.leader_id,
         MessageType::MsgHup
         | MessageType::MsgBeat
         | MessageType::MsgUnreachable
         | MessageType::MsgSnapStatus
         | MessageType::MsgCheckQuorum
         | MessageType::MsgTransferLeader
-        | MessageType::MsgTimeoutNow
         | MessageType::MsgReadIndex
         | MessageType::MsgReadIndexResp => false,
     };

@@ -21,7 +21,7 @@ pub(super) struct Seat {
     pub(super) id: u64,
     seed: u64,
     /// Whether it may lead.
-    first: bool,
+    pub(super) first: bool,
     pub(super) applied: u64,
     /// Whether the membership has changed since the last snapshot. A newcomer takes a snapshot only that names it.
     changed: bool,

@@ -109,6 +109,23 @@ fn what_an_honest_member_says_is_taken() {
 }
 
 #[test]
+fn only_who_leads_hands_that_over() {
+    let hands_over = message(MessageType::MsgTimeoutNow, |message| message.term = 2).encode_to_vec();
+    let mut member = member();
+    assert!(member.step(identity(1), &hands_over).is_err(), "nobody leads");
+    let leads = message(MessageType::MsgHeartbeat, |message| message.term = 2);
+    member.step(identity(1), &leads.encode_to_vec()).unwrap();
+    member.take();
+    let older = message(MessageType::MsgTimeoutNow, |message| message.term = 1).encode_to_vec();
+    assert!(member.step(identity(1), &older).is_err());
+    assert!(member.take().messages.is_empty());
+    member.step(identity(1), &hands_over).unwrap();
+    let asks =
+        |(_, bytes): &(Identity, Vec<u8>)| Message::decode(&**bytes).unwrap().msg_type() == MessageType::MsgRequestVote;
+    assert!(member.take().messages.iter().any(asks), "it stands for election at once");
+}
+
+#[test]
 fn a_member_that_has_resigned_neither_leads_nor_stands() {
     let mut member = member();
     member.campaign();

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, ConfigError, NodeConfig};
+use super::{Config, ConfigError, Level, NodeConfig};
 use crate::words::{Role, Slot};
 
 /// Where those things stand that change.
@@ -27,10 +27,13 @@ struct Cluster {
 #[derive(Deserialize)]
 struct Node {
     name: Spanned<String>,
+    on_trial: Option<Spanned<bool>>,
 }
 
 /// The head of a node's table.
 const HEAD: &str = "[[node]]";
+/// What stands below it as long as the node is on trial.
+const ON_TRIAL: &str = "on_trial = true";
 
 /// The name of the node that a table describes, if it can be read.
 #[must_use]
@@ -51,6 +54,7 @@ pub(super) fn removed(name: &str, role: Option<Role>) -> NodeConfig {
         name: name.to_owned(),
         role: role.unwrap_or(Role::Node),
         removed: true,
+        on_trial: false,
         votes: 0,
         outlets: Vec::new(),
         fencing: Vec::new(),
@@ -61,26 +65,39 @@ pub(super) fn removed(name: &str, role: Option<Role>) -> NodeConfig {
     }
 }
 
+/// The same table, on trial.
+fn on_trial(table: &str) -> String {
+    with_head(table).replacen(HEAD, &format!("{HEAD}\n{ON_TRIAL}"), 1)
+}
+
 fn refuse(text: &str) -> ConfigError {
     ConfigError { line: 0, text: text.to_owned() }
 }
 
 impl Config {
-    /// Whether the file has this table, letter by letter.
+    /// Whether the file has this table, letter by letter, or has it on trial.
     #[must_use]
     pub fn has_table(&self, table: &str) -> bool {
-        self.text.contains(&with_head(table))
+        self.text.contains(&with_head(table)) || self.text.contains(&on_trial(table))
     }
 
-    /// The next edition, with one node more: `table` is what stands below its `[[node]]`.
+    /// The next edition, with one node more: `table` is what stands below its `[[node]]`. If it is fenced by outlets it is on
+    /// trial.
     ///
     /// # Errors
     /// What is wrong with it; its line is that of the table.
     pub fn with_node(&self, table: &str) -> Result<Self, ConfigError> {
+        let next = self.with_table(&with_head(table))?;
+        let by_outlets =
+            |node: &NodeConfig| node.fencing.iter().any(|level| matches!(level, Level::Snmp | Level::Serial));
+        if next.nodes.last().is_some_and(by_outlets) { self.with_table(&on_trial(table)) } else { Ok(next) }
+    }
+
+    fn with_table(&self, table: &str) -> Result<Self, ConfigError> {
         let mut text = self.next(None, self.key)?;
         text += if text.ends_with('\n') { "\n" } else { "\n\n" };
         let above = text.lines().count();
-        text += &with_head(table);
+        text += table;
         text += "\n";
         let below = |error: ConfigError| ConfigError { line: error.line.saturating_sub(above), ..error };
         let next = Self::parse(&text).map_err(below)?;
@@ -117,6 +134,23 @@ impl Config {
     /// The file is too long for it.
     pub fn with_key(&self, key: u32) -> Result<Self, ConfigError> {
         Self::parse(&self.next(None, key)?)
+    }
+
+    /// The next edition, in which that node is not on trial any more.
+    ///
+    /// # Errors
+    /// It is on none.
+    pub fn with_proven(&self, slot: Slot) -> Result<Self, ConfigError> {
+        let text = self.next(None, self.key)?;
+        let places: Places = toml::from_str(&text).map_err(|error| refuse(error.message()))?;
+        let node = places.node.into_iter().nth(usize::from(slot.0));
+        let written = node.and_then(|node| node.on_trial).filter(|on_trial| *on_trial.get_ref());
+        let at = written.ok_or_else(|| refuse("this node is not on trial"))?.span();
+        let (above, below) = text.split_at_checked(at.start).ok_or_else(|| refuse("it is not where it was"))?;
+        let begin = above.rfind('\n').map_or(0, |end| end + 1);
+        let end = below.find('\n').map_or(text.len(), |end| at.start + end + 1);
+        let text: String = text.get(..begin).into_iter().chain(text.get(end..)).collect();
+        Self::parse(&text)
     }
 
     /// The text of the next edition, in which that node is removed and this is the key.
@@ -187,6 +221,25 @@ mod tests {
         assert_eq!(good().with_node(&format!("# a comment\n[[node]]\n{NODE3}")).unwrap().nodes, next.nodes);
         let again = next.with_node(&NODE3.replace("3", "4").replace("outlet = 4", "outlet = 5")).unwrap();
         assert_eq!((again.edition.number, again.nodes.len()), (3, 5));
+    }
+
+    #[test]
+    fn a_new_node_is_on_trial_until_its_outlets_are_proven() {
+        let next = good().with_node(NODE3).unwrap();
+        assert!(next.node(Slot(3)).on_trial && next.text.contains("[[node]]\non_trial = true\nname = \"node3\""));
+        let proven = next.with_proven(Slot(3)).unwrap();
+        assert!(!proven.node(Slot(3)).on_trial && !proven.text.contains("on_trial") && proven.has_table(NODE3));
+        assert_eq!((proven.edition.number, &proven.nodes[..3]), (3, &good().nodes[..]));
+        for (config, slot) in [(&proven, 3), (&next, 1), (&next, 9)] {
+            assert!(config.with_proven(Slot(slot)).unwrap_err().text.contains("not on trial"));
+        }
+        let otherwise = NODE3.replacen("nics", "fencing = [\"watchdog\"]\nnics", 1);
+        assert!(!good().with_node(&otherwise).unwrap().node(Slot(3)).on_trial, "its outlets prove nothing");
+        for name in ["gateway", "node1"] {
+            let text = GOOD.replacen(&format!("name = \"{name}\""), &format!("name = \"{name}\"\non_trial = true"), 1);
+            let refused = Config::parse(&text).err().map(|error| error.text);
+            assert_eq!(refused.is_some_and(|text| text.contains("only a node with outlets")), name == "gateway");
+        }
     }
 
     /// What is wrong with a table is told with the line of the table.

@@ -89,6 +89,8 @@ struct NodeTable {
     name: String,
     #[serde(default)]
     removed: bool,
+    #[serde(default)]
+    on_trial: bool,
     role: Option<Role>,
     #[serde(default = "one")]
     votes: u8,
@@ -515,6 +517,9 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
     if role == Role::Node && outlets.is_empty() && table.fencing.is_none() {
         return Err(format!("node \"{name}\" has no outlets: it could not be fenced; name every outlet that feeds it"));
     }
+    if table.on_trial && (role == Role::Gateway || outlets.is_empty()) {
+        return Err(format!("node \"{name}\": only a node with outlets can be on_trial"));
+    }
     let mut nics = Vec::new();
     let mut links = Vec::new();
     for nic in &table.nics {
@@ -532,7 +537,8 @@ fn node(table: &NodeTable, networks: &[Network], pdus: &[Pdu]) -> Result<NodeCon
     if !(1..=limits::VOTES).contains(&votes) {
         return Err(format!("node \"{name}\": votes = {votes} is not one of 1 to {}", limits::VOTES));
     }
-    Ok(NodeConfig { name, role, removed: false, votes, outlets, fencing, nics, monitor, address, links })
+    let on_trial = table.on_trial;
+    Ok(NodeConfig { name, role, removed: false, on_trial, votes, outlets, fencing, nics, monitor, address, links })
 }
 
 fn nic(table: &NicTable, networks: &[Network]) -> Result<(Nic, Option<(LinkId, Ipv4Addr)>), String> {

@@ -161,6 +161,7 @@ impl Node {
             free: free.unwrap_or(Mebibytes(0)),
             standby: duty.standby,
             maintenance: duty.maintenance,
+            on_trial: config.on_trial,
             disarmed: duty.disarmed,
             death: state.and_then(|state| state.deaths.get(&slot)).map(ToString::to_string),
             outlets: config.outlets.iter().map(ToString::to_string).collect(),

@@ -22,6 +22,8 @@
 //! can still write what it has cached. Until then nobody is held for its sake: the others go on as far as the lockspace lets
 //! them, and that is more than a held one does.
 //!
+//! Whoever is on trial is asked like all, and not taken in: nobody could be sure of its death.
+//!
 //! A member says what it says *of an epoch*, held or running; so a word that comes late, or twice, means nothing. Out of an epoch in which it
 //! was a member nobody comes back: it is taken in by another, because the others would not know that it has forgotten
 //! everything. All of this follows from what is committed, on every node alike; the DC only says when one that could not
@@ -234,7 +236,7 @@ impl State {
         }
         let comes = |(slot, mount): (&Slot, &Mount)| match mount.stands {
             Stands::Unknown => true,
-            Stands::Out => standing(slot) == Some(Standing::Member),
+            Stands::Out => standing(slot) == Some(Standing::Member) && !config.node(*slot).on_trial,
             Stands::Failed | Stands::Held | Stands::In => false,
         };
         let mut said = Vec::new();
@@ -258,7 +260,8 @@ impl State {
         self.lockspace.members.clear();
         for (slot, mount) in &mut self.lockspace.mounts {
             let Some(member) = self.members.get(slot) else { continue };
-            let comes = mount.stands == Stands::Out && member.standing == Standing::Member;
+            let new = mount.stands == Stands::Out && !config.node(*slot).on_trial;
+            let comes = new && member.standing == Standing::Member;
             if mount.stands == Stands::Held || comes {
                 (mount.identity, mount.stands) = (member.identity, Stands::In);
                 self.lockspace.members.insert(*slot);

@@ -47,6 +47,12 @@ impl State {
         self.duties.get(&slot).copied().unwrap_or_default()
     }
 
+    /// Whether no VM is to come to that slot, however well it is: a gateway, one that the operator has set aside, or one on trial.
+    pub(crate) fn is_set_aside(&self, config: &Config, slot: Slot) -> bool {
+        let (duty, node) = (self.duty(slot), config.node(slot));
+        node.role == Role::Gateway || node.on_trial || duty.standby || duty.maintenance
+    }
+
     /// Whether nobody may fence that slot, which then does not fence itself either.
     #[must_use]
     pub(crate) fn is_disarmed(&self, slot: Slot) -> bool {
@@ -93,6 +99,7 @@ impl State {
     fn bury(&mut self, proven: &Proven) {
         let slot = proven.identity().slot;
         let Some(member) = self.member(proven.identity()) else { return };
+        let known = |death: &Death| death.proven.identity().same_boot(proven.identity());
         let cause = match member.standing {
             // Whoever is woken had left.
             Standing::Off | Standing::Waking => {
@@ -103,7 +110,7 @@ impl State {
                 self.deaths.remove(&slot);
                 return;
             }
-            Standing::Fenced | Standing::Booting if self.deaths.contains_key(&slot) => return,
+            Standing::Fenced | Standing::Booting if self.deaths.get(&slot).is_some_and(known) => return,
             Standing::Fenced | Standing::Booting | Standing::Member | Standing::Leaving | Standing::Unclean => {
                 member.cause.clone().unwrap_or(Cause::Unasked)
             }
@@ -146,7 +153,7 @@ impl State {
         };
         if member.standing != Standing::Member {
             Some(format!("{node} is not a member now"))
-        } else if !self.duty(slot).standby {
+        } else if !self.duty(slot).standby && !config.node(slot).on_trial {
             Some(format!("{node} is not in standby"))
         } else if let Some((vm, _)) = self.vms.iter().find(|(_, vm)| vm.concerns(member.identity)) {
             Some(format!("{node} still has VM {vm}"))
@@ -169,18 +176,21 @@ impl State {
         self.member(identity).is_some_and(away)
     }
 
-    pub(super) fn suspect(&mut self, config: &Config, identity: Identity, cause: Cause) {
+    pub(super) fn suspect(&mut self, config: &Config, identity: Identity, cause: Cause) -> Option<Trace> {
         // What the operator was told may be overtaken by now.
         if cause == Cause::Tested && (!config.has(identity.slot) || self.no_drill(config, identity.slot).is_some()) {
-            return;
+            return None;
         }
-        if !self.is_disarmed(identity.slot)
-            && self.stand(identity, &[Standing::Member, Standing::Leaving], Standing::Unclean)
-            && let Some(member) = self.unclean(identity)
+        if self.is_disarmed(identity.slot)
+            || !self.stand(identity, &[Standing::Member, Standing::Leaving], Standing::Unclean)
         {
-            (member.attempt, member.failed, member.cause) = (1, 0, Some(cause));
-            member.withdrawn = false;
+            return None;
         }
+        let tried = cause == Cause::Tested && config.node(identity.slot).on_trial;
+        let member = self.unclean(identity)?;
+        (member.attempt, member.failed, member.cause) = (1, 0, Some(cause));
+        member.withdrawn = false;
+        tried.then(|| Trace::TrialBegins { node: name(config, identity.slot) })
     }
 
     /// Nothing was taken from it, for it was not proven off: it goes on as if it had never been silent.

@@ -315,7 +315,9 @@ impl State {
     /// One committed command. What it changed is said by the DC; a command that does not fit changes nothing.
     pub(crate) fn apply(&mut self, config: &Config, command: Command) -> Vec<Trace> {
         let rolls = self.rolling.goes_on();
+        let next = if let Command::Configure(text) = &command { Config::parse(text).ok() } else { None };
         let mut said = self.step(config, command);
+        let config = next.as_ref().filter(|next| next.edition == self.roster.edition).unwrap_or(config);
         said.extend(self.advance(config));
         said.extend(self.roll(config, rolls));
         said
@@ -328,10 +330,7 @@ impl State {
                 self.describe(identity, machine);
                 None
             }
-            Command::Suspect(identity, cause) => {
-                self.suspect(config, identity, cause);
-                None
-            }
+            Command::Suspect(identity, cause) => self.suspect(config, identity, cause),
             Command::Spare(identity) => self.spare(config, identity),
             Command::NotProven(identity, attempt) => {
                 self.not_proven(identity, attempt);

@@ -14,7 +14,7 @@
 use super::{Member, Phase, Standing, State, Vm, name};
 use crate::config::{Config, Ups};
 use crate::trace::Trace;
-use crate::words::{Identity, Role, Slot, Supply, UpsId};
+use crate::words::{Identity, Slot, Supply, UpsId};
 
 impl State {
     /// How a UPS stands.
@@ -46,10 +46,7 @@ impl State {
             let members = self.members.iter().filter(|(_, member)| member.standing == Standing::Member);
             members.map(|(slot, _)| *slot).filter(|slot| stays(*slot))
         };
-        let hosts = left().any(|slot| {
-            let duty = self.duty(slot);
-            config.node(slot).role == Role::Node && !duty.standby && !duty.maintenance
-        });
+        let hosts = left().any(|slot| !self.is_set_aside(config, slot));
         hosts && config.votes(left()) >= config.majority() && config.gateway().is_none_or(|(gateway, _)| stays(gateway))
     }
 

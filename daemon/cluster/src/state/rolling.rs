@@ -70,22 +70,16 @@ impl Rolling {
 }
 
 impl State {
-    /// Whether nobody restarts that slot: the gateway, or one that the operator has set aside.
-    fn is_left_out(&self, config: &Config, slot: Slot) -> bool {
-        let duty = self.duty(slot);
-        config.node(slot).role == Role::Gateway || duty.standby || duty.maintenance
-    }
-
     /// Whether there is nobody to be restarted.
     pub(crate) fn restarts_nobody(&self, config: &Config) -> bool {
-        self.members.keys().all(|slot| self.is_left_out(config, *slot))
+        self.members.keys().all(|slot| self.is_set_aside(config, *slot))
     }
 
     /// Why no node may be restarted now, as far as the agreed state knows; nothing if all is well.
     pub(crate) fn unrest(&self, config: &Config) -> Option<String> {
         for (slot, member) in &self.members {
             let node = || name(config, *slot);
-            let aside = config.node(*slot).role == Role::Node && self.is_left_out(config, *slot);
+            let aside = config.node(*slot).role == Role::Node && self.is_set_aside(config, *slot);
             match member.standing {
                 Standing::Member if aside => {}
                 Standing::Member if !self.lockspace.serves(*slot) => {
@@ -135,7 +129,7 @@ impl State {
             .members
             .values()
             .map(|member| member.identity)
-            .partition(|identity: &Identity| self.is_left_out(config, identity.slot));
+            .partition(|identity: &Identity| self.is_set_aside(config, identity.slot));
         let (left_out, todo): (Vec<Identity>, Vec<Identity>) = (left_out, todo);
         let slots = |identities: &[Identity]| identities.iter().map(|identity| identity.slot).collect::<BTreeSet<_>>();
         let said =
@@ -203,7 +197,7 @@ impl State {
         // What was restarted without us, or is set aside meanwhile, is not waited for.
         rolling.todo.retain(|slot, boot| {
             let boots = self.members.get(slot).is_some_and(|member| member.identity.incarnation == *boot);
-            let aside = config.has(*slot) && self.is_left_out(config, *slot);
+            let aside = config.has(*slot) && self.is_set_aside(config, *slot);
             if aside {
                 rolling.left_out.insert(*slot);
             } else if !boots {
@@ -214,7 +208,7 @@ impl State {
         rolling.turn = rolling.turn.filter(|turn| {
             let Some(member) = self.members.get(&turn.slot) else { return false };
             let begun = member.identity.incarnation != turn.boot || member.standing != Standing::Member;
-            let stays = begun || !self.is_left_out(config, turn.slot);
+            let stays = begun || !self.is_set_aside(config, turn.slot);
             if !stays {
                 rolling.left_out.insert(turn.slot);
             }
@@ -300,7 +294,7 @@ mod tests {
             let (config, mut state) = begun();
             let at = identity(2, 7);
             state.apply(&config, Command::Turn(1, at, 4));
-            assert!(state.is_to_be_emptied(at));
+            assert!(state.is_to_be_emptied(&config, at));
             state.members.get_mut(&at.slot).unwrap().standing = stands;
             assert_eq!(state.apply(&config, Command::StopRolling(1, "so".to_owned())).len(), 1);
             assert_eq!((state.members[&at.slot].standing, state.rolling.is_turn_of(at)), (then, keeps));

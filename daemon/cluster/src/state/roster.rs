@@ -10,6 +10,8 @@
 //! when the present one holds everywhere that counts: its votes are those that vote, and a majority of them keeps it, the
 //! gateway among them, from which the nodes boot.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Member, Rolling, Standing, State};
@@ -36,6 +38,8 @@ impl Roster {
 enum Change {
     Added(Slot),
     Removed(Slot),
+    /// It is not on trial any more.
+    Proven(Slot),
     /// Nothing but the key.
     Key,
 }
@@ -71,7 +75,23 @@ impl State {
                 Some(Change::Added(slot))
             }
             (None, Some(slot)) if removed.next().is_none() && next.has_removed(slot) => Some(Change::Removed(slot)),
-            (None, None) => Some(Change::Key),
+            (None, None) => self.inner_change(next),
+            _ => None,
+        }
+    }
+
+    /// What it changes if its slots are the same.
+    fn inner_change(&self, next: &Config) -> Option<Change> {
+        let now = Config::parse(&self.roster.text).ok()?;
+        let on_trial = |config: &Config| {
+            let slots = config.slots().filter(|(_, node)| node.on_trial).map(|(slot, _)| slot);
+            slots.collect::<BTreeSet<Slot>>()
+        };
+        let (before, after) = (on_trial(&now), on_trial(next));
+        let ended: Vec<Slot> = before.difference(&after).copied().collect();
+        match ended[..] {
+            [] if after == before => Some(Change::Key),
+            [slot] if after.is_subset(&before) && now.key == next.key => Some(Change::Proven(slot)),
             _ => None,
         }
     }
@@ -85,7 +105,7 @@ impl State {
         let without = match self.change(next) {
             None => return Some("one node is added or removed at a time".to_owned()),
             Some(Change::Key) if next.key <= config.key => return Some("nothing changes".to_owned()),
-            Some(Change::Added(_) | Change::Key) => None,
+            Some(Change::Added(_) | Change::Proven(_) | Change::Key) => None,
             Some(Change::Removed(slot)) => Some(slot),
         };
         if let Some(reason) = without.and_then(|slot| self.no_removal(config, next, slot)) {
@@ -165,6 +185,7 @@ impl State {
                 self.duties.remove(&slot);
                 Trace::Removed { node: next.node_name(slot), edition, majority, votes }
             }
+            Change::Proven(slot) => Trace::TrialEnded { node: next.node_name(slot), edition },
             Change::Key => Trace::Rekeyed { key: next.key, edition },
         })
     }
@@ -292,6 +313,28 @@ mod tests {
         let mut garbage = state.clone();
         assert_eq!(garbage.apply(&config, Command::Configure("[cluster]".to_owned())), []);
         assert_eq!(garbage, state);
+    }
+
+    #[test]
+    fn who_is_on_trial_is_given_nothing_until_that_ends_by_an_edition_of_its_own() {
+        let (config, mut state) = formed();
+        let next = config.with_node(NODE3).unwrap();
+        state.apply(&config, Command::Configure(next.text.clone()));
+        state.fill(&next, identity(3));
+        let vm = VmName::new("x0").unwrap();
+        state.define(vec![VmFile { name: vm.clone(), memory: Mebibytes(1), spec: VmSpec::default() }]);
+        let assign = || Command::Assign(vm.clone(), crate::words::Generation(1), identity(3));
+        assert!(state.is_set_aside(&next, Slot(3)) && state.apply(&next, assign()).is_empty());
+        let proven = next.with_proven(Slot(3)).unwrap();
+        let text = proven.text.replacen("edition = 3", "edition = 3\nkey = 2", 1);
+        let both = Config::parse(&text).unwrap();
+        assert!(state.no_change(&next, &both).unwrap().contains("at a time"), "with another key");
+        let again = next.text.replacen("name = \"node2\"", "name = \"node2\"\non_trial = true", 1);
+        let again = Config::parse(&again.replacen("edition = 2", "edition = 3", 1)).unwrap();
+        assert!(state.no_change(&next, &again).is_some(), "nobody comes to be on trial");
+        let said = state.apply(&next, Command::Configure(proven.text.clone()));
+        assert!(matches!(&said[..], [Trace::TrialEnded { node, .. }] if node == "node3"), "{said:?}");
+        assert_eq!(state.apply(&proven, assign()).len(), 1);
     }
 
     #[test]

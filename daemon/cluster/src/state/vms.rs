@@ -97,7 +97,7 @@ impl State {
         generation: Generation,
         to: Identity,
     ) -> Option<Trace> {
-        if !self.is_member(to) || self.rolling.is_turn_of(to) {
+        if !self.is_member(to) || self.rolling.is_turn_of(to) || config.node(to.slot).on_trial {
             return None;
         }
         let record = self.vms.get_mut(&vm).filter(|record| record.generation.next() == generation)?;
@@ -177,7 +177,7 @@ impl State {
         vm: VmName,
         (generation, to, transfer): (Generation, Identity, Transfer),
     ) -> Option<Trace> {
-        if !self.is_member(to) || self.rolling.is_turn_of(to) {
+        if !self.is_member(to) || self.rolling.is_turn_of(to) || config.node(to.slot).on_trial {
             return None;
         }
         let record = self.vms.get_mut(&vm).filter(|record| record.generation.next() == generation)?;
@@ -261,11 +261,11 @@ impl State {
         }
     }
 
-    /// Whether this boot's VMs are to be moved away: it leaves, the operator has put it in standby, or it is its turn to
-    /// restart.
-    pub(crate) fn is_to_be_emptied(&self, at: Identity) -> bool {
+    /// Whether this boot's VMs are to be moved away: it leaves, the operator has put it in standby, it is its turn to restart, or
+    /// that it was on trial no longer was lost with an older generation.
+    pub(crate) fn is_to_be_emptied(&self, config: &Config, at: Identity) -> bool {
         let leaving = self.member(at).is_some_and(|member| member.standing == Standing::Leaving);
-        leaving || self.duty(at.slot).standby || self.rolling.is_turn_of(at)
+        leaving || self.duty(at.slot).standby || self.rolling.is_turn_of(at) || config.node(at.slot).on_trial
     }
 }
 

@@ -64,7 +64,7 @@ impl Trace {
                 Shunned KeyAwaited;
             Notice: Up Back LinkBack Forming Joined BecameDc NoLongerDc Quorate Filled Recalled Fenced DrillPassed UpsHeard Remains
                 Waking CutsLoad Duty Armed Wanted Unwanted Asked PoweringOn PoweredOn Leaving Left PoweringOff
-                Added Removed Configured Rekeyed KeyHeld KeyAlone
+                Added Removed TrialBegins TrialEnded Configured Rekeyed KeyHeld KeyAlone
                 RollingBegins RollingTurn Restarting RollingReturned RollingEnded;
             Informational: Decided Speaks Heard Defined Adopted Assigned Creating Resuming Started Moving Pulling Pushing Moved
                 ShuttingDown Suspending Epoch LockspaceHeld LockspaceRuns Mounting Mounted LettingGo LetGo;

@@ -53,6 +53,9 @@ fn of_node(node: &NodeStatus) -> Vec<String> {
         "fenced" => alarms.push(format!("{name} was fenced, and has not come back.")),
         _ => {}
     }
+    if node.on_trial {
+        alarms.push(format!("{name} is on trial: it is given no VMs until a test of its fencing has passed."));
+    }
     if node.maintenance {
         alarms.push(format!("{name} is in maintenance: the cluster touches nothing on it."));
     } else if node.disarmed {

@@ -132,7 +132,8 @@ fn question(facts: &Facts, request: &JoinRequest) -> String {
             let (vote, wish) = if machine.is_some_and(|machine| machine.node.is_none()) {
                 let wish = " If it is to be another node than that, type a name behind the code, and behind it power switches \
                             with an outlet each, as in 123456 node7 pdu1 5.";
-                ("Its vote counts from now on, and it ", wish)
+                ("Its vote counts from now on. Before it is given VMs its outlets are switched off and on once, to see that they \
+                  feed it and nobody else. It ", wish)
             } else {
                 ("It ", "")
             };

@@ -47,6 +47,9 @@ pub(crate) fn rows(facts: &Facts, slot: Slot) -> Vec<Row> {
         .flat_map(|(name, value)| wrap(&format!("{name:<VALUE$}{value}"), WIDTH, VALUE).into_iter().map(Row::Text))
         .collect();
     rows.extend(leaving);
+    if node.on_trial {
+        rows.extend(paragraph("\nIt is new: it is given VMs as soon as a test of its fencing has passed."));
+    }
     rows.push(Row::Text(String::new()));
     let ask = |text: &str, request| Row::Choice(text.to_owned(), Page::Ask(request));
     if node.role == Role::Node {
@@ -66,8 +69,8 @@ pub(crate) fn rows(facts: &Facts, slot: Slot) -> Vec<Row> {
             ),
         ]);
     }
-    // A node in standby has nothing to lose, and no node is fenced by its own word.
-    if node.role == Role::Node && node.standby && !here {
+    // Such a node has nothing to lose, and no node is fenced by its own word.
+    if node.role == Role::Node && (node.standby || node.on_trial) && !here {
         rows.push(ask("Test its fencing", Request::Drill { node: slot }));
     }
     if here {

@@ -99,7 +99,12 @@ pub(super) fn heard(status: &Status, node: &NodeStatus) -> String {
 
 /// A node's state, with what the operator wants of it.
 pub(super) fn state(node: &NodeStatus) -> String {
-    let duties = [(node.standby, "standby"), (node.maintenance, "maintenance"), (node.disarmed, "disarmed")];
+    let duties = [
+        (node.on_trial, "on trial"),
+        (node.standby, "standby"),
+        (node.maintenance, "maintenance"),
+        (node.disarmed, "disarmed"),
+    ];
     let duties = duties.iter().filter(|(on, _)| *on).map(|(_, word)| *word);
     [&*node.state].into_iter().chain(duties).collect::<Vec<_>>().join(", ")
 }

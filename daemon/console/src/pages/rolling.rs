@@ -49,7 +49,8 @@ pub(crate) fn effect(facts: &Facts, on: bool) -> String {
                 back."
             .to_owned();
     }
-    let takes_part = |node: &NodeStatus| node.role == Role::Node && !node.standby && !node.maintenance;
+    let takes_part =
+        |node: &NodeStatus| node.role == Role::Node && !node.standby && !node.maintenance && !node.on_trial;
     let (nodes, aside): (Vec<_>, Vec<_>) = facts.nodes().map(|(_, node)| node).partition(|node| takes_part(node));
     let names = |nodes: Vec<&NodeStatus>| nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
     let (nodes, aside) = (names(nodes), list(&names(aside)));

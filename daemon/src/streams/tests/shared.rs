@@ -78,6 +78,7 @@ fn node(name: &str, state: &str, heard_ms: Option<u64>) -> NodeStatus {
         heard_ms,
         links: Vec::new(),
         free: Mebibytes(0),
+        on_trial: false,
         standby: false,
         maintenance: false,
         disarmed: false,

@@ -41,7 +41,11 @@ pub(super) fn question(facts: &Facts, request: &Request) -> String {
              is cut off or asleep until then joins anew. VMs and their connections go on.\n\nWhat secrets.toml names stays: \
              SNMP communities, passwords, the PIN."
         ),
-        Request::AddNode { .. } => "Its votes count from now on, and it joins when it boots.".to_owned(),
+        Request::AddNode { .. } => {
+            "Its votes count from now on, and it joins when it boots. Before it is given VMs its outlets are \
+                                   switched off and on once."
+                .to_owned()
+        }
         Request::Rolling { on } => rolling::effect(facts, *on),
         Request::ConfirmOff { node, typed } => return confirm(facts, *node, typed),
         Request::RemoveNode { node, typed } => return remove(facts, *node, typed),
