@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nbd-server may take to serve what is new: it is started again for that.
 const SERVED: Duration = Duration::from_secs(if cfg!(test) { 120 } else { 30 });
 /// How long it may leave one who asks without an answer, who then asks again.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(5);
 /// Between two looks whether it does.
 const LOOK: Duration = Duration::from_millis(20);
 /// Bytes of what the supervisor tells.
