@@ -46,7 +46,7 @@ pub fn grows(rack: &Rack) -> Result<()> {
         let mounted = format!("{} has mounted the shared file system", spare.name);
         rack.wait(mark, PATIENCE, &mounted, |event| says(event, &mounted))?;
     }
-    nobody_suffered(rack, mark, &before)
+    nobody_suffered_but(rack, mark, &before, &rack.layout.spares)
 }
 
 /// The nodes that were added are shut down at their own menus and removed at the gateway's. The first one's machine is
@@ -145,13 +145,18 @@ fn old_key_opens_nothing(rack: &Rack, mark: Mark, caught: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The VMs go on in the same boots with their connections, nobody was suspected, and nobody's power was cut but a newcomer's.
+/// The VMs go on in the same boots with their connections, nobody was suspected, and nobody's power was cut.
 pub(crate) fn nobody_suffered(rack: &Rack, mark: Mark, before: &Status) -> Result<()> {
+    nobody_suffered_but(rack, mark, before, &[])
+}
+
+/// The same, but for the power of these machines.
+fn nobody_suffered_but(rack: &Rack, mark: Mark, before: &Status, tried: &[Machine]) -> Result<()> {
     drill::unharmed(rack, before)?;
     let harms = |event: &Event| {
         let suspects = matches!(&event.what, What::Said(text) if text.starts_with("suspects "));
-        let old = |cut: u8| rack.layout.machines.iter().any(|machine| machine.outlet == cut);
-        suspects || matches!(event.what, What::Commanded { outlet, on: false, .. } if old(outlet))
+        let is_tried = |cut: u8| tried.iter().any(|machine| machine.outlet == cut);
+        suspects || matches!(event.what, What::Commanded { outlet, on: false, .. } if !is_tried(outlet))
     };
     let harm = rack.log.since(mark).0.into_iter().find(harms);
     ensure!(harm.is_none(), "a node has suffered: {harm:?}");

@@ -30,7 +30,7 @@ use crate::volumes::{self, Group};
 /// How long what was found on the disks counts for who only looks.
 const FRESH: Duration = Duration::from_secs(10);
 /// How long the supervisor may take to tell how things are.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 120 } else { 10 });
 /// How long nbd-server may take to serve what is new: it is started again for that.
 const SERVED: Duration = Duration::from_secs(if cfg!(test) { 120 } else { 30 });
 /// How long it may leave one who asks without an answer, who then asks again.

@@ -91,7 +91,7 @@ pub(crate) enum Command {
     Mount(Identity, u64, Word),
     /// It could not mount the shared file system, and is to try again.
     MountAgain(Identity),
-    /// The next edition of `cluster.toml`: one node more, or one less. Since version 3.
+    /// The next edition of `cluster.toml`: one node more, or one less, or one on trial no longer, or another key. Since version 3.
     Configure(String),
     /// A host has read what the operator had decided before this generation. Since version 3.
     Recall(Decisions),

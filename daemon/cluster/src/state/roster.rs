@@ -1,6 +1,6 @@
 //! Which slots there are: the edition of `cluster.toml` that holds, and how the next one comes to hold.
 //!
-//! What is agreed is the whole text of the next edition, and it differs from the present one by one node: so whoever
+//! What is agreed is the whole text of the next edition, and it differs from the present one by one thing ([`Change`]): so whoever
 //! applies it, or is sent the state later, goes by the very same file. The votes follow by one joint change, as soon as
 //! members that are heard to go by the new file, and so keep it, are a majority of its votes; a new slot is filled by
 //! nobody then, and a quorum is one of the votes of that edition. It is not unclean: it never ran anything.

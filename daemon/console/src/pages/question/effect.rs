@@ -42,8 +42,8 @@ pub(super) fn question(facts: &Facts, request: &Request) -> String {
              SNMP communities, passwords, the PIN."
         ),
         Request::AddNode { .. } => {
-            "Its votes count from now on, and it joins when it boots. Before it is given VMs its outlets are \
-                                   switched off and on once."
+            "Its votes count from now on, and it joins when it boots. Before it is given VMs its outlets are switched off and \
+             on once."
                 .to_owned()
         }
         Request::Rolling { on } => rolling::effect(facts, *on),
