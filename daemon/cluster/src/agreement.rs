@@ -99,6 +99,9 @@ impl Agreement {
 
     /// Lets one tick pass.
     pub(crate) fn tick(&mut self) {
+        for other in &self.others {
+            self.own.catch_up(other);
+        }
         self.seats().for_each(Seat::tick);
     }
 

@@ -5,7 +5,7 @@
 
 use prost::Message as _;
 use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
-use raft::{RawNode, SnapshotStatus, StateRole};
+use raft::{GetEntriesContext, RawNode, SnapshotStatus, StateRole};
 
 use super::log::Log;
 use super::{Committed, mix};
@@ -97,6 +97,29 @@ impl Seat {
         self.raw.tick();
         self.ask();
         self.draw_timeout();
+    }
+
+    /// Takes over the log of another seat of this node, if that is the more up to date and nobody leads this one.
+    ///
+    /// What the last leader sent may have reached that seat and not the first, which alone may stand for election: that one
+    /// would refuse it its vote, and so might a majority of this very node's votes for ever. What is taken over is not
+    /// acknowledged to anybody. It is what the leader of the log's last term may have sent here as well, in a term that is not
+    /// past for this seat; and an entry that was committed is in every log that is more up to date than one that has it
+    /// (D. Ongaro, "Consensus: Bridging Theory and Practice", 2014, 3.6).
+    pub(super) fn catch_up(&mut self, other: &Self) {
+        let (raft, theirs) = (&mut self.raw.raft, &other.raw.raft.raft_log);
+        let last = (theirs.last_term(), theirs.last_index());
+        let behind = (raft.raft_log.last_term(), raft.raft_log.last_index()) < last && last.0 <= raft.term;
+        if raft.state == StateRole::Leader || raft.leader_id != raft::INVALID_ID || !behind {
+            return;
+        }
+        let log = &mut raft.raft_log;
+        let common = log.committed;
+        // That one may have been sent a snapshot, from behind which nothing is left: then this one waits for a leader.
+        let entries = theirs.entries(common + 1, None, GetEntriesContext::empty(false));
+        if let (Ok(term), Ok(entries)) = (log.term(common), entries) {
+            log.maybe_append(common, term, common, &entries);
+        }
     }
 
     /// Takes a message that was admitted. An error of the crate is an ordinary answer: a proposal without a leader, a peer

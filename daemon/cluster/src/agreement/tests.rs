@@ -4,6 +4,7 @@ use raft::eraftpb::{ConfState, Entry, EntryType, MessageType, Snapshot, Snapshot
 
 use super::*;
 use crate::config::Config;
+use crate::limits;
 use crate::words::{Incarnation, Life, Slot};
 
 const GOOD: &str = include_str!("../config/good.toml");
@@ -123,6 +124,51 @@ fn only_who_leads_hands_that_over() {
     let asks =
         |(_, bytes): &(Identity, Vec<u8>)| Message::decode(&**bytes).unwrap().msg_type() == MessageType::MsgRequestVote;
     assert!(member.take().messages.iter().any(asks), "it stands for election at once");
+}
+
+/// Of a node with two votes, the first of which missed an entry that the other has.
+#[test]
+fn a_vote_that_stands_for_election_knows_what_this_nodes_other_votes_know() {
+    use MessageType::*;
+    let mut config = Config::parse(GOOD).unwrap();
+    config.nodes[0].votes = 2;
+    let members: Vec<Identity> = (0..3).map(identity).collect();
+    let mut member = Agreement::form(identity(0), 7, &config, &members, b"state");
+    let ends = |member: &Agreement| member.own.raw.raft.raft_log.last_index();
+    let says = |member: &mut Agreement, message: &Message| {
+        member.step(identity(1), &message.encode_to_vec()).unwrap();
+        member.take();
+    };
+    says(&mut member, &message(MsgHeartbeat, |_| {}));
+    let mut missed = message(MsgAppend, |message| append(message, vec![entry(2, 0)]));
+    missed.to = identity(0).voter(1);
+    says(&mut member, &missed);
+    for _ in 0..limits::ELECTION_TICKS / 2 {
+        member.tick();
+        member.take();
+        assert_eq!(ends(&member), 1, "as long as there is a leader, that one sends it");
+    }
+    let stands = |member: &mut Agreement| {
+        for _ in 0..4 * limits::ELECTION_TICKS {
+            member.tick();
+            member.take();
+        }
+    };
+    stands(&mut member);
+    assert_eq!(ends(&member), 2);
+    // A log that is shorter and of a later term takes the place of the longer one.
+    let mut longer = message(MsgAppend, |message| append(message, (2..6).map(|index| entry(index, 0)).collect()));
+    longer.to = identity(0).voter(0);
+    says(&mut member, &longer);
+    stands(&mut member);
+    assert_eq!(ends(&member), 5);
+    let mut later = message(MsgAppend, |message| append(message, vec![entry(2, 0), Entry { term: 3, ..entry(3, 0) }]));
+    (later.to, later.term) = (identity(0).voter(1), 3);
+    says(&mut member, &later);
+    member.own.catch_up(&member.others[0]);
+    assert_eq!(ends(&member), 5, "its own term is the older one: it has not heard of that election");
+    stands(&mut member);
+    assert_eq!((ends(&member), member.own.raw.raft.raft_log.last_term()), (3, 3));
 }
 
 #[test]
