@@ -65,7 +65,7 @@ impl Desk<'_> {
         }
     }
 
-    /// How long a move of it may take: one that hangs must not use up the time of the other steps of its contract.
+    /// How long its memory may take to be carried away: one that hangs must not use up the time of the other steps of its contract.
     fn transfer(&self, vm: &Vm) -> Duration {
         let leaves = vm.owner().and_then(|at| self.state.member(at)).is_some_and(|at| at.standing == Standing::Leaving);
         if leaves { limits::MIGRATE.min(self.evacuation(vm)) } else { limits::MIGRATE }
@@ -314,9 +314,13 @@ impl Host {
             }
             // The storage must have said first from where claims count.
             (Phase::Starting(_) | Phase::Moving { .. }, Here::Gone) if !tried && !desk.may_claim() => {}
-            (Phase::Starting(at), Here::Gone) if mine(at) && !tried => self.create(desk, name, vm),
-            (Phase::Starting(at), Here::Gone) if mine(at) => {
+            (Phase::Starting(at), Here::Gone) if mine(at) && tried => {
                 desk.proposals.push(Command::Ended(name.clone(), generation, Ending::NotStarted));
+            }
+            (Phase::Starting(at), Here::Gone) if mine(at) && vm.wanted => self.create(desk, name, vm),
+            // Stopped before it was started, or in the middle of it, if the supervisor died then.
+            (Phase::Starting(at), Here::Gone) if mine(at) => {
+                desk.proposals.push(Command::Ended(name.clone(), generation, Ending::ShutDown));
             }
             (Phase::Running(at), Here::Running) if mine(at) => {}
             (Phase::Running(at), Here::Gone) if mine(at) => {
@@ -336,7 +340,7 @@ impl Host {
             (Phase::Landing(at), Here::Gone) if mine(at) => {
                 desk.proposals.push(Command::Ended(name.clone(), generation, Ending::Died));
             }
-            (Phase::Stopping(at, stop), Here::Running) if mine(at) => self.stop(desk, name, generation, stop),
+            (Phase::Stopping(at, stop), Here::Running) if mine(at) => self.stop(desk, name, vm, stop),
             (Phase::Stopping(at, stop), Here::Gone) if mine(at) => {
                 let saved = self.told.get(name) == Some(&(generation, Stop::Suspend, true));
                 let ending = if stop == Stop::Suspend && saved { Ending::Suspended } else { Ending::ShutDown };
@@ -364,18 +368,20 @@ impl Host {
     }
 
     /// Ends a VM as the cluster wants: at first as a guest wishes, then without asking it.
-    fn stop(&mut self, desk: &mut Desk<'_>, vm: &VmName, generation: Generation, stop: Stop) {
+    fn stop(&mut self, desk: &mut Desk<'_>, vm: &VmName, record: &Vm, stop: Stop) {
+        let generation = record.generation;
         let told = self.told.get(vm).is_some_and(|(other, way, _)| (*other, *way) == (generation, stop));
         match (stop, told) {
             (Stop::Suspend, true) => desk.proposals.push(Command::NotStopped(vm.clone(), generation)),
             (Stop::ShutDown, true) => self.destroy(desk, vm, NOT_IN_TIME),
             (_, false) => {
                 self.told.insert(vm.clone(), (generation, stop, false));
-                let work = match stop {
-                    Stop::Suspend => Work::Suspend { vm: vm.clone() },
-                    Stop::ShutDown => Work::Shutdown { vm: vm.clone() },
+                // Its memory is carried to a disk as it is to another node.
+                let (limit, work) = match stop {
+                    Stop::Suspend => (desk.transfer(record), Work::Suspend { vm: vm.clone() }),
+                    Stop::ShutDown => (limits::SHUTDOWN, Work::Shutdown { vm: vm.clone() }),
                 };
-                desk.begin(limits::SHUTDOWN, work);
+                desk.begin(limit, work);
             }
         }
     }

@@ -303,7 +303,7 @@ impl World {
         if machine.boot != boot || machine.node.is_some() || !machine.on {
             return;
         }
-        let Some((config, slot)) = self.boots_by(at) else {
+        let Some((config, slot)) = self.starts_by(at) else {
             // It says so on its screen, until somebody has added it.
             return self.plan(BOOT, Happening::Start { at, boot });
         };
@@ -325,6 +325,10 @@ impl World {
         machine.petted = now;
         let life = machine.life;
         self.carry_out(at, actions);
+        if !fresh {
+            // A life before this one may not have come to it.
+            self.keep(at);
+        }
         self.plan(Duration::ZERO, Happening::Wake { at, life });
         self.plan(LOOK, Happening::Look { at, life });
         if !self.upses.is_empty() {

@@ -54,7 +54,8 @@ impl World {
         self.keep(at);
     }
 
-    fn keep(&mut self, at: usize) {
+    /// Has its medium keep the edition that it goes by.
+    pub(super) fn keep(&mut self, at: usize) {
         let machine = self.machine(at);
         if machine.full {
             return;
@@ -79,10 +80,11 @@ impl World {
         self.machine(at).medium = Arc::clone(&self.config);
     }
 
-    /// By which edition a machine boots, and as which slot; `None` if no edition names it.
-    pub(super) fn boots_by(&self, at: usize) -> Option<(Arc<Config>, Slot)> {
+    /// By which edition a supervisor starts, and as which slot; `None` if no edition names its machine. In the same boot it is the one
+    /// that the life before it went by.
+    pub(super) fn starts_by(&self, at: usize) -> Option<(Arc<Config>, Slot)> {
         let served = self.machines.first().filter(|gateway| gateway.on && gateway.up).map(|gateway| &gateway.config);
-        let own = self.machines.get(at).map(|machine| &machine.medium);
+        let own = self.machines.get(at).map(|machine| if machine.up { &machine.config } else { &machine.medium });
         let named = |config: &Arc<Config>| Some((Arc::clone(config), config.named(self.name(at))?));
         own.into_iter().chain(served).find_map(named)
     }
