@@ -75,6 +75,42 @@ pub fn comes_back(rack: &Rack, node: &str, old_incarnation: Option<&str>) -> Res
     is_back(rack, mark, node, old_incarnation)
 }
 
+/// A node leaves with a VM whose contract is to be suspended: its memory is written to the shared disk, read elsewhere, and the guest
+/// goes on where it was, with its TCP connection and its journal. The node comes back.
+///
+/// # Errors
+/// The VM was not suspended, or did not go on where it was, or another suffered, or the node did not come back.
+pub fn suspends_a_vm(rack: &Rack) -> Result<()> {
+    let before = all_is_well(rack)?;
+    guests_write(rack)?;
+    let vm = rack.layout.vms.iter().find(|vm| vm.suspends).context("no VM of this rack is suspended")?;
+    let node = before.vm(&vm.name).and_then(|vm| vm.owner.clone()).context("it has no owner")?;
+    let mark = rack.log.mark();
+    rack.menu(&node)?.shut_down()?;
+    rack.wait(mark, PATIENCE, "the node switches itself off", |e| e.who == node && e.what == What::PoweredItselfOff)?;
+    rack.until(PATIENCE, "its VMs run elsewhere", |status| {
+        status.vms.iter().all(|vm| runs(status, &vm.name) && vm.owner.as_ref() != Some(&node))
+    })?;
+    was_suspended(&rack.log.since(mark).0, &vm.name, &node)?;
+    unharmed(rack, &before)?;
+    guests_write(rack)?;
+    comes_back(rack, &node, before.node(&node).and_then(|n| n.incarnation.as_deref()))
+}
+
+/// In the log's order: its memory is on the shared disk, and only then is it resumed; it is neither moved nor created.
+fn was_suspended(events: &[Event], vm: &str, node: &str) -> Result<()> {
+    let saved = format!("VM {vm} no longer runs on {node}: its memory is on the shared disk");
+    let saved = says(events, &saved).with_context(|| format!("{vm} was not suspended"))?;
+    let begins =
+        |prefix: String| events.iter().position(|e| matches!(&e.what, What::Said(text) if text.starts_with(&prefix)));
+    let resumed = begins(format!("resumes VM {vm} ")).with_context(|| format!("{vm} was not resumed"))?;
+    ensure!(saved < resumed, "{vm} was resumed before its memory was on the shared disk");
+    for other in [format!("moves VM {vm} "), format!("creates VM {vm},")] {
+        ensure!(begins(other.clone()).is_none(), "somebody {other}");
+    }
+    Ok(())
+}
+
 /// No VM has rebooted since, nor lost its TCP connection; and those are not only unbroken, they carry.
 ///
 /// # Errors
@@ -336,6 +372,23 @@ mod tests {
         assert!(judge(vec![runs("node1, node3"), read()]).is_err());
         assert!(judge(vec![read(), runs("node1, node2")]).is_err());
         assert!(judge(vec![runs("node1")]).is_err());
+    }
+
+    #[test]
+    fn a_suspended_vm_is_resumed_and_nothing_else() {
+        let said = |text: &str| What::Said(text.into());
+        let saved = || said("VM x1 no longer runs on node1: its memory is on the shared disk");
+        let resumes = || said("resumes VM x1 from the shared disk, generation 2");
+        let judge = |all: Vec<What>| was_suspended(&events(all), "x1", "node1");
+        assert!(judge(vec![saved(), resumes()]).is_ok());
+        for wrong in [
+            vec![saved()],
+            vec![resumes(), saved()],
+            vec![saved(), resumes(), said("creates VM x1, generation 3")],
+            vec![said("moves VM x1 from node1 to node2, live, generation 2"), saved(), resumes()],
+        ] {
+            assert!(judge(wrong.clone()).is_err(), "accepted: {wrong:?}");
+        }
     }
 
     #[test]

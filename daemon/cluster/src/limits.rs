@@ -66,13 +66,13 @@ pub const LOG_ENTRIES: u64 = 64;
 
 /// How long a VM may take to be created.
 pub const CREATE: Duration = Duration::from_secs(120);
-/// How long a live migration may take.
+/// How long a live migration may take, and an image of a guest to be written.
 pub const MIGRATE: Duration = Duration::from_secs(300);
 /// How long a source waits for the commitment that explains a pull.
 pub const PULL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a domain may take to be destroyed.
 pub const DESTROY: Duration = Duration::from_secs(30);
-/// How long a guest may take to shut down, and an image of it to be written.
+/// How long a guest may take to shut down.
 pub const SHUTDOWN: Duration = Duration::from_secs(90);
 /// How long one attempt at fencing may take (fence-agents' power timeout).
 pub const FENCE: Duration = Duration::from_secs(20);

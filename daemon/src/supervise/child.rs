@@ -22,7 +22,7 @@ const SAID_BYTES: u64 = 256 * 1024;
 const SHOWN: usize = 3;
 
 /// Xen's toolstack.
-const XL: &str = "/usr/lib/xen-4.17/bin/xl";
+pub(super) const XL: &str = "/usr/lib/xen-4.17/bin/xl";
 
 /// Runs `xl` to its end.
 ///
@@ -37,7 +37,7 @@ pub(crate) fn xl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>, deadlin
 /// Runs `command` to its end.
 ///
 /// # Errors
-/// Why it failed, in words for the operator: its own last ones, if it said any. At the deadline it is ended, and with it
+/// Why it failed, in words for the operator: its own, if it said any. At the deadline it is ended, and with it
 /// all of its process group.
 pub(crate) fn run(command: Command, deadline: Instant) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
@@ -49,9 +49,9 @@ pub(crate) fn run(command: Command, deadline: Instant) -> Result<String, String>
     if in_time && status.success() {
         return Ok(said);
     }
-    let last = last_lines(&said);
+    let lines = telling_lines(&said);
     let how = if in_time { status.to_string() } else { "it took too long".to_owned() };
-    Err(if last.is_empty() { format!("{program}: {how}") } else { format!("{how}: {last}") })
+    Err(if lines.is_empty() { format!("{program}: {how}") } else { format!("{how}: {lines}") })
 }
 
 fn start(mut command: Command) -> io::Result<(Child, File)> {
@@ -88,11 +88,13 @@ fn read(output: &mut File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
-/// The last lines that say something, in one.
-fn last_lines(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let skipped = lines.len().saturating_sub(SHOWN);
-    lines.into_iter().skip(skipped).collect::<Vec<_>>().join("; ")
+/// The lines that tell most of what went wrong, in one: the first that speak of an error, for what follows comes of it; where none
+/// does, the last.
+fn telling_lines(said: &str) -> String {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let errors: Vec<&str> = lines().filter(|line| line.contains("error")).take(SHOWN).collect();
+    let skipped = lines().count().saturating_sub(SHOWN);
+    if errors.is_empty() { lines().skip(skipped).collect::<Vec<_>>().join("; ") } else { errors.join("; ") }
 }
 
 #[cfg(test)]
@@ -116,6 +118,8 @@ mod tests {
         assert_eq!(run(shell("echo a; echo b >&2"), soon()).as_deref(), Ok("a\nb\n"));
         let failure = run(shell("echo one; echo two; echo three; echo; echo four; exit 3"), soon());
         assert_eq!(failure, Err("exit status: 3: two; three; four".to_owned()));
+        let failure = run(shell("echo go; echo 'xc: error: no'; echo so; echo 'libxl: error: so'; exit 1"), soon());
+        assert_eq!(failure, Err("exit status: 1: xc: error: no; libxl: error: so".to_owned()));
         assert!(run(Command::new("/no/such/program"), soon()).unwrap_err().starts_with("/no/such/program: "));
     }
 

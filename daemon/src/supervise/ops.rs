@@ -2,7 +2,8 @@
 //! end is told to the node.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,7 +14,7 @@ use cluster::event::{Event, Outcome, Path as Way, Transfer, Work};
 use cluster::words::{Claim, Incarnation, Instant, OpId, Outlet, Slot, VmName};
 use hw::ap7921::Relay;
 
-use super::child::{self, xl};
+use super::child::{self, XL, xl};
 use super::clock::{now, until};
 use super::decisions;
 use super::files;
@@ -125,14 +126,10 @@ impl Desk {
     fn create(&self, vm: &VmName, claim: Claim, resume: bool, deadline: Instant) -> Result<String, String> {
         // libxl looks at the devices when it plans a domain: they must be there before, and stay.
         let _held = self.disks_of(vm, claim, None, deadline)?;
-        let path = files::path_of(vm);
         if resume {
-            let image = files::image_of(vm);
-            let resumed = xl([OsStr::new("restore"), path.as_os_str(), image.as_os_str()], deadline);
-            // It was resumed from, or cannot be: either way it is of the past.
-            fs::remove_file(&image).map_err(|error| format!("{}: {error}", image.display()))?;
-            return resumed;
+            return restore(vm, deadline);
         }
+        let path = files::path_of(vm);
         let mut arguments = vec![OsStr::new("create"), path.as_os_str()];
         arguments.extend(files::type_override(&path)?.map(OsStr::new));
         xl(arguments, deadline)
@@ -204,6 +201,19 @@ fn suspend(vm: &VmName, deadline: Instant) -> Result<String, String> {
         let _ = fs::remove_file(&image);
     }
     saved
+}
+
+/// Resumes a VM from the image of its memory. That has no name any more when it is read: whatever dies meanwhile, nobody resumes
+/// from it a second time, when the VM has written to its disks since.
+fn restore(vm: &VmName, deadline: Instant) -> Result<String, String> {
+    let image = files::image_of(vm);
+    let failed = |error: io::Error| format!("{}: {error}", image.display());
+    let opened = File::open(&image).map_err(failed)?;
+    fs::remove_file(&image).map_err(failed)?;
+    let mut command = Command::new(XL);
+    // As it was described when it was saved: its file may be another by now, and does not say of which type it was.
+    command.args(["restore", "/proc/self/fd/0"]).stdin(opened);
+    child::run(command, deadline)
 }
 
 /// Begins to count what is carried of a VM.

@@ -139,7 +139,7 @@ fn up(nodes: u8, dir: &Path) -> Result<()> {
     ctrlc::set_handler(move || {
         let _ = signal.send(News::Stop);
     })?;
-    let options = Options { nodes, vms: 2, dir: dir.into(), print: true };
+    let options = Options { nodes, vms: 2, suspends: false, dir: dir.into(), print: true };
     // By a thread of its own, so that Ctrl-C need not wait for the image; what it started dies with this process.
     std::thread::spawn(move || {
         let _ = news.send(News::Started(Rack::start(&options).map(Arc::new)));

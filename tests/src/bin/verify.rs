@@ -81,7 +81,7 @@ fn rack(run: &mut Run) {
     let dir = rack_dir();
     let mut started = None;
     run.step("rack: starts", || {
-        let options = Options { nodes: 3, vms: 2, dir: dir.clone(), print: true };
+        let options = Options { nodes: 3, vms: 2, suspends: true, dir: dir.clone(), print: true };
         started = Some(Rack::start(&options)?);
         Ok(())
     });
@@ -106,6 +106,9 @@ fn rack(run: &mut Run) {
     if let (true, Some(node)) = (go_on, &left) {
         go_on = run.step("rack: attacks are held off", || drill_attacks::are_held_off(&rack, node))
             && run.step("rack: its power goes while it mounts", || drill_cuts::power_goes_while_it_mounts(&rack, node));
+    }
+    if go_on {
+        go_on = run.step("rack: a VM is suspended and resumed", || drill::suspends_a_vm(&rack));
     }
     let _ = go_on
         && run.step("rack: a node crashes", || drill::survives_a_crash(&rack))

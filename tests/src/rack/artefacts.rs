@@ -154,6 +154,9 @@ fn shared_files(layout: &Layout, dir: &Path) -> Result<()> {
     fs::create_dir_all(&boot)?;
     for vm in &layout.vms {
         fs::write(vms.join(&vm.name), vm.xl_file())?;
+        if let Some(wants) = vm.ha_file() {
+            fs::write(vms.join(format!("{}.ha.toml", vm.name)), wants)?;
+        }
     }
     for file in ["vmlinux", "initramfs"] {
         fs::copy(guest.join(file), boot.join(format!("guest-{file}")))

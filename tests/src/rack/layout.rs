@@ -111,6 +111,8 @@ pub struct Vm {
     /// Whether its disk is a logical volume of the gateway's, which `cluster.toml` does not name; otherwise it is a disk of its
     /// own there.
     pub on_volume: bool,
+    /// Whether it is suspended where its node leaves, and not moved.
+    pub suspends: bool,
 }
 
 /// Everything in the rack.
@@ -162,6 +164,7 @@ impl Layout {
             address: Ipv4Addr::new(10, 78, 0, 10 + n),
             memory_mib: 128,
             on_volume: n % 2 == 1,
+            suspends: false,
         };
         Self {
             machines: std::iter::once(gateway).chain((1..=nodes).map(node)).collect(),
@@ -305,6 +308,11 @@ impl Vm {
             address = self.address,
             mac = self.mac,
         )
+    }
+
+    /// What it wants of the cluster, as it lies beside that as `NAME.ha.toml`.
+    pub fn ha_file(&self) -> Option<&'static str> {
+        self.suspends.then_some("contract = [\"suspend\"]\n")
     }
 }
 

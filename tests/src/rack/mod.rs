@@ -61,6 +61,8 @@ pub struct Options {
     pub nodes: u8,
     /// VMs.
     pub vms: u8,
+    /// Whether the last of them is suspended where its node leaves, and not moved.
+    pub suspends: bool,
     /// Where the rack keeps its files.
     pub dir: PathBuf,
     /// Print events as they happen?
@@ -119,7 +121,10 @@ impl Rack {
     fn build(options: &Options) -> Result<Self> {
         let run_dir = leftovers::run_dir(&options.dir);
         fs::create_dir_all(&run_dir)?;
-        let layout = Layout::new(options.nodes, options.vms);
+        let mut layout = Layout::new(options.nodes, options.vms);
+        if let Some(last) = layout.vms.last_mut() {
+            last.suspends = options.suspends;
+        }
         let disks = artefacts::make(&layout, &run_dir)?;
         let log = Arc::new(Log::create(&options.dir.join("events.log"), options.print)?);
         let accel = Accel::probe();
