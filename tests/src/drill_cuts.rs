@@ -1,9 +1,10 @@
-//! The drill of what is cut in the middle: a cable while a VM is under way, the power of a node while it mounts.
+//! The drill of what is cut in the middle: a cable while a VM is under way, the power of a node while it mounts, all cables at once.
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::drill::{self, BOOT, PATIENCE};
 use crate::rack::events::{By, Event, Mark, What};
+use crate::rack::layout::GATEWAY;
 use crate::rack::status::Status;
 use crate::rack::{Push, Rack};
 
@@ -79,6 +80,59 @@ pub fn power_goes_while_it_mounts(rack: &Rack, node: &str) -> Result<()> {
     drill::unharmed(rack, &before)?;
     rack.power(node, Push::On)?;
     drill::is_back(rack, cut, node, Some(&died))
+}
+
+/// The switch of the cluster network dies: nobody hears a majority, so nobody is fenced, and nobody's VMs are anybody's to start. Every
+/// node has the shared file system, so it waits for `lease` and has its hypervisor's watchdog reset it; the gateway waits for better
+/// times. When the switch is back, the VMs are started anew.
+///
+/// # Errors
+/// A node was not reset, or the gateway was, or an outlet was switched meanwhile, or something ran before that, or did not come back.
+pub fn the_switch_dies(rack: &Rack) -> Result<()> {
+    let before = drill::all_is_well(rack)?;
+    drill::guests_write(rack)?;
+    let machines = || rack.layout.machines.iter().map(|machine| &machine.name);
+    let nodes: Vec<&String> = machines().filter(|name| *name != GATEWAY).collect();
+    let mark = rack.log.mark();
+    machines().try_for_each(|name| rack.cable(name, false))?;
+    for node in &nodes {
+        rack.wait(mark, PATIENCE, &format!("the watchdog resets {node}"), |e| {
+            e.who == **node && e.what == What::Reset
+        })?;
+    }
+    fenced_themselves(&rack.log.since(mark).0, &nodes)?;
+    machines().try_for_each(|name| rack.cable(name, true))?;
+    let incarnation = |status: &Status, name: &str| status.node(name).and_then(|node| node.incarnation.clone());
+    rack.until(BOOT, "who was reset has booted anew", |status| {
+        let booted = |name: &&String| {
+            let boot = incarnation(status, name);
+            boot.is_some() && boot != incarnation(&before, name)
+        };
+        nodes.iter().all(booted)
+    })?;
+    let after = drill::all_is_well(rack)?;
+    ensure!(incarnation(&after, GATEWAY) == incarnation(&before, GATEWAY), "the gateway has booted anew");
+    let same = before.vms.iter().zip(&after.vms).find(|(was, is)| was.seen.boot_id == is.seen.boot_id);
+    ensure!(same.is_none(), "a VM of a node that was reset has not booted anew: {same:?}");
+    drill::guests_write(rack).map(drop)
+}
+
+/// In the log's order: each of them said that its watchdog is to reset it, and only then was it reset; nobody else was, no outlet was
+/// touched, and no VM was created.
+fn fenced_themselves(events: &[Event], nodes: &[&String]) -> Result<()> {
+    for node in nodes {
+        let says = |e: &Event| e.who == **node && is_named(e, "lets the watchdog reset this machine");
+        let says =
+            events.iter().position(says).with_context(|| format!("{node} did not say that it is to be reset"))?;
+        let reset = events.iter().position(|e| e.who == **node && e.what == What::Reset);
+        ensure!(reset.is_some_and(|reset| says < reset), "{node} was reset before it said so, or not at all");
+    }
+    let wrong = events.iter().find(|e| {
+        let other = e.what == What::Reset && !nodes.contains(&&e.who);
+        other || begins(e, "creates VM ") || matches!(e.what, What::Outlet { .. } | What::Commanded { .. })
+    });
+    ensure!(wrong.is_none(), "nobody was to do so: {wrong:?}");
+    Ok(())
 }
 
 /// In the log's order: the migration had failed before the VM was anywhere else, and it went on, but not to where it was cut.
@@ -158,6 +212,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn who_fences_itself_says_so_first_and_nobody_else_does_anything() {
+        let event = |who: &str, what: What| Event { at: Duration::ZERO, who: who.into(), what };
+        let says = || event("node1", What::Said("inquorate for 40.1 s: lets the watchdog reset this machine".into()));
+        let reset = |who: &str| event(who, What::Reset);
+        let (node1, outlet) = ("node1".to_owned(), What::Outlet { outlet: 2, on: false, by: "snmp".into() });
+        let judge = |events: &[Event]| fenced_themselves(events, &[&node1]);
+        assert!(judge(&[says(), reset("node1")]).is_ok());
+        for wrong in [
+            vec![says()],
+            vec![reset("node1"), says()],
+            vec![says(), reset("node1"), reset("node2")],
+            vec![says(), event("rack", outlet), reset("node1")],
+            vec![says(), event("node2", What::Said("creates VM x0, generation 2".into())), reset("node1")],
+        ] {
+            assert!(judge(&wrong).is_err(), "accepted: {wrong:?}");
+        }
+    }
 
     #[test]
     fn a_migration_that_was_cut_goes_on_elsewhere() {

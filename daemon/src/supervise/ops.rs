@@ -192,10 +192,13 @@ fn order(what: &Order, deadline: Instant) -> Outcome {
     }
 }
 
-/// Saves a VM's memory beside its file. `xl` destroys the domain when the image is whole, and lets it run on when not.
+/// Saves a VM's memory on the shared disk. `xl` destroys the domain when the image is whole, and lets it run on when not; this node may
+/// lose its power as soon as the image counts, so it is synchronised first.
 fn suspend(vm: &VmName, deadline: Instant) -> Result<String, String> {
     let image = files::image_of(vm);
     let saved = xl([OsStr::new("save"), OsStr::new(vm.as_str()), image.as_os_str()], deadline);
+    let kept = || File::open(&image)?.sync_all();
+    let saved = saved.and_then(|said| kept().map(|()| said).map_err(|error| format!("{}: {error}", image.display())));
     if saved.is_err() {
         // What there is of it is not whole, and may not be there at all.
         let _ = fs::remove_file(&image);

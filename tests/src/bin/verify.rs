@@ -44,7 +44,8 @@ const ALWAYS: [&str; 5] = [
 ];
 
 /// What is done only where it is named: in emulation it takes minutes, and CI has 90.
-const BY_NAME: [&str; 3] = [
+const BY_NAME: [&str; 4] = [
+    "rack: the switch dies",
     "rack: the shared file system gets more journals",
     "rack: a rolling restart of all nodes",
     "rack: an upgrade of the gateway and of all nodes",
@@ -113,6 +114,7 @@ fn rack(run: &mut Run) {
     let _ = go_on
         && run.step("rack: a node crashes", || drill::survives_a_crash(&rack))
         && run.step("rack: a node hangs, fenced by serial", || drill::survives_a_hang_without_snmp(&rack))
+        && run.step("rack: the switch dies", || drill_cuts::the_switch_dies(&rack))
         && run.step("rack: the way between two nodes dies", || drill::survives_a_dead_way(&rack))
         && run.step("rack: a migration is cut", || drill_cuts::a_migration_is_cut(&rack))
         && run.step("rack: one of two UPSes fails", || drill_ups::one_ups_fails(&rack))
