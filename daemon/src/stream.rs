@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use cluster::words::VmName;
 use console::JoinRequest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,8 @@ pub(crate) enum Service {
     Volume(Opaque),
     /// Of a node that has the shared file system mounted: so many more journals in it. The answer is followed by what came of it.
     Journals(u8),
+    /// Of a node: the console of a VM that runs there. The answer is followed by what is typed and what the guest writes.
+    Console(VmName),
 }
 
 /// One encrypted connection.

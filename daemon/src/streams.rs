@@ -31,11 +31,13 @@ use crate::secrets;
 use crate::stream::joiner::{Accepted, Binding, Identity};
 use crate::stream::{PORT, STACK, Service, Stream};
 use claims::{Boot, Refusal};
+use consoles::Consoles;
 use places::{Place, Places};
 use storage::Storage;
 use store::Store;
 
 pub(crate) mod claims;
+mod consoles;
 mod gate;
 mod left_over;
 pub(crate) mod orders;
@@ -87,6 +89,7 @@ struct Server {
     storage: Option<Storage>,
     /// Of the gateway only.
     desk: Option<Desk>,
+    consoles: Consoles,
 }
 
 /// Serves for as long as the machine runs.
@@ -150,8 +153,14 @@ fn serve() -> Result<(), String> {
     let (places, current) = (Places::new(places::CONNECTIONS), Current::new(site.config.clone()));
     Ring::read(site.config.key)?;
     hang_up_on_the_removed(&places, &current).map_err(|error| format!("no thread that hangs up: {error}"))?;
-    let server =
-        Arc::new(Server { keys: Keys::Held(current), cluster: site.config.name.clone(), places, storage, desk });
+    let server = Arc::new(Server {
+        keys: Keys::Held(current),
+        cluster: site.config.name.clone(),
+        places,
+        storage,
+        desk,
+        consoles: Consoles::default(),
+    });
     if is_gateway {
         let orders = orders::listen().map_err(|error| format!("the socket for orders: {error}"))?;
         take_orders(&server, orders).map_err(|error| format!("no thread for orders: {error}"))?;
@@ -293,6 +302,7 @@ impl Server {
                     }
                 }
             }
+            (Service::Console(vm), _) => self.consoles.serve(stream, vm),
             (Service::Pull { .. }, _) => match ask_supervisor(service) {
                 Err(reason) => stream.answer(&Err(Refusal::Other(reason))),
                 Ok(local) => {

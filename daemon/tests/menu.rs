@@ -2,13 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IoSliceMut, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
@@ -328,6 +329,65 @@ fn an_operator_sees_every_page_of_a_confined_menu() {
     }
     assert_eq!(asked(&mut supervisor), r#"{"join":"list"}"#);
     assert!(asked(&mut supervisor).starts_with(r#"{"volume":"#));
+}
+
+/// The console of a VM comes through the descriptor that the menu gives with its question; all keys are the guest's but Ctrl-], and what
+/// the guest writes is shown, not obeyed.
+#[test]
+fn an_operator_types_to_a_guest() {
+    let (mut at, mut supervisor) = with_supervisor();
+    tell(&mut supervisor, r#"{"lock":{"open":true,"wrong":0,"wait_s":0}}"#);
+    at.see("l: lock");
+    at.press("214");
+    let (asked_for, mut guest) = given(&mut supervisor);
+    assert!(asked_for.ends_with(" {\"console\":\"x0\"}\n"), "{asked_for}");
+    at.see("The console of VM x0 is asked for.");
+    guest.write_all(b"go\nx0 login: ").unwrap();
+    at.see("x0 login:");
+    at.see("Ctrl-]: back to the menu   The console of VM x0");
+    // Keys of the menu's own are the guest's as well.
+    at.press("q\u{1b}[A\u{c}\r");
+    let mut typed = [0; 6];
+    guest.read_exact(&mut typed).unwrap();
+    assert_eq!(&typed, b"q\x1b[A\x0c\r");
+    assert_eq!(asked(&mut supervisor), r#""active""#);
+    guest.write_all(b"\x1b[24;1Hthe last row\x1b[?1049h\x1b[2J\x1b]0;a title\x07another screen").unwrap();
+    at.see("another screen");
+    at.see("Ctrl-]: back to the menu   The console of VM x0");
+    at.press("\u{1d}");
+    at.see("Migrate to another node");
+    assert_eq!(guest.read(&mut typed).unwrap(), 0, "the menu has hung up");
+    // Once more: refused, and then ended by the other side.
+    at.press("4");
+    let (_, guest) = given(&mut supervisor);
+    (&guest).write_all(b"x0 does not run on that node\n").unwrap();
+    at.see("Enter: again   Esc: back   VM x0: x0 does not run on that node");
+    at.press("\r");
+    let (_, guest) = given(&mut supervisor);
+    (&guest).write_all(b"go\n").unwrap();
+    at.see("Ctrl-]: back to the menu");
+    drop(guest);
+    at.see("VM x0: it has ended, or is looked at elsewhere");
+    at.press("\u{1b}");
+    at.see("Migrate to another node");
+}
+
+/// What the menu asks for with a descriptor, and that.
+fn given(supervisor: &mut BufReader<UnixStream>) -> (String, UnixStream) {
+    let (mut said, mut given) = (String::new(), None);
+    while !said.contains("console") || !said.ends_with('\n') {
+        let (mut buffer, mut space) = ([0; 256], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+        let mut with = RecvAncillaryBuffer::new(&mut space);
+        let read = recvmsg(supervisor.get_ref(), &mut [IoSliceMut::new(&mut buffer)], &mut with, RecvFlags::empty());
+        said += std::str::from_utf8(buffer.get(..read.unwrap().bytes).unwrap()).unwrap();
+        for message in with.drain() {
+            let RecvAncillaryMessage::ScmRights(ends) = message else { panic!("something else is given") };
+            given = ends.map(UnixStream::from).next();
+        }
+    }
+    let given = given.expect("nothing is given");
+    given.set_read_timeout(Some(PATIENCE)).unwrap();
+    (said, given)
 }
 
 /// The PIN goes to the supervisor and nowhere else: not onto the screen.

@@ -9,6 +9,7 @@ pub mod drill_attacks;
 pub mod drill_cuts;
 pub mod drill_growth;
 pub mod drill_media;
+pub mod drill_operator;
 pub mod drill_rolling;
 pub mod drill_ups;
 pub mod drill_volumes;

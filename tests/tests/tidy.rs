@@ -26,7 +26,7 @@ const BELOW: [(&str, &[&str]); 6] = [
 ];
 
 /// Everything that the pure crates bring with them into a program, with the reason why it may.
-const PURE: [(&str, &[&str]); 6] = [
+const PURE: [(&str, &[&str]); 7] = [
     ("ours", &["cluster", "console"]),
     (
         "wire and configuration: bytes and text to values",
@@ -44,6 +44,7 @@ const PURE: [(&str, &[&str]); 6] = [
             "winnow",
         ],
     ),
+    ("the terminal in memory that a guest writes to", &["vt100", "vte", "arrayvec", "memchr", "itoa", "unicode-width"]),
     ("agreement, driven without IO", &["raft", "raft-proto", "fxhash", "byteorder"]),
     (
         "raft's messages; both, because the crate names the old one whatever its features",

@@ -23,8 +23,11 @@ pub(crate) const PAGE: usize = BOTTOM - TOP;
 /// The column in which text begins.
 const MARGIN: usize = 2;
 
-/// The screen of an open page.
+/// The screen of an open page; of a guest, while its console is open.
 pub(crate) fn screen(facts: &Facts, open: &Open) -> Screen {
+    if let Some(guest) = &facts.guest {
+        return guest.screen();
+    }
     let mut screen = Screen::blank();
     frame(facts, &mut screen);
     screen.write(1, MARGIN, Style::Bold, &cut(&open.page.title(facts)));
@@ -87,6 +90,7 @@ fn keys(facts: &Facts, open: &Open, choices: usize) -> String {
         Page::Overview
         | Page::Vms
         | Page::Vm(_)
+        | Page::Console(_)
         | Page::Targets(_)
         | Page::Nodes
         | Page::Node(_)

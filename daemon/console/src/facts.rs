@@ -7,6 +7,7 @@ use cluster::status::{NodeStatus, Status, VmStatus};
 use cluster::words::{Instant, Slot, VmName};
 
 use crate::bundle::Bundling;
+use crate::guest::Guest;
 use crate::joining::{JoinAnswer, JoinRequest, Joining};
 use crate::lock::Lock;
 use crate::progress::{Emptied, Progress};
@@ -59,7 +60,7 @@ pub(crate) enum Reply {
 }
 
 /// What the menu was told.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Facts {
     /// Whether the supervisor is there to be asked.
     pub(crate) connected: bool,
@@ -93,19 +94,22 @@ pub(crate) struct Facts {
     pub(crate) volumes: Dealings,
     /// What it was asked and has told of support bundles.
     pub(crate) bundling: Bundling,
+    /// The console of a VM that is looked at.
+    pub(crate) guest: Option<Guest>,
 }
 
 impl Facts {
     /// The supervisor is there, and will tell everything from the beginning.
     pub(crate) fn begin(&mut self) {
-        let (asked, join_asked, lock) = (self.asked.take(), self.join_asked.take(), self.lock);
+        let (asked, join_asked, guest) = (self.asked.take(), self.join_asked.take(), self.guest.take());
+        let lock = self.lock;
         let mut volumes = core::mem::take(&mut self.volumes);
         volumes.begin();
         // The next status tells which nodes it still is of.
         let emptied = core::mem::take(&mut self.emptied);
         let mut bundling = core::mem::take(&mut self.bundling);
         bundling.begin();
-        *self = Self { connected: true, asked, join_asked, volumes, bundling, lock, emptied, ..Self::default() };
+        *self = Self { connected: true, asked, join_asked, volumes, bundling, lock, emptied, guest, ..Self::default() };
     }
 
     /// The supervisor is not there: what it was asked for may be forgotten.

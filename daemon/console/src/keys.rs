@@ -106,6 +106,7 @@ impl Keys {
             b'\r' | b'\n' => Some(Key::Enter),
             0x08 | 0x7f => Some(Key::Erase),
             0x0c => Some(Key::Redraw),
+            crate::guest::LEAVE => Some(Key::Back),
             b' '..=b'~' => Some(Key::Char(char::from(byte))),
             _ => None,
         }

@@ -13,6 +13,7 @@
 mod bundle;
 mod draw;
 mod facts;
+mod guest;
 mod joining;
 mod keys;
 mod lock;
@@ -27,6 +28,7 @@ mod volumes;
 
 pub use bundle::{BundleAnswer, BundleRequest, Stick, Written};
 pub use facts::{Line, OutletRead};
+pub use guest::{FromGuest, LEAVE};
 pub use joining::{Asking, JoinAnswer, JoinRequest, Joining, Machine, Window};
 pub use keys::{Key, Keys};
 pub use lock::{Lock, PIN_CHARACTERS, Pin};

@@ -5,10 +5,12 @@
 
 use cluster::event::{Answer, Request};
 use cluster::status::Status;
+use cluster::words::VmName;
 
 use crate::bundle::{BundleAnswer, BundleRequest};
 use crate::draw;
 use crate::facts::{Facts, Line, OutletRead, Reply};
+use crate::guest::{FromGuest, Guest};
 use crate::joining::{JoinAnswer, JoinRequest};
 use crate::keys::Key;
 use crate::lock::{Lock, PIN_CHARACTERS, Pin};
@@ -25,6 +27,10 @@ const TYPED: usize = PIN_CHARACTERS;
 pub enum Input {
     /// When a key was pressed.
     Key(Key),
+    /// When keys were pressed that went to a guest.
+    Typed,
+    /// When something is to be told of the console that this menu has asked for.
+    Guest(FromGuest),
     /// When the supervisor answers: it will tell everything from the beginning.
     Connected,
     /// When the supervisor does not answer any more.
@@ -70,10 +76,12 @@ pub enum Ask {
     Volume(VolumeRequest),
     /// Something of the supervisor, about support bundles.
     Bundle(BundleRequest),
+    /// To be attached to the console of this VM, until [`Menu::has_guest`] says otherwise.
+    Console(VmName),
 }
 
 /// The menu of one terminal.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Menu {
     facts: Facts,
     /// The pages below the open one.
@@ -122,7 +130,7 @@ impl Menu {
 
     /// Takes what has happened; gives what is to be asked of the supervisor.
     pub fn handle(&mut self, input: Input) -> Option<Ask> {
-        let here = matches!(input, Input::Key(_)) && self.facts.is_unlocked();
+        let here = matches!(input, Input::Key(_) | Input::Typed) && self.facts.is_unlocked();
         // How machines that join and the gateway's disks stand is asked for when somebody begins to look, and with every status
         // while he does.
         let (looked, stored, bundled) = (self.open.page.joins(), self.open.page.stores(), self.open.page.bundles());
@@ -130,6 +138,15 @@ impl Menu {
         let redrawn = matches!(input, Input::Key(Key::Redraw) | Input::Connected);
         let told = matches!(input, Input::Status(_));
         let asked = self.take(input);
+        if !matches!(self.open.page, Page::Console(_)) {
+            self.facts.guest = None;
+        }
+        if asked.is_none()
+            && self.facts.connected
+            && let Some(vm) = self.facts.guest.as_mut().and_then(Guest::ask)
+        {
+            return Some(Ask::Console(vm));
+        }
         let looks = self.open.page.joins() && (told || !looked);
         if asked.is_none() && looks && self.facts.connected && !self.facts.listing {
             self.facts.listing = true;
@@ -156,6 +173,12 @@ impl Menu {
     fn take(&mut self, input: Input) -> Option<Ask> {
         match input {
             Input::Key(key) => return self.press(key),
+            Input::Typed => {}
+            Input::Guest(told) => {
+                if let Some(guest) = &mut self.facts.guest {
+                    guest.told(told);
+                }
+            }
             Input::Connected => self.facts.begin(),
             Input::Lost => {
                 self.facts.lose();
@@ -186,6 +209,18 @@ impl Menu {
         draw::screen(&self.facts, &self.open)
     }
 
+    /// Whether the console that was asked for last is wanted still.
+    #[must_use]
+    pub fn has_guest(&self) -> bool {
+        self.facts.guest.as_ref().is_some_and(Guest::is_open)
+    }
+
+    /// Whether all keys but [`LEAVE`](crate::LEAVE) are a guest's.
+    #[must_use]
+    pub fn types_to_guest(&self) -> bool {
+        self.facts.guest.as_ref().is_some_and(Guest::is_attached)
+    }
+
     /// Shows what the lock allows: nothing but where the PIN is typed, or the menu from its first page on.
     fn turn(&mut self) {
         let shown = matches!(self.open.page, Page::Locked(_));
@@ -207,7 +242,7 @@ impl Menu {
                 Ask::Cluster(request) => self.facts.ask(request.clone()),
                 Ask::Join(request) => self.facts.join_asked = Some((request.clone(), Reply::Awaited)),
                 Ask::Unlock(_) => self.facts.unlocks = true,
-                Ask::Lock | Ask::Active => {}
+                Ask::Lock | Ask::Active | Ask::Console(_) => {}
                 Ask::Volume(request) => self.facts.volumes.ask(request),
                 Ask::Bundle(request) => self.facts.bundling.ask(request),
             }
@@ -219,6 +254,7 @@ impl Menu {
             Key::Char('/') if matches!(self.open.page, Page::Log(_)) => self.open.typing = true,
             Key::Char('l') if self.open.page == Page::First && self.facts.is_unlocked() => return Some(Ask::Lock),
             Key::Char(digit) => self.choose_number(number, digit),
+            Key::Enter if self.facts.guest.is_some() => self.facts.guest.iter_mut().for_each(Guest::again),
             Key::Enter | Key::Right => self.choose(),
             Key::Up | Key::Down | Key::PageUp | Key::PageDown | Key::Home | Key::End => self.go(key),
             Key::Redraw => {}
@@ -260,6 +296,7 @@ impl Menu {
             Page::Join(_) if !self.facts.awaits_gateway() => self.facts.join_asked = None,
             Page::Volume(_) => self.facts.volumes.forget(),
             Page::Bundle(_) => self.facts.bundling.forget(),
+            Page::Console(vm) => self.facts.guest = Some(Guest::new(vm.clone())),
             Page::First
             | Page::Overview
             | Page::Vms
@@ -388,6 +425,7 @@ fn confirmed(key: Key, page: &Page) -> Option<Ask> {
         | Page::Overview
         | Page::Vms
         | Page::Vm(_)
+        | Page::Console(_)
         | Page::Targets(_)
         | Page::Nodes
         | Page::Node(_)

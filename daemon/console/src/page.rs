@@ -27,6 +27,8 @@ pub(crate) enum Page {
     Overview,
     Vms,
     Vm(VmName),
+    /// Its console: the whole screen is the guest's, but for the last line.
+    Console(VmName),
     /// Where a VM might be migrated to.
     Targets(VmName),
     Nodes,
@@ -68,7 +70,7 @@ impl Page {
             Self::First => String::new(),
             Self::Overview => "Status".to_owned(),
             Self::Vms => "VMs".to_owned(),
-            Self::Vm(vm) => format!("VM {vm}"),
+            Self::Vm(vm) | Self::Console(vm) => format!("VM {vm}"),
             Self::Targets(vm) => format!("Migrate VM {vm} to which node?"),
             Self::Nodes => "Nodes".to_owned(),
             Self::Node(slot) => format!("Node {}", facts.name(*slot)),
@@ -93,6 +95,7 @@ impl Page {
             Self::Overview => overview::rows(facts),
             Self::Vms => vms::rows(facts),
             Self::Vm(vm) => vm::rows(facts, vm),
+            Self::Console(_) => Vec::new(),
             Self::Targets(vm) => targets::rows(facts, vm),
             Self::Nodes => nodes::rows(facts),
             Self::Node(slot) => node::rows(facts, *slot),
@@ -153,6 +156,7 @@ impl Page {
             | Self::Overview
             | Self::Vms
             | Self::Vm(_)
+            | Self::Console(_)
             | Self::Targets(_)
             | Self::Nodes
             | Self::Node(_)
@@ -178,6 +182,7 @@ impl Page {
             | Self::Overview
             | Self::Vms
             | Self::Vm(_)
+            | Self::Console(_)
             | Self::Targets(_)
             | Self::Nodes
             | Self::Node(_)

@@ -24,6 +24,8 @@
 //! disks | disks-done [TEXT] | disks-refused TEXT   it tells the same once more, has done what it was asked last, or refuses it
 //! stick [NAME mib=MIB label=.. refused=..] | sticks     the supervisor tells of one more stick, or of none any more
 //! bundle-written FILE kib=KIB missing=.. | bundle-failed TEXT    it has written a support bundle, or has not
+//! guest attached | guest wrote TEXT | guest ended TEXT   what is told of a VM's console; ^ is ESC, | begins a line
+//! typed                                something was typed to it
 //! problem TEXT | press KEY .. | type TEXT | screen
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
@@ -36,9 +38,9 @@ use cluster::event::Answer;
 use cluster::status::{LinkStatus, NodeStatus, RollingStatus, Shortfall, Status, UpsStatus, VmStatus};
 use cluster::words::{Instant, Mebibytes, Role, Supply};
 use console::{
-    Ask, Asking, BundleAnswer, BundleRequest, Disk, Exported, Group, Input, JoinAnswer, JoinRequest, Joining, Key,
-    Leaving, Line, Lock, Machine, Menu, Move, OutletRead, Progress, Screen, Stick, Style, VolumeAnswer, VolumeRequest,
-    Volumes, Window, Written,
+    Ask, Asking, BundleAnswer, BundleRequest, Disk, Exported, FromGuest, Group, Input, JoinAnswer, JoinRequest,
+    Joining, Key, Leaving, Line, Lock, Machine, Menu, Move, OutletRead, Progress, Screen, Stick, Style, VolumeAnswer,
+    VolumeRequest, Volumes, Window, Written,
 };
 
 /// A cluster at work: a gateway and three nodes of which the third is dead.
@@ -137,6 +139,8 @@ fn run(commands: &str) -> String {
                 }
                 vec![Input::Bundle(BundleAnswer::Sticks(sticks.clone()))]
             }
+            "typed" => vec![Input::Typed],
+            "guest" => vec![Input::Guest(guest(rest))],
             "bundle-written" => vec![Input::Bundle(BundleAnswer::Written(words.written()))],
             "bundle-failed" => vec![Input::Bundle(BundleAnswer::Failed(rest.to_owned()))],
             "type" => rest.chars().map(|character| Input::Key(Key::Char(character))).collect(),
@@ -174,6 +178,7 @@ fn run(commands: &str) -> String {
                     Ask::Bundle(BundleRequest::Look) => writeln!(output, "looks for sticks").unwrap(),
                     Ask::Bundle(request) => writeln!(output, "asks: {request:?}").unwrap(),
                     Ask::Unlock(pin) => writeln!(output, "unlocks with: {}", pin.text()).unwrap(),
+                    Ask::Console(vm) => writeln!(output, "asks for the console of {vm}").unwrap(),
                     Ask::Lock => writeln!(output, "locks").unwrap(),
                     Ask::Volume(request) => {
                         writeln!(output, "asks the gateway: {request:?}").unwrap();
@@ -420,6 +425,14 @@ fn log(lines: u64) -> Vec<Line> {
     let line =
         |number| Line { at: Instant::from_millis(number * 3_600_017), node: "node1".to_owned(), text: text(number) };
     (1..=lines).map(line).collect()
+}
+
+fn guest(told: &str) -> FromGuest {
+    match told.split_once(' ') {
+        Some(("wrote", text)) => FromGuest::Wrote(text.replace('^', "\x1b").replace('|', "\r\n").into()),
+        Some(("ended", reason)) => FromGuest::Ended(reason.to_owned()),
+        _ => FromGuest::Attached,
+    }
 }
 
 fn key_named(name: &str) -> Key {

@@ -1,4 +1,4 @@
-//! The menu is pure: it depends on the core's words (and the means to write its own down) only, and names nothing that it would have to ask a system for.
+//! The menu is pure: it depends on the core's words, the means to write its own down and a terminal in memory only, and names nothing that it would have to ask a system for.
 #![expect(clippy::disallowed_methods, reason = "the test reads the sources")]
 
 use std::fs;
@@ -13,7 +13,9 @@ fn it_depends_on_the_core_only() {
     let (_, after) = manifest.split_once("\n[dependencies]\n").unwrap();
     let dependencies: Vec<_> = after.lines().take_while(|line| !line.starts_with('[')).collect();
     // What machines that join are told of is the menu's to name, and travels as it is.
-    assert_eq!(dependencies, ["cluster.workspace = true", "serde.workspace = true", ""]);
+    let terminal = r#"vt100 = { version = "0.18", default-features = false }"#;
+    let own = ["cluster.workspace = true", "serde.workspace = true"];
+    assert_eq!(dependencies, [&own[..], &["# The terminal that guests write to.", terminal, ""]].concat());
 }
 
 #[test]

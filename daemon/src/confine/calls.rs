@@ -161,7 +161,8 @@ fn of_all() -> Vec<Call> {
 /// What a menu may call: it talks with its terminal, and with whoever listens on a path.
 pub(super) fn of_menu() -> Vec<Call> {
     let mut calls = of_all();
-    calls.push(only(libc::SYS_socket, 0, ALL, u64::from(AddressFamily::UNIX.as_raw())));
+    let local = u64::from(AddressFamily::UNIX.as_raw());
+    calls.extend([libc::SYS_socket, libc::SYS_socketpair].map(|number| only(number, 0, ALL, local)));
     calls.push(any(libc::SYS_connect));
     calls.extend(TERMINAL.map(|request| only(libc::SYS_ioctl, 1, ALL, request)));
     calls

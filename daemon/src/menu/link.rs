@@ -1,11 +1,14 @@
 //! The menu's end of the supervisor's socket; what is said on it is [`menu_link`](crate::supervise::menu_link)'s.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use cluster::words::Instant;
+use cluster::words::{Instant, VmName};
 use console::{Ask, Input, Line, OutletRead, VolumeAnswer};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
@@ -59,6 +62,7 @@ impl Link {
             Ask::Unlock(pin) => FromMenu::Unlock(pin),
             Ask::Lock => FromMenu::Lock,
             Ask::Active => FromMenu::Active,
+            Ask::Console(vm) => FromMenu::Console(vm),
         })?);
         line.push(b'\n');
         let end = match &mut self.stream {
@@ -66,6 +70,20 @@ impl Link {
             None => Err(ErrorKind::NotConnected.into()),
         };
         self.closed_if(end)
+    }
+
+    /// Asks for the console of a VM, at the other end of `end`.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(super) fn attach(&mut self, vm: VmName, end: &OwnedFd) -> io::Result<()> {
+        // The descriptor goes with the first byte, before which nothing of this line was said.
+        let given = match &self.stream {
+            Some(stream) => pass(stream, b" ", end),
+            None => Err(ErrorKind::NotConnected.into()),
+        };
+        self.closed_if(given)?;
+        self.ask(Ask::Console(vm))
     }
 
     /// Takes all that the supervisor has said.
@@ -110,6 +128,16 @@ impl Link {
         }
         end
     }
+}
+
+/// Writes a few bytes, and gives a descriptor with them.
+fn pass(stream: &UnixStream, bytes: &[u8], given: &OwnedFd) -> io::Result<()> {
+    let given = [given.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut with = SendAncillaryBuffer::new(&mut space);
+    with.push(SendAncillaryMessage::ScmRights(&given));
+    let sent = sendmsg(stream, &[IoSlice::new(bytes)], &mut with, SendFlags::NOSIGNAL)?;
+    if sent == bytes.len() { Ok(()) } else { Err(ErrorKind::WriteZero.into()) }
 }
 
 /// The same in the menu's words.

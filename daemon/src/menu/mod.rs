@@ -3,6 +3,7 @@
 //! It decides nothing. Whatever goes wrong with the terminal ends it, and init starts it again; a supervisor that is not
 //! there is waited for.
 
+mod guest;
 mod link;
 mod terminal;
 
@@ -10,7 +11,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use console::{Key, Keys, Menu, Screen, render};
+use console::{Ask, Key, Keys, LEAVE, Menu, Screen, render};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::confine;
 use crate::supervise::menu_link::SOCKET;
+use guest::Guest;
 use link::Link;
 use terminal::Terminal;
 
@@ -47,6 +49,7 @@ struct Ready {
     signal: bool,
     keys: bool,
     link: bool,
+    guest: bool,
 }
 
 fn serve(socket: &str) -> io::Result<()> {
@@ -54,6 +57,7 @@ fn serve(socket: &str) -> io::Result<()> {
     let mut session = Session {
         terminal: Terminal::take()?,
         link: Link::new(socket),
+        guest: None,
         keys: Keys::default(),
         key_at: Instant::now(),
         menu: Menu::new(),
@@ -70,6 +74,9 @@ fn serve(socket: &str) -> io::Result<()> {
         if ready.link {
             session.take_news();
         }
+        if ready.guest {
+            session.serve_guest();
+        }
     }
 }
 
@@ -84,6 +91,8 @@ fn take_signals() -> io::Result<SignalFd> {
 struct Session {
     terminal: Terminal,
     link: Link,
+    /// The console of a VM, if one is looked at.
+    guest: Option<Guest>,
     keys: Keys,
     /// When a key, or a part of one, came last.
     key_at: Instant,
@@ -114,13 +123,18 @@ impl Session {
         let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
         let mut fds = vec![PollFd::new(signals, PollFlags::IN), PollFd::new(&self.terminal, PollFlags::IN)];
         fds.extend(self.link.stream().map(|stream| PollFd::new(stream, PollFlags::IN)));
+        let linked = fds.len() > 2;
+        fds.extend(self.guest.as_ref().map(|guest| {
+            let out = if guest.waits() { PollFlags::OUT } else { PollFlags::empty() };
+            PollFd::new(guest.stream(), PollFlags::IN | out)
+        }));
         match rustix::event::poll(&mut fds, pause.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || ready.next().unwrap_or(false);
-        Ok(Ready { signal: next(), keys: next(), link: next() })
+        Ok(Ready { signal: next(), keys: next(), link: linked && next(), guest: next() })
     }
 
     /// Takes the keys that were pressed, and the silence after them.
@@ -128,7 +142,17 @@ impl Session {
         let mut keys = Vec::new();
         if ready {
             let mut buffer = [0; 64];
-            for byte in self.terminal.read(&mut buffer)? {
+            let bytes = self.terminal.read(&mut buffer)?;
+            let to_guest =
+                if self.menu.types_to_guest() { bytes.iter().position(|byte| *byte == LEAVE) } else { Some(0) };
+            let (typed, bytes) = bytes.split_at(to_guest.unwrap_or(bytes.len()));
+            if !typed.is_empty()
+                && let Some(guest) = &mut self.guest
+            {
+                guest.send(typed);
+                self.tell(console::Input::Typed);
+            }
+            for byte in bytes {
                 keys.extend(self.keys.push(*byte).into_iter().flatten());
             }
             self.key_at = Instant::now();
@@ -146,10 +170,29 @@ impl Session {
 
     /// Tells the menu, and asks for what it wants to have asked.
     fn tell(&mut self, input: console::Input) {
-        if let Some(ask) = self.menu.handle(input)
-            && self.link.ask(ask).is_err()
-        {
+        let asked = self.menu.handle(input);
+        if !self.menu.has_guest() {
+            self.guest = None;
+        }
+        let asked = match asked {
+            Some(Ask::Console(vm)) => Guest::new().and_then(|(guest, other)| {
+                self.guest = Some(guest);
+                self.link.attach(vm, &other)
+            }),
+            Some(ask) => self.link.ask(ask),
+            None => return,
+        };
+        if asked.is_err() {
             self.menu.handle(console::Input::Lost);
+        }
+    }
+
+    /// Carries what was typed and what the guest has written.
+    fn serve_guest(&mut self) {
+        let Some(guest) = &mut self.guest else { return };
+        guest.send(&[]);
+        for told in guest.read() {
+            self.tell(console::Input::Guest(told));
         }
     }
 

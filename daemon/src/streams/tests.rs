@@ -112,7 +112,14 @@ fn serve(storage: Storage) -> (Arc<Server>, u16) {
 fn serve_at_most(storage: Storage, places: usize) -> (Arc<Server>, u16) {
     places::raise_files().unwrap();
     let (keys, cluster) = (Keys::These(tests_ring(1)), "lab".to_owned());
-    let server = Arc::new(Server { keys, cluster, places: Places::new(places), storage: Some(storage), desk: None });
+    let server = Arc::new(Server {
+        keys,
+        cluster,
+        places: Places::new(places),
+        storage: Some(storage),
+        desk: None,
+        consoles: Consoles::default(),
+    });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = Arc::clone(&server);

@@ -9,7 +9,8 @@
 //! `{"request": "shut_down"}` (cluster's `Request`), and it alone is told `{"answer": ..}` (cluster's `Answer`). In the same way it says
 //! `{"join": ..}` (console's `JoinRequest`), which goes to the gateway, and is told `{"joining": ..}` (`JoinAnswer`); and `{"volume": ..}`
 //! (`VolumeRequest`), and is told `{"volumes": ..}` (`VolumeAnswer`), both in bytes that only the menu and the gateway read. What it says of
-//! support bundles, `{"bundle": ..}` (`BundleRequest`), is for this machine alone, which answers in the same word (`BundleAnswer`). A machine that
+//! support bundles, `{"bundle": ..}` (`BundleRequest`), is for this machine alone, which answers in the same word (`BundleAnswer`). With `{"console": "x0"}` it gives
+//! a descriptor: one end of a socket pair, on which it is answered in one line, `go` or why not, and then has that VM's console. A machine that
 //! joins itself tells its menus `{"joins": "text"}`: how that stands, in place of what it told before. A menu that does not read what it is sent is hung up on; so is one
 //! that speaks nonsense. Any number of menus may be connected.
 //!
@@ -18,7 +19,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -26,9 +29,10 @@ use std::path::Path;
 use cluster::event::{Answer, Request, RequestId};
 use cluster::fencing::{Reading, Readings};
 use cluster::status::Status;
-use cluster::words::{Instant, Outlet};
+use cluster::words::{Instant, Outlet, VmName};
 use console::{BundleAnswer, BundleRequest, JoinAnswer, JoinRequest, Lock, Pin, Progress};
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -101,6 +105,8 @@ pub(crate) enum FromMenu {
     Volume(Opaque),
     /// The operator asks this machine for this, about support bundles.
     Bundle(BundleRequest),
+    /// The operator wants the console of this VM, at the end that came with it.
+    Console(VmName),
 }
 
 /// Bytes that may wait for a menu that is slow to read.
@@ -143,6 +149,10 @@ struct Menu {
     stream: UnixStream,
     output: VecDeque<u8>,
     input: Vec<u8>,
+    /// The end that it has given, and nobody has taken yet.
+    given: Option<UnixStream>,
+    /// The VM's console that it has.
+    console: Option<UnixStream>,
 }
 
 impl Menus {
@@ -191,7 +201,8 @@ impl Menus {
             if self.menus.len() < MENUS && stream.set_nonblocking(true).is_ok() {
                 let (id, asked) = (MenuId(self.next), Vec::new());
                 self.next += 1;
-                let mut menu = Menu { id, asked, lock: None, stream, output: VecDeque::new(), input: Vec::new() };
+                let (output, input) = (VecDeque::new(), Vec::new());
+                let mut menu = Menu { id, asked, lock: None, stream, output, input, given: None, console: None };
                 let outlets = self.outlets.values().cloned().collect();
                 let mut greeting = greeting();
                 greeting.push(ToMenu::Outlets(outlets));
@@ -230,11 +241,23 @@ impl Menus {
         self.menus.retain_mut(|other| other.id != menu || other.tell(&bytes).is_ok());
     }
 
-    /// Tells every menu how its lock stands, where that has changed.
+    /// The end that a menu has given for the console of a VM. What it had before is hung up on.
+    pub(crate) fn console(&mut self, menu: MenuId) -> Option<UnixStream> {
+        let menu = self.menus.iter_mut().find(|other| other.id == menu)?;
+        menu.hang_up();
+        let end = menu.given.take()?;
+        menu.console = end.try_clone().ok();
+        Some(end)
+    }
+
+    /// Tells every menu how its lock stands, where that has changed. A locked one has no VM's console any more.
     pub(crate) fn tell_locks(&mut self, lock: impl Fn(MenuId) -> Option<Lock>) {
         self.menus.retain_mut(|menu| match lock(menu.id) {
             Some(lock) if menu.lock != Some(lock) => {
                 menu.lock = Some(lock);
+                if !lock.open {
+                    menu.hang_up();
+                }
                 menu.tell(&encoded(&ToMenu::Lock(lock))).is_ok()
             }
             Some(_) | None => true,
@@ -288,11 +311,32 @@ impl Menu {
         Ok(())
     }
 
+    /// Ends the VM's console that it has.
+    fn hang_up(&mut self) {
+        if let Some(console) = self.console.take() {
+            // It may have ended.
+            let _ = console.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Reads what has come, and the descriptor that has come with it.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut with = RecvAncillaryBuffer::new(&mut space);
+        let read = recvmsg(&self.stream, &mut [IoSliceMut::new(buffer)], &mut with, RecvFlags::CMSG_CLOEXEC)?;
+        for message in with.drain() {
+            if let RecvAncillaryMessage::ScmRights(given) = message {
+                self.given = given.last().map(UnixStream::from);
+            }
+        }
+        Ok(read.bytes)
+    }
+
     /// Takes the whole lines that have come.
     fn listen(&mut self, asked: &mut Vec<(MenuId, FromMenu)>) -> io::Result<()> {
         let mut buffer = Zeroizing::new([0; 512]);
         loop {
-            match self.stream.read(&mut *buffer) {
+            match self.read(&mut *buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(length) => self.input.extend_from_slice(buffer.get(..length).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -320,7 +364,10 @@ fn encoded(message: &ToMenu) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, IoSlice, Read};
+    use std::os::fd::AsFd;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
     use super::*;
 
@@ -400,6 +447,38 @@ mod tests {
         assert_eq!(told(&mut early), ["5 pdu1 outlet 3: on", "5 pdu1 outlet 4: no answer"]);
         assert_eq!(told(&mut early), ["9 pdu1 outlet 3: off"]);
         assert_eq!(told(&mut late), ["9 pdu1 outlet 3: off", "5 pdu1 outlet 4: no answer"]);
+    }
+
+    #[test]
+    fn the_end_that_a_menu_gives_is_hung_up_on_when_it_is_locked_or_gives_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("menu.sock");
+        let mut menus = Menus::listen(&path).unwrap();
+        let menu = UnixStream::connect(&path).unwrap();
+        // A menu's end, and what the supervisor was given.
+        let ask = |menus: &mut Menus| {
+            let (own, other) = UnixStream::pair().unwrap();
+            let given = [other.as_fd()];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut with = SendAncillaryBuffer::new(&mut space);
+            with.push(SendAncillaryMessage::ScmRights(&given));
+            let line = [IoSlice::new(b"{\"console\":\"x0\"}\n")];
+            sendmsg(&menu, &line, &mut with, SendFlags::empty()).unwrap();
+            let asked = menus.serve(Vec::new);
+            let [(id, FromMenu::Console(vm))] = asked.as_slice() else { panic!("{asked:?}") };
+            assert_eq!(vm.as_str(), "x0");
+            (own, menus.console(*id).unwrap())
+        };
+        let has_ended = |mut end: &UnixStream| end.read(&mut [0; 1]).unwrap() == 0;
+        let (first, given) = ask(&mut menus);
+        (&given).write_all(b"x").unwrap();
+        (&first).read_exact(&mut [0; 1]).unwrap();
+        let (second, _given) = ask(&mut menus);
+        assert!(has_ended(&first));
+        menus.tell_locks(|_| Some(Lock { open: true, wrong: 0, wait_s: 0 }));
+        (&second).write_all(b"x").unwrap();
+        menus.tell_locks(|_| Some(Lock { open: false, wrong: 0, wait_s: 0 }));
+        assert!(has_ended(&second));
     }
 
     #[test]

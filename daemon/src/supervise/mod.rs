@@ -15,6 +15,7 @@
 mod bundle;
 pub(crate) mod child;
 pub(crate) mod clock;
+mod consoles;
 mod decisions;
 pub(crate) mod events;
 mod files;

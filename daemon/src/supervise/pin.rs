@@ -111,6 +111,8 @@ impl Guard {
                 }
                 FromMenu::Volume(to) => Some(ToMenu::Volumes { to: to.clone(), outcome: Err(LOCKED.to_owned()) }),
                 FromMenu::Bundle(_) => Some(ToMenu::Bundle(BundleAnswer::Failed(LOCKED.to_owned()))),
+                // Nobody has the end that came with it any more.
+                FromMenu::Console(_) => Some(ToMenu::Answer(Answer::Refused(LOCKED.to_owned()))),
                 FromMenu::Unlock(_) | FromMenu::Lock | FromMenu::Active => None,
             };
         }

@@ -122,9 +122,12 @@ fn parse(request: &[u8]) -> io::Result<(VmName, Generation, Slot)> {
             let vm = VmName::new(&vm).ok_or(io::ErrorKind::InvalidData)?;
             Ok((vm, Generation(generation), Slot(by)))
         }
-        Service::Disk(_) | Service::Claim(_) | Service::Join(_) | Service::Volume(_) | Service::Journals(_) => {
-            Err(io::ErrorKind::InvalidData.into())
-        }
+        Service::Disk(_)
+        | Service::Claim(_)
+        | Service::Join(_)
+        | Service::Volume(_)
+        | Service::Journals(_)
+        | Service::Console(_) => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

@@ -34,7 +34,7 @@ use super::site::{self, Site};
 use super::storage::Disks;
 use super::syslog::Remote;
 use super::udp::Udp;
-use super::{bundle, files, joins, roster, ups, volumes, watch, xen};
+use super::{bundle, consoles, files, joins, roster, ups, volumes, watch, xen};
 use crate::carried;
 use crate::keys::Ring;
 use crate::roster::Current;
@@ -276,6 +276,7 @@ impl Supervisor {
 
     /// A menu asks for something. A locked one is refused here, whatever it thinks of that itself.
     fn take_asked(&mut self, menu: MenuId, asked: FromMenu) {
+        let end = if matches!(asked, FromMenu::Console(_)) { self.menus.console(menu) } else { None };
         if let Some(refusal) = self.guard.hear(menu, &asked, now()) {
             return self.menus.tell_one(menu, &refusal);
         }
@@ -289,6 +290,11 @@ impl Supervisor {
             FromMenu::Volume(request) => volumes::ask(menu, request, self.mailbox.post()),
             FromMenu::Bundle(request) => {
                 bundle::ask(menu, request, Some(self.node.status(now())), self.mailbox.post());
+            }
+            FromMenu::Console(vm) => {
+                if let Some(end) = end {
+                    consoles::attach(vm, end, &self.current.get(), &self.node.status(now()));
+                }
             }
             FromMenu::Unlock(pin) => {
                 let said = self.guard.unlock(menu, pin.text(), now());

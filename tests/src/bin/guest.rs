@@ -1,7 +1,7 @@
 //! The only program of the rack's guests: their init, their services, and the writer of their journal.
 //!
-//! It answers pings (the kernel does), UDP and TCP echo on port 7, and HTTP on port 80 with its boot id and how far its
-//! journal is; it appends a record to the journal on /dev/xvda every 250 ms. Called as `poweroff`, it powers off.
+//! It answers pings (the kernel does), UDP and TCP echo on port 7, HTTP on port 80 with its boot id and how far its
+//! journal is, and every line at its console; it appends a record to the journal on /dev/xvda every 250 ms. Called as `poweroff`, it powers off.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -62,7 +62,8 @@ fn run() -> io::Result<()> {
     let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7))?;
     let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 7))?;
     let http = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80))?;
-    let (pages, journal) = (Arc::clone(&guest), guest);
+    let (boot, pages, journal) = (guest.boot, Arc::clone(&guest), guest);
+    thread::spawn(move || answer(boot));
     thread::spawn(move || echo_udp(&udp));
     thread::spawn(move || accept(&tcp, echo_tcp));
     thread::spawn(move || accept(&http, move |stream| pages.page(stream)));
@@ -76,6 +77,14 @@ fn wait_for<T>(mut look: impl FnMut() -> io::Result<T>) -> T {
             Ok(found) => return found,
             Err(_) => thread::sleep(LOOK),
         }
+    }
+}
+
+/// Says at the console who has heard what was typed there.
+fn answer(boot: u64) {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        // A console that nobody looks at is none.
+        let _ = writeln!(io::stdout(), "boot {boot:016x} hears: {line}");
     }
 }
 

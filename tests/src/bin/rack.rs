@@ -17,8 +17,8 @@ use holdfast_tests::rack::{Options, Push, Rack, leftovers};
 use holdfast_tests::setup;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-/// Ctrl-]: leaves a console.
-const LEAVE: u8 = 0x1d;
+/// Ctrl-\: leaves a console. Ctrl-] is the menu's, where it leaves a VM's.
+const LEAVE: u8 = 0x1c;
 
 /// A gateway, three nodes and a switched power bar, as QEMU machines in a network of their own.
 #[derive(Parser)]
@@ -58,7 +58,7 @@ enum What {
         /// Which node.
         node: String,
     },
-    /// Attach to a node's serial console; leave with Ctrl-].
+    /// Attach to a node's serial console; leave with Ctrl-\.
     Console {
         /// Which node.
         node: String,

@@ -12,7 +12,8 @@ use clap::Parser;
 use holdfast_tests::rack::artefacts::{rack_dir, workspace};
 use holdfast_tests::rack::{Options, Rack};
 use holdfast_tests::{
-    drill, drill_attacks, drill_cuts, drill_growth, drill_media, drill_rolling, drill_ups, drill_volumes, setup,
+    drill, drill_attacks, drill_cuts, drill_growth, drill_media, drill_operator, drill_rolling, drill_ups,
+    drill_volumes, setup,
 };
 
 /// Lines shown of each console when the rack failed.
@@ -44,8 +45,9 @@ const ALWAYS: [&str; 5] = [
 ];
 
 /// What is done only where it is named: in emulation it takes minutes, and CI has 90.
-const BY_NAME: [&str; 4] = [
+const BY_NAME: [&str; 5] = [
     "rack: the switch dies",
+    "rack: power fails at bad moments",
     "rack: the shared file system gets more journals",
     "rack: a rolling restart of all nodes",
     "rack: an upgrade of the gateway and of all nodes",
@@ -100,6 +102,7 @@ fn rack(run: &mut Run) {
         && run.step("rack: an upgrade of the gateway and of all nodes", || drill_rolling::all_is_upgraded(&rack))
         && run.step("rack: the cluster grows", || drill_growth::grows(&rack))
         && run.step("rack: it shrinks again", || drill_growth::shrinks(&rack))
+        && run.step("rack: an operator's VMs", || drill_operator::works_with_vms(&rack))
         && run.step("rack: a node leaves gracefully", || {
             left = Some(drill::leaves_gracefully(&rack)?);
             Ok(())
@@ -119,6 +122,7 @@ fn rack(run: &mut Run) {
         && run.step("rack: a migration is cut", || drill_cuts::a_migration_is_cut(&rack))
         && run.step("rack: one of two UPSes fails", || drill_ups::one_ups_fails(&rack))
         && run.step("rack: all power fails", || drill_ups::all_upses_fail(&rack))
+        && run.step("rack: power fails at bad moments", || drill_ups::all_upses_fail_at_bad_moments(&rack))
         && run.step("rack: no journal record is lost", || drill::journals_hold(&rack));
     run.step("rack: no VM was in two places", || drill::never_in_two_places(&rack));
     rack.close();

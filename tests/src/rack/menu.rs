@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use super::serial::Line;
 
+pub mod vms;
 pub mod volumes;
 
 /// How often the screen is looked at.
@@ -225,6 +226,12 @@ impl Menu {
                 (!digits.is_empty()).then_some(digits)
             })
         })
+    }
+
+    /// Chooses the entry `N) text` of the page that is open.
+    fn choose(&self, text: &str) -> Result<()> {
+        let key = self.shown(text)?;
+        self.press(&key)
     }
 
     fn press(&self, keys: &str) -> Result<()> {

@@ -39,6 +39,7 @@ pub(crate) fn rows(facts: &Facts, name: &VmName) -> Vec<Row> {
         ("Start", Page::Ask(Request::Start { vm: name.clone() })),
         ("Stop", Page::Ask(Request::Stop { vm: name.clone() })),
         ("Migrate to another node", Page::Targets(name.clone())),
+        ("Console", Page::Console(name.clone())),
     ];
     rows.extend(choices.map(|(text, page)| Row::Choice(text.to_owned(), page)));
     let needle = format!("VM {name}");

@@ -113,11 +113,6 @@ impl Menu {
         self.until("the export", |screen| screen.contains(&format!("Export {name}")).then_some(()))
     }
 
-    fn choose(&self, text: &str) -> Result<()> {
-        let key = self.shown(text)?;
-        self.press(&key)
-    }
-
     fn type_and_enter(&self, typed: &str) -> Result<()> {
         self.fill_in(typed)?;
         self.done(PATIENCE)
