@@ -195,6 +195,12 @@ pub(super) fn has_withdrawn(table: &str) -> bool {
     fs::read_to_string(Path::new("/sys/fs/gfs2").join(table).join("withdraw")).is_ok_and(|text| text.trim() == "1")
 }
 
+/// Whether the file system recovers journals, or waits for the lockspace to do so with its locks (`/sys/fs/gfs2/TABLE/lock_module/block`).
+pub(super) fn recovers_journals(table: &str) -> bool {
+    let block = Path::new("/sys/fs/gfs2").join(table).join("lock_module/block");
+    fs::read_to_string(block).is_ok_and(|text| text.trim() == "1")
+}
+
 /// Makes a directory; whether it was missing.
 fn make(directory: &Path) -> io::Result<bool> {
     match fs::create_dir(directory) {

@@ -15,11 +15,11 @@ use cluster::config::{FileSystem, SHARED};
 use cluster::event::{Event, LockspaceOrder, SharedState};
 use cluster::words::{Edition, Incarnation, Instant, LockEpoch, Role, Slot};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{now, until};
-use super::lockspace::{Leaving, Lockspace, has_withdrawn};
+use super::lockspace::{Leaving, Lockspace, has_withdrawn, recovers_journals};
 use super::mailbox::{Post, Told};
 use super::run::servant;
 use super::site::Site;
@@ -34,6 +34,15 @@ use crate::wireguard;
 const RECORD: &str = "/run/holdfast/lockspace";
 /// How much later than an order's deadline it is known that the kernel does not come back from it.
 const GRACE: Duration = Duration::from_secs(2);
+/// What becomes of an order when a newer one has come.
+const OVERTAKEN: &str = "a newer order has come";
+/// How long an unmount waits for journals that are recovered.
+const RECOVERED: Duration = Duration::from_secs(20);
+/// How long a lockspace that is to be held waits for an unmount. One that hangs needs it to be held, and run without whoever has gone.
+const TAKEN_APART: Duration = Duration::from_secs(3);
+/// How the file system is mounted.
+const FLAGS: MountFlags =
+    MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC).union(MountFlags::NOATIME);
 /// Between two looks at the kernel while something is awaited.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks otherwise.
@@ -55,11 +64,15 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct Desk {
-    /// Counts orders: the newest one's is this.
+    /// Counts orders, and what ends them: the newest one's is this.
     ticket: u64,
+    /// How many orders to hold or to run have come.
+    orders: u64,
     /// The edition of `cluster.toml` whose nodes the lock manager's tunnels lead to.
     tunnels: Option<Edition>,
     mounting: Mounting,
+    /// Whether the kernel is taking the file system apart.
+    unmounting: bool,
     /// What the node was told last.
     told: Option<SharedState>,
 }
@@ -151,6 +164,16 @@ impl Shared {
     fn hold(&self, epoch: LockEpoch, boots: &[(Slot, Incarnation)]) -> Result<(), String> {
         let mut desk = self.desk();
         desk.ticket += 1;
+        desk.orders += 1;
+        let (order, end) = (desk.orders, now() + TAKEN_APART);
+        while desk.unmounting && now() < end {
+            drop(desk);
+            thread::sleep(LOOK);
+            desk = self.desk();
+            if desk.orders != order {
+                return Err(OVERTAKEN.to_owned());
+            }
+        }
         let mut record = self.recorded().unwrap_or_default();
         record.left &= self.kernel.is_there();
         if !record.left {
@@ -173,6 +196,7 @@ impl Shared {
     ) -> Result<(), String> {
         let ticket = {
             let mut desk = self.desk();
+            desk.orders += 1;
             desk.ticket += 1;
             desk.ticket
         };
@@ -272,8 +296,7 @@ impl Shared {
         desk.mounting = Mounting::Waits;
         let shared = Arc::clone(self);
         let begun = servant("mount of the shared file system", move || {
-            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-            let mounted = mount(&device, MOUNT, "gfs2", flags, None);
+            let mounted = mount(&device, MOUNT, "gfs2", FLAGS, None);
             let mut desk = shared.desk();
             desk.mounting = match mounted {
                 Ok(()) => Mounting::Idle,
@@ -342,22 +365,48 @@ impl Shared {
             }
             // Whatever was to run has gone with it.
             desk.ticket += 1;
+            desk.unmounting = false;
             self.tell(&mut desk);
             return Ok(());
         }
         Err(with_the_kernels_word(&format!("{MOUNT} cannot be unmounted in time")))
     }
 
+    /// Linux 6.1's `gfs2_put_super` waits for the recoveries of journals that are under way, writes what there is to write, gives locks
+    /// back, which a lockspace that is held has wait, and frees the journals: a recovery that begins meanwhile (`gfs2_control_func`,
+    /// since another node has left) finds its journal gone, and the kernel panics. So when that begins nothing is left to be written
+    /// and nothing is recovered, and until it ends, or hangs, the lockspace is not held.
     fn unmount(&self, deadline: Instant) -> Result<(), String> {
         loop {
             let waits = matches!(self.desk().mounting, Mounting::Waits);
-            match unmount(MOUNT, UnmountFlags::empty()) {
+            let unmounted = make_read_only().and_then(|()| {
+                self.begin_unmount(deadline);
+                let unmounted = unmount(MOUNT, UnmountFlags::empty());
+                self.desk().unmounting = false;
+                unmounted
+            });
+            match unmounted {
                 Ok(()) => return Ok(()),
                 // Nothing is mounted there.
                 Err(Errno::INVAL) if !waits && !self.kernel.is_there() => return Ok(()),
                 Err(Errno::BUSY | Errno::INVAL) if now() + LOOK * 4 < deadline => thread::sleep(LOOK),
                 Err(error) => return Err(format!("unmount {MOUNT}: {error}")),
             }
+        }
+    }
+
+    /// Waits until no journal is recovered, but not for ever: a dead node's may have to wait for somebody who can write.
+    fn begin_unmount(&self, deadline: Instant) {
+        let (table, end) = (self.table(), deadline.min(now() + RECOVERED));
+        loop {
+            {
+                let mut desk = self.desk();
+                if !recovers_journals(&table) || now() >= end {
+                    desk.unmounting = true;
+                    return;
+                }
+            }
+            thread::sleep(LOOK);
         }
     }
 
@@ -410,9 +459,17 @@ impl Shared {
     }
 }
 
+/// Has the file system write all that it has, and no more. Where it refuses for any reason but a file that is open, the unmount says why.
+fn make_read_only() -> Result<(), Errno> {
+    match mount_remount(MOUNT, FLAGS | MountFlags::RDONLY, "") {
+        Err(Errno::BUSY) => Err(Errno::BUSY),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses to go on with an order when there is a newer one.
 fn newest(desk: &Desk, ticket: u64) -> Result<(), String> {
-    if desk.ticket == ticket { Ok(()) } else { Err("a newer order has come".to_owned()) }
+    if desk.ticket == ticket { Ok(()) } else { Err(OVERTAKEN.to_owned()) }
 }
 
 /// What came of an order, and what the kernel said last of the file system and its locks.
@@ -477,6 +534,28 @@ mod tests {
         assert!(!directory.path().join("config/cluster/comms/3").exists());
         assert_eq!(shared.state(&shared.desk()), SharedState::Held { epoch });
         assert!(shared.recorded().unwrap().peers.is_empty());
+    }
+
+    /// Found in the rack: a kernel that was held while it took the file system apart met a recovery when it went on, and panicked.
+    #[test]
+    fn who_unmounts_is_held_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = machine(directory.path(), false);
+        shared.desk().unmounting = true;
+        let stopped = || fs::read_to_string(directory.path().join("sysfs/control")).unwrap() == "0";
+        thread::scope(|scope| {
+            let held = scope.spawn(|| shared.hold(LockEpoch::default(), &[]));
+            while shared.desk().ticket == 0 {
+                thread::yield_now();
+            }
+            assert!(!stopped());
+            // What `let_go` does then.
+            let mut desk = shared.desk();
+            (desk.unmounting, desk.ticket) = (false, desk.ticket + 1);
+            drop(desk);
+            held.join().unwrap().unwrap();
+        });
+        assert!(stopped());
     }
 
     /// A mount that takes its time is no lockspace that does not recover: the operator is told which it is.
