@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -32,6 +33,8 @@ const GAP: Duration = Duration::from_secs(5);
 /// How long one word with upsd may take; and upsd to be there.
 const WORD: Duration = Duration::from_secs(5);
 const READY: Duration = Duration::from_mins(1);
+/// What it says of a UPS whose driver it has lost sight of.
+const NOT_CONNECTED: &str = "DRIVER-NOT-CONNECTED";
 
 /// What a UPS can be made to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -113,7 +116,7 @@ pub fn start(layout: &Layout, power: Power, log: Arc<Log>, folder: &Path) -> Res
     let (ready, started) = sync_channel(1);
     let (layout, folder) = (layout.clone(), folder.to_owned());
     // The programs die with the thread that has started them: it is the one that serves.
-    std::thread::Builder::new().name("UPSes".into()).spawn(move || match Host::open(layout, power, log, folder) {
+    thread::Builder::new().name("UPSes".into()).spawn(move || match Host::open(layout, power, log, folder) {
         Ok(host) => {
             let _ = ready.send(Ok(()));
             host.serve(&inbox);
@@ -166,7 +169,7 @@ impl Host {
                 let log = fs::read_to_string(self.folder.join("nut.log")).unwrap_or_default();
                 return Err(unknown.context(format!("upsd does not come up\n{log}")));
             }
-            std::thread::sleep(Duration::from_millis(200));
+            thread::sleep(Duration::from_millis(200));
         }
         Ok(())
     }
@@ -190,7 +193,19 @@ impl Host {
             bail!("there is no UPS {name}");
         }
         let state = format!("SET VAR {name} ups.status \"{}\"", supply.words());
-        talk(&["USERNAME rack", "PASSWORD rack", &state])?;
+        let deadline = Instant::now() + READY;
+        loop {
+            match talk(&["USERNAME rack", "PASSWORD rack", &state]) {
+                // On a busy machine upsd gives its driver up, and looks for it again.
+                Err(error) if error.to_string().ends_with(NOT_CONNECTED) && Instant::now() < deadline => {
+                    thread::sleep(LOOK);
+                }
+                said => {
+                    said?;
+                    break;
+                }
+            }
+        }
         self.log.push(name, What::Note(format!("is made to say: {}", supply.words())));
         Ok(())
     }
