@@ -3,11 +3,11 @@
 //! `state/rolling.rs` has what is agreed. Here is what the agreed state cannot know: who is heard, whether the VMs of the next
 //! node would find a place elsewhere, in which version a node comes back, and for how long nothing has gone on.
 
-use crate::hearing::Hearing;
+use crate::hearing::Heartbeat;
 use crate::host::Desk;
 use crate::placement;
 use crate::scene::{Sight, Wishes};
-use crate::state::{Command, Rolling, Standing, Turn};
+use crate::state::{Command, Member, Rolling, Standing, Turn};
 use crate::wire;
 use crate::words::{Identity, Instant, Slot};
 
@@ -65,7 +65,7 @@ fn begin(sight: &Sight<'_>, version: u8) -> Result<Command, String> {
     let old = || (version < wire::ROLLING).then(|| "a node runs an older program".to_owned());
     match no_turn(sight, |slot| slot == at.slot).or_else(old) {
         Some(reason) => Err(reason),
-        None => Ok(Command::Turn(state.rolling.number, at, speaks(sight, at).unwrap_or(version))),
+        None => Ok(Command::Turn(state.rolling.number, at, last_beat(sight, at).map_or(version, |beat| beat.speaks))),
     }
 }
 
@@ -78,31 +78,49 @@ fn go_on(sight: &Sight<'_>, turn: Turn) -> Result<Command, String> {
     let back = at.incarnation != turn.boot;
     match member.standing {
         Standing::Member if back => {
-            let Some(speaks) = speaks(sight, at) else { return Err(format!("{node} is silent")) };
+            let Some(beat) = last_beat(sight, at) else { return Err(is_silent(&node)) };
+            let speaks = beat.speaks;
             if speaks < turn.speaks {
                 let reason = format!("{node} came back with an older program, version {speaks} after {}", turn.speaks);
                 return Ok(Command::StopRolling(state.rolling.number, format!("{reason}: look at what it boots from")));
             }
-            if state.lockspace.serves(turn.slot) {
-                Ok(Command::Returned(at))
-            } else {
+            if !beat.quorate {
+                Err(format!("{node} is back, but does not hear the DC"))
+            } else if !state.lockspace.serves(turn.slot) {
                 Err(format!("{node} is back, but has not mounted the shared file system"))
+            } else {
+                Ok(Command::Returned(at))
             }
         }
         Standing::Member => match state.vms.iter().find(|(_, vm)| vm.concerns(at)) {
             Some((vm, _)) => Err(format!("VM {vm} does not leave {node}: make room for it, or stop it")),
-            None => Ok(Command::Leave(at)),
+            // One may have fallen since the turn began: two would be missing.
+            None => silent_member(sight).map_or(Ok(Command::Leave(at)), Err),
         },
         Standing::Leaving => Err(format!("{node} does not let go of the shared file system")),
         Standing::Off | Standing::Waking | Standing::Unclean | Standing::Fenced | Standing::Booting => Err(gone()),
     }
 }
 
-/// The version that a member speaks at best, if it was heard lately.
-fn speaks(sight: &Sight<'_>, at: Identity) -> Option<u8> {
+/// What a member said last, if that was lately.
+fn last_beat<'a>(sight: &Sight<'a>, at: Identity) -> Option<&'a Heartbeat> {
     let peer = sight.hearing.peer(at.slot).filter(|peer| peer.identity == at);
     let recent = peer.filter(|peer| sight.now.since(peer.last) < sight.config.timing.warntime);
-    recent.map(|peer| peer.beat.speaks)
+    recent.map(|peer| &peer.beat)
+}
+
+/// Which member is not heard, if one is not.
+fn silent_member(sight: &Sight<'_>) -> Option<String> {
+    let silent = |member: &&Member| {
+        let (at, mut alive) = (member.identity, sight.hearing.alive(sight.now, sight.config.timing.warntime));
+        member.standing == Standing::Member && at != sight.me && !alive.any(|peer| peer.identity == at)
+    };
+    let member = sight.state.members.values().find(silent)?;
+    Some(is_silent(&sight.config.node_name(member.identity.slot)))
+}
+
+fn is_silent(node: &str) -> String {
+    format!("{node} is silent")
 }
 
 /// Why none of these nodes may be restarted now; nothing if all is well.
@@ -114,12 +132,8 @@ pub(crate) fn no_turn(sight: &Sight<'_>, concerns: impl Fn(Slot) -> bool) -> Opt
     if state.restarts_nobody(config) {
         return Some("there is no node that is neither in standby nor in maintenance".to_owned());
     }
-    let silent = |hearing: &Hearing, at: Identity| {
-        at != sight.me && !hearing.alive(sight.now, config.timing.warntime).any(|peer| peer.identity == at)
-    };
-    let members = state.members.values().filter(|member| member.standing == Standing::Member);
-    if let Some(member) = members.into_iter().find(|member| silent(sight.hearing, member.identity)) {
-        return Some(format!("{} is silent", config.node_name(member.identity.slot)));
+    if let Some(reason) = silent_member(sight) {
+        return Some(reason);
     }
     let scene = sight.scene(&Wishes::default());
     let short = placement::shortfalls(&scene.inventory).into_iter().find_map(|short| {
