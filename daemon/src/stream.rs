@@ -1,4 +1,4 @@
-//! The cluster's encrypted stream: storage and migration between two members, over TCP port 694.
+//! The cluster's encrypted stream: storage, migration and the consoles of VMs, between two members, over TCP port 694.
 //!
 //! Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s (Noise Protocol Framework, revision 34): both ends prove that they hold the
 //! cluster's key in the first message each sends, and the session's own keys are forgotten with it. After the handshake
